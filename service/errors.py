@@ -1,0 +1,150 @@
+"""Every error that crosses a module boundary, and what it becomes on the outside.
+
+    ServiceError                      a request failed; carries HTTP status, title and metric reason
+    ├── BadRequest               400  malformed request, empty body, no ``file`` part
+    ├── Unauthorized             401  API key missing or wrong
+    ├── BodyTooLarge             413  more bytes than ``max_body_bytes``
+    ├── ImageTooLarge            413  more pixels than ``max_pixels``, judged from the header
+    ├── UnsupportedFormat        415  not JPEG, PNG, WebP, GIF, BMP or TIFF
+    ├── BadImage                 422  truncated or corrupt image
+    ├── InvalidParameter         422  a query parameter or header out of range
+    ├── HeadersTooLarge          431  request header block over its limit
+    ├── Overloaded               503  no room; carries ``retry_after`` seconds
+    ├── NotReady                 503  starting, or the model cannot infer
+    ├── Draining                 503  shutting down
+    ├── DeadlineExceeded         504  the request's own deadline passed
+    └── InferenceFailed          500  the runtime raised on this very item
+
+    OperatorError                     the process cannot do what its operator asked; never leaves over HTTP
+    ├── ArtifactError                 manifest, labels or weights missing, corrupt or inconsistent
+    ├── PullError                     a download failed or did not match its hash
+    └── MissingExtra                  an optional dependency is not installed; names the extra
+
+    DeviceLost                        the device is gone for good: readiness off, process ends
+
+``detail`` is shown to clients: it never contains a path, a traceback or an object's repr.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A request (or one item of it) failed. ``detail`` is safe to show to the client."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    reason: ClassVar[str] = "internal"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BadRequest(ServiceError):
+    status = 400
+    title = "Bad request"
+    reason = "bad_request"
+
+
+class Unauthorized(ServiceError):
+    status = 401
+    title = "Unauthorized"
+    reason = "unauthorized"
+
+
+class BodyTooLarge(ServiceError):
+    status = 413
+    title = "Body too large"
+    reason = "body_too_large"
+
+
+class ImageTooLarge(ServiceError):
+    status = 413
+    title = "Image too large"
+    reason = "image_too_large"
+
+
+class UnsupportedFormat(ServiceError):
+    status = 415
+    title = "Unsupported image format"
+    reason = "unsupported_format"
+
+
+class BadImage(ServiceError):
+    status = 422
+    title = "Unprocessable image"
+    reason = "bad_image"
+
+
+class InvalidParameter(ServiceError):
+    status = 422
+    title = "Invalid parameter"
+    reason = "invalid_parameter"
+
+
+class HeadersTooLarge(ServiceError):
+    status = 431
+    title = "Request header fields too large"
+    reason = "headers_too_large"
+
+
+class Overloaded(ServiceError):
+    """No room for this request now. ``retry_after`` is in whole seconds, at least 1."""
+
+    status = 503
+    title = "Overloaded"
+    reason = "overloaded"
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = max(1, retry_after)
+
+
+class NotReady(ServiceError):
+    status = 503
+    title = "Not ready"
+    reason = "not_ready"
+
+
+class Draining(ServiceError):
+    status = 503
+    title = "Shutting down"
+    reason = "draining"
+
+
+class DeadlineExceeded(ServiceError):
+    status = 504
+    title = "Deadline exceeded"
+    reason = "deadline"
+
+
+class InferenceFailed(ServiceError):
+    status = 500
+    title = "Inference failed"
+    reason = "inference_failed"
+
+
+class OperatorError(Exception):
+    """The process cannot do what its operator asked. The message is for a terminal, one sentence and a remedy."""
+
+
+class ArtifactError(OperatorError):
+    """Manifest, labels or weights are missing, corrupt or inconsistent."""
+
+
+class PullError(OperatorError):
+    """A download failed or did not match its hash."""
+
+
+class MissingExtra(OperatorError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional dependency: pip install 'mobilenet-service[{extra}]'")
+        self.extra = extra
+
+
+class DeviceLost(Exception):
+    """The device behind a runtime is gone for good; raised by runtimes, ends the process."""
