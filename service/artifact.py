@@ -14,7 +14,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,10 @@ WEIGHTS = "weights.safetensors"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +42,7 @@ class _Strict(BaseModel):
 class Architecture(_Strict):
     """The arguments of torchvision's ``MobileNetV2`` that these weights were made with."""
 
-    width_mult: float = Field(1.0, gt=0)
+    width_mult: _Positive = 1.0
     num_classes: int = Field(1000, ge=1)
     round_nearest: int = Field(8, ge=1)
     #: Rows (t, c, n, s); None is the paper's table.
@@ -64,8 +68,8 @@ class Preprocessing(_Strict):
     resize_size: int = Field(ge=1)  # of the shorter side, in pixels
     crop_size: int = Field(ge=32)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, float, float]  # of pixels scaled to [0, 1], RGB
-    std: tuple[float, float, float]
+    mean: tuple[_Finite, _Finite, _Finite]  # of pixels scaled to [0, 1], RGB
+    std: tuple[_Positive, _Positive, _Positive]
     #: The weights stand rotated by 180° and expect a rotated image. Exact for weights trained with TensorFlow's
     #: "SAME" padding, which pads stride-2 convolutions at the bottom and right only.
     rotate_180: bool = False
@@ -106,7 +110,7 @@ class Manifest(_Strict):
     #: None until a first pull of weights whose converted digest nobody has published; the pull writes it here.
     weights: FileDigest | None = None
     #: Figures with their conditions, shown by ``/models``; measured, never typed in from a paper.
-    measured: dict[str, float | str] = Field(default_factory=dict)
+    measured: dict[str, int | float | str] = Field(default_factory=dict)
 
     @field_validator("architecture")
     @classmethod
@@ -184,9 +188,7 @@ def load(store: Path, name: str, version: str) -> Artifact:
         raise ArtifactError(f"{name}/{version}: {LABELS} is not the file that the manifest describes (sha256)")
     labels = parse_labels(raw)
     if len(labels) != manifest.architecture.num_classes:
-        raise ArtifactError(
-            f"{name}/{version}: {len(labels)} labels for {manifest.architecture.num_classes} classes"
-        )
+        raise ArtifactError(f"{name}/{version}: {len(labels)} labels for {manifest.architecture.num_classes} classes")
     return Artifact(directory, manifest, labels)
 
 
@@ -225,9 +227,7 @@ def parse_safetensors(data: bytes, reference: str) -> dict[str, NDArray[np.float
     return tensors
 
 
-def check_tensors(
-    tensors: dict[str, NDArray[np.float32]], net: network.Network, reference: str
-) -> None:
+def check_tensors(tensors: dict[str, NDArray[np.float32]], net: network.Network, reference: str) -> None:
     """Names, shapes, dtype and finiteness of ``tensors`` are those of ``net``; else ArtifactError."""
     expected = net.parameter_shapes()
     if missing := sorted(expected.keys() - tensors.keys()):
@@ -242,3 +242,5 @@ def check_tensors(
             raise ArtifactError(f"{reference}: {name} is {tensor.dtype}, not float32")
         if not np.isfinite(tensor).all():
             raise ArtifactError(f"{reference}: {name} holds values that are not finite")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise ArtifactError(f"{reference}: {name} holds negative variances")

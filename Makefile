@@ -1,0 +1,64 @@
+# What a newcomer needs: make serve | test | check | bench (each does its own set-up), make install.
+# Variables: HOST, PORT (serve), PYTHON (3.11 or newer), ARGS (extra options for serve, test and bench).
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Where an NVIDIA driver answers, serving needs torch; elsewhere it is 5.5 GB that nobody uses.
+SERVE_EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '[torch]')
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check bench format figures clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/serve.stamp  ## Create .venv with what serving needs
+	@$(BIN)/mobilenet-service models pull
+
+serve: install  ## Serve on http://HOST:PORT (127.0.0.1:8000)
+	@exec $(BIN)/mobilenet-service serve --host $(HOST) --port $(PORT) $(ARGS)
+
+test: $(VENV)/dev.stamp  ## Run every test (installs torch, to compare with torchvision)
+	@$(BIN)/mobilenet-service models pull
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp  ## ruff and mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: install  ## Measure the service on this machine beside a bare loop
+	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+format: $(VENV)/dev.stamp  ## Let ruff format and fix
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+figures: $(VENV)/dev.stamp  ## Redraw the pictures of docs/
+	$(BIN)/python docs/draw_figures.py
+
+clean:  ## Remove .venv and caches; pulled weights stay
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "Python's venv module is needed (Debian and Ubuntu: apt-get install python3-venv)."; exit 1; }
+
+# A stamp is written last, so that an interrupted installation is taken up again.
+$(VENV)/serve.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing what serving needs into $(VENV) …"
+	@$(PIP) --editable '.$(SERVE_EXTRA)'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing what tests need into $(VENV), torch among it: some GB the first time …"
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/serve.stamp

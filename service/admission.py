@@ -1,0 +1,91 @@
+"""The one limit on work in the process, taken before any of it is done.
+
+A request takes a permit of weight 1 before its body is read and widens it once headers tell how large its images
+are, so that one limit bounds decoding, queue and memory together. No waiting: no room means 503 at once, with a
+``retry_after`` from the rate at which work has been finishing.
+
+Used from the event loop's thread alone, hence without a lock.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from service.errors import Overloaded
+
+#: An image weighs 1 and one more for every so many pixels: sixteen images of the largest default size (50 MP) fit
+#: into the default limit together.
+PIXELS_PER_UNIT = 8_000_000
+
+#: The finishing rate is an average over about this many seconds.
+_RATE_WINDOW_S = 2.0
+
+
+def weight(pixels: int) -> int:
+    """Units that an image of ``pixels`` pixels takes."""
+    return 1 + pixels // PIXELS_PER_UNIT
+
+
+class Admission:
+    """Counts units in flight against ``limit``."""
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self.in_flight = 0
+        self._clock = clock
+        self._rate = 0.0  # units finished a second
+        self._rated_at = clock()
+        self._finished = 0
+
+    def admit(self) -> Permit:
+        """A permit of weight 1, or Overloaded."""
+        return Permit(self, self._take(1))
+
+    def retry_after(self) -> int:
+        """Whole seconds until what is in flight now will probably have finished."""
+        self._update_rate()
+        return max(1, math.ceil(self.in_flight / self._rate)) if self._rate > 0 else 1
+
+    def _take(self, units: int) -> int:
+        if self.in_flight + units > self.limit:
+            raise Overloaded("The service is at its limit of images in flight.", retry_after=self.retry_after())
+        self.in_flight += units
+        return units
+
+    def _give_back(self, units: int) -> None:
+        self.in_flight -= units
+        self._finished += units
+
+    def _update_rate(self) -> None:
+        elapsed = self._clock() - self._rated_at
+        if elapsed >= _RATE_WINDOW_S / 4:
+            share = min(1.0, elapsed / _RATE_WINDOW_S)
+            self._rate += share * (self._finished / elapsed - self._rate)
+            self._rated_at += elapsed
+            self._finished = 0
+
+
+class Permit:
+    """Units held by one request; a context manager that gives them back."""
+
+    def __init__(self, admission: Admission, units: int) -> None:
+        self._admission = admission
+        self.units = units
+
+    def widen(self, units: int) -> None:
+        """Hold ``units`` in all, or raise Overloaded and keep what was held.
+
+        A request heavier than the whole limit is served when it is alone rather than never.
+        """
+        wanted = min(units, self._admission.limit)
+        if wanted > self.units:
+            self.units += self._admission._take(wanted - self.units)
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._admission._give_back(self.units)
+        self.units = 0

@@ -1,0 +1,130 @@
+"""``mobilenet-service models``: the model store from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from service.cli.options import setting_options, settings_from
+from service.cli.progress import ProgressBars
+from service.errors import OperatorError
+
+_DEFAULT = "mobilenet_v2/1"
+
+
+@click.group()
+def models() -> None:
+    """Pull, list, verify and add model versions."""
+
+
+@models.command()
+@click.argument("reference", metavar="[NAME[/VERSION]]", default=_DEFAULT)
+@setting_options(["model_store"])
+def pull(reference: str, model_store: str | None) -> None:
+    """Get a model's weights from where its manifest says, check their hashes and convert them.
+
+    Without a name: mobilenet_v2/1, the default. Does nothing if the weights are there and intact.
+    """
+    from service.store.pull import pull as pull_model
+
+    store = settings_from(model_store=model_store).model_store
+    with ProgressBars() as bars:
+        artifact = pull_model(store, *_split(reference), bars)
+    click.echo(f"{artifact.reference} is ready: sha256 {artifact.digest[:16]}…")
+
+
+@models.command("list")
+@setting_options(["model_store"])
+def list_models(model_store: str | None) -> None:
+    """Show every version in the store and whether it can be served."""
+    from service.store import catalog
+
+    entries = catalog.list_models(settings_from(model_store=model_store).model_store)
+    if not entries:
+        click.echo("The store is empty.")
+        return
+    width = max(len(entry.reference) for entry in entries)
+    for entry in entries:
+        about = entry.detail or (entry.manifest.description if entry.manifest else "")
+        click.echo(f"{entry.reference:{width}}  {entry.state:10}  {about}")
+
+
+@models.command()
+@click.argument("reference", metavar="[NAME[/VERSION]]", required=False)
+@setting_options(["model_store"])
+def verify(reference: str | None, model_store: str | None) -> None:
+    """Check every file of a version, or of all pulled ones, against its manifest.
+
+    Exit status 1 if anything is wrong.
+    """
+    from service.store import catalog
+
+    store = settings_from(model_store=model_store).model_store
+    if reference:
+        wanted = [_split(reference)]
+    else:
+        wanted = [(e.name, e.version) for e in catalog.list_models(store) if e.state != "not pulled"]
+        if not wanted:
+            raise OperatorError("nothing has been pulled yet; run: mobilenet-service models pull")
+    failed = False
+    for name, version in wanted:
+        try:
+            artifact = catalog.verify(store, name, version)
+        except OperatorError as error:
+            failed = True
+            click.echo(f"error: {error}", err=True)
+        else:
+            click.echo(f"{artifact.reference}: intact, sha256 {artifact.digest}")
+    sys.exit(1 if failed else 0)
+
+
+@models.command()
+@click.argument("checkpoint", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--labels", type=click.Path(path_type=Path), required=True, help="Text file, one label a line.")
+@click.option("--name", required=True, help="Name to serve it under.")
+@click.option("--version", default="1", show_default=True)
+@click.option("--width-mult", type=float, default=1.0, show_default=True)
+@click.option("--num-classes", type=int, help="Default: the number of labels.")
+@click.option("--round-nearest", type=int, default=8, show_default=True)
+@click.option("--inverted-residual-setting", metavar="JSON", help="Rows [t, c, n, s]. Default: the paper's table.")
+@click.option("--resize-size", type=int, default=256, show_default=True, help="Shorter side, in pixels.")
+@click.option("--crop-size", type=int, default=224, show_default=True)
+@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True)
+@click.option("--mean", type=float, nargs=3, help="Of pixels in [0, 1], RGB. Default: ImageNet's.")
+@click.option("--std", type=float, nargs=3, help="Likewise.")
+@click.option("--description", default="")
+@click.option("--licence", default="not stated", show_default=True)
+@click.option("--force", is_flag=True, help="Replace a version that exists.")
+@setting_options(["model_store"])
+def add(checkpoint: Path, labels: Path, inverted_residual_setting: str | None, **options: Any) -> None:
+    """Add your own MobileNetV2: a torchvision-style state_dict in PATH (.safetensors, or .pth with torch)."""
+    from service.store.add import add as add_model
+
+    store = settings_from(model_store=options.pop("model_store")).model_store
+    given = {key: value for key, value in options.items() if value is not None}
+    artifact = add_model(store, checkpoint, labels, inverted_residual_setting=_rows(inverted_residual_setting), **given)
+    click.echo(f"{artifact.reference} is ready. Serve it with:")
+    click.echo(f"  mobilenet-service serve --model {artifact.manifest.name} --version {artifact.manifest.version}")
+
+
+def _split(reference: str) -> tuple[str, str]:
+    name, _, version = reference.partition("/")
+    return name, version or "1"
+
+
+def _rows(text: str | None) -> list[list[int]] | None:
+    if text is None:
+        return None
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError:
+        rows = None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, list) and len(row) == 4 and all(isinstance(value, int) for value in row) for row in rows
+    ):
+        raise OperatorError("--inverted-residual-setting: a JSON list of rows [t, c, n, s] of whole numbers is wanted")
+    return rows

@@ -1,0 +1,67 @@
+"""Command-line options made from ``Settings``: same names, same help, same checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+
+from service.config import Settings
+from service.errors import OperatorError
+
+#: Secrets on a command line are read by everyone who can list processes.
+_ENVIRONMENT_ONLY = {"api_keys"}
+
+Command = Callable[..., Any]
+
+
+def setting_options(names: Iterable[str] = ()) -> Callable[[Command], Command]:
+    """Decorate a command with an option for each of ``names``, or for every setting."""
+    chosen = list(names) or [name for name in Settings.model_fields if name not in _ENVIRONMENT_ONLY]
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(chosen):
+            command = _option(name)(command)
+        return command
+
+    return decorate
+
+
+def settings_from(**given: Any) -> Settings:
+    """Settings from the environment and what the command line gave; OperatorError names what is wrong."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        option = f"--{name.replace('_', '-')}" if given.get(name) is not None else f"MOBILENET_{name.upper()}"
+        raise OperatorError(f"{option}: {first['msg']} (got {first['input']!r})") from None
+
+
+def _option(name: str) -> Callable[[Command], Command]:
+    field = Settings.model_fields[name]
+    flag = name.replace("_", "-")
+    if field.annotation is bool:
+        return click.option(f"--{flag}/--no-{flag}", name, default=None, help=_help(name))
+    return click.option(f"--{flag}", name, default=None, metavar=_metavar(name), help=_help(name))
+
+
+def _help(name: str) -> str:
+    field = Settings.model_fields[name]
+    text = " ".join((field.description or "").split())
+    if field.default is PydanticUndefined or field.annotation is bool:
+        return text
+    return f"{text}  [default: {field.default}]"
+
+
+def _metavar(name: str) -> str:
+    schema = Settings.model_json_schema()["properties"][name]
+    if "enum" in schema:
+        return "|".join(schema["enum"])
+    kinds = {part.get("const") or part.get("type") for part in schema.get("anyOf", [schema])}
+    if "auto" in kinds:
+        return "N|auto"
+    return {"integer": "N", "number": "X"}.get(next(iter(kinds)), "TEXT")

@@ -1,0 +1,158 @@
+"""``mobilenet-service serve``: one process that answers HTTP, from start to drain.
+
+SIGTERM or SIGINT ─► readiness off, new work 503 ─► requests in flight finish ─► engine closes ─► exit 0
+a second signal   ─► exit at once
+engine lost       ─► the same drain, exit 70 (1 if it never was ready)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import click
+import uvicorn
+import uvloop
+
+from service import __version__, artifact, logs
+from service.artifact import Artifact
+from service.cli.options import setting_options, settings_from
+from service.compose import create_engine
+from service.config import Settings
+from service.engine import LocalEngine
+from service.errors import OperatorError
+from service.http.app import create_app
+from service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+#: sysexits.h's EX_SOFTWARE: the engine was lost while serving; an orchestrator should start another process.
+EXIT_ENGINE_LOST = 70
+
+
+@click.command()
+@setting_options()
+def serve(**given: Any) -> None:
+    """Serve a model over HTTP until SIGTERM or Ctrl-C."""
+    settings = settings_from(**given)
+    logs.configure(settings.log_format, settings.log_level)
+    # Refused here, before anything listens, if manifest or labels are not in order.
+    found = artifact.load(settings.model_store, settings.model, settings.version)
+    _ = found.digest
+    listener = _listen(settings.host, settings.port)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        status = runner.run(_serve(settings, found, listener))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A runner thread stuck in a driver must not keep the process alive past its drain.
+    os._exit(status)
+
+
+async def _serve(settings: Settings, found: Artifact, listener: socket.socket) -> int:
+    loop = asyncio.get_running_loop()
+    metrics = Metrics()
+    engine = create_engine(
+        settings,
+        found,
+        metrics,
+        lambda reason: loop.call_soon_threadsafe(server.fail, reason, EXIT_ENGINE_LOST),
+    )
+    app = create_app(settings, engine, found, metrics)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=2048,
+            # Longer than the idle time-outs of the usual balancers, so that they close first and never race a request.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=settings.drain_timeout_ms // 1000 + 1,
+        ),
+        on_drain=lambda: setattr(app.state.inference, "draining", True),
+    )
+    start = asyncio.create_task(_start(engine, server, found, listener))
+    await server.serve(sockets=[listener])
+    start.cancel()
+    try:
+        await asyncio.wait_for(engine.aclose(), timeout=settings.drain_timeout_ms / 1e3 + 1)
+    except TimeoutError:
+        logger.error("the engine did not finish in time and was cut off")
+    if server.failure is None:
+        logger.info("stopped")
+        return 0
+    click.echo(f"error: {server.failure}", err=True)
+    return server.exit_status
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with our drain: readiness goes first, and a drained process exits with status 0."""
+
+    def __init__(self, config: uvicorn.Config, *, on_drain: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._on_drain = on_drain
+        self.failure: str | None = None
+        self.exit_status = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not super(): it would raise the signal again after the drain, and end a clean stop with a signal's status.
+        if self.should_exit:
+            os._exit(128 + sig)
+        logger.info("draining", extra={"fields": {"signal": int(sig)}})
+        self._on_drain()
+        self.should_exit = True
+
+    def fail(self, reason: str, exit_status: int) -> None:
+        self.failure = reason
+        self.exit_status = exit_status
+        self._on_drain()
+        self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        raise OperatorError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
+        ) from None
+    return listener
+
+
+async def _start(engine: LocalEngine, server: _Server, found: Artifact, listener: socket.socket) -> None:
+    """Load the model while the server already answers health checks; then print where to go."""
+    began = time.monotonic()
+    try:
+        await engine.start()
+    except OperatorError as error:
+        server.fail(str(error), exit_status=1)
+        return
+    info = (await engine.ready()).info
+    assert info is not None
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    base = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else shown}:{port}"
+    click.echo(
+        f"\nmobilenet-service {__version__}: {found.reference} on {info.device} "
+        f"({info.runtime}, {info.precision}), loaded in {time.monotonic() - began:.2f} s\n\n"
+        f"  {base}/docs      try it in a browser\n"
+        f"  {base}/classify  POST an image, get its classes\n"
+        f"  {base}/embed     POST an image, get its feature vector\n"
+        f"  {base}/metrics   Prometheus\n\n"
+        f"  curl --data-binary @photo.jpg {base}/classify\n"
+    )
+    sys.stdout.flush()

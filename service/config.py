@@ -1,0 +1,108 @@
+"""Every setting, once: the environment (``MOBILENET_…``), the command line and the documentation read this class.
+
+Built in the composition root (``cli``) and passed down; nothing reads the environment anywhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Auto = Literal["auto"]
+
+
+def _default_store() -> Path:
+    """The store beside the code in a checkout; the working directory's otherwise (an installed package)."""
+    beside_code = Path(__file__).resolve().parent.parent / "model_store"
+    return beside_code if beside_code.is_dir() else Path("model_store")
+
+
+class Settings(BaseSettings):
+    """Configuration of one service process. Frozen: a running process never changes its mind."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MOBILENET_", frozen=True, extra="ignore", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    model_store: Path = Field(default_factory=_default_store)
+    """Directory of model versions, <name>/<version>/. Default: model_store/ beside the code, else in the working
+    directory."""
+
+    model: str = "mobilenet_v2"
+    """Name of the model to serve."""
+
+    version: str = "1"
+    """Version of the model to serve."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for every interface."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port to listen on; 0 takes a free one and prints it."""
+
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """auto (CUDA where it is, else CPU), cpu, cuda or cuda:N."""
+
+    runtime: Literal["auto", "openvino", "torch"] = "auto"
+    """auto (openvino on a CPU, torch on CUDA), openvino or torch."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the network: fp32; bf16 (a CPU or GPU that has it); fp16 (GPU). All but fp32 change answers
+    slightly."""
+
+    decode: Literal["exact", "fast"] = "exact"
+    """exact: pixels bit-equal to torchvision's transform; fast: large JPEGs are decoded at a reduced scale, never
+    below twice the target."""
+
+    max_batch_size: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
+    """Most images in one forward pass; auto measures the cost of batches at warm-up and takes the knee."""
+
+    max_queue_delay_ms: float = Field(default=0.0, ge=0, le=1000)
+    """How long the first image of a batch may wait for company while a runner is idle. 0: never."""
+
+    max_in_flight: int = Field(default=128, ge=1, le=100_000)
+    """Images admitted at once, decoding, queued or running; a large image counts as several. More are answered 503."""
+
+    max_images: int = Field(default=64, ge=1, le=1000)
+    """Most images in one multipart request."""
+
+    request_timeout_ms: int = Field(default=10_000, ge=1, le=600_000)
+    """Deadline of a request that brings no X-Request-Timeout-Ms header, and the most such a header may ask for."""
+
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1)
+    """Largest request body, in bytes."""
+
+    max_pixels: int = Field(default=50_000_000, ge=1)
+    """Largest image, in pixels (width × height), judged from its header before it is decoded."""
+
+    decode_threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
+    """Threads that decode images; auto: one a core."""
+
+    runners: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
+    """Threads that each run one batch at a time; auto: one a core on a CPU, one on a GPU."""
+
+    threads_per_runner: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
+    """Cores the network uses for one batch on a CPU; auto: cores divided by runners."""
+
+    drain_timeout_ms: int = Field(default=30_000, ge=0, le=600_000)
+    """How long requests in flight may take to finish after SIGTERM before they are cut off."""
+
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
+    """Accepted API keys, separated by commas; empty: no key is asked for."""
+
+    log_format: Literal["text", "json"] = "text"
+    """One line a record: text for people, json for machines."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe record that is logged."""
+
+    access_log: bool = True
+    """Log a line for every request."""
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value

@@ -1,0 +1,92 @@
+"""The two protocols of the system and the values that cross them.
+
+    HTTP ── EngineClient ──► engine (batcher, runners) ── Runtime ──► model on a device
+
+``Runtime`` is implemented in ``service.runtimes``; ``EngineClient`` by ``LocalEngine`` here. One contract suite runs
+against every ``EngineClient``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.postprocess import BatchOutputs, ItemOutput
+
+
+class Runtime(Protocol):
+    """The model on a device."""
+
+    @property
+    def name(self) -> str:
+        """``openvino`` or ``torch``."""
+
+    @property
+    def device(self) -> str:
+        """``cpu``, ``cuda:0`` …"""
+
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``bf16`` or ``fp16``."""
+
+    @property
+    def max_batch(self) -> int:
+        """The largest B that ``run`` takes."""
+
+    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+        """One forward pass over (B, S, S, 3) uint8 RGB. Thread-safe; blocks; the outputs belong to the caller.
+
+        Raises DeviceLost when no later call can succeed; anything else concerns this batch alone.
+        """
+
+    def close(self) -> None: ...
+
+
+class InferResult(NamedTuple):
+    """One image's outputs and where its time went."""
+
+    output: ItemOutput
+    queue_s: float  # from ``infer`` to the start of the forward pass
+    infer_s: float  # the forward pass of the whole batch
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeInfo:
+    """What is serving, once it is known."""
+
+    runtime: str
+    device: str
+    precision: str
+    max_batch_size: int
+    #: Seconds of one forward pass by batch size, measured at warm-up.
+    batch_cost: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a request sent now would be inferred, and if not, why (a word for people)."""
+
+    ok: bool
+    reason: str
+    info: RuntimeInfo | None = None
+
+
+class EngineClient(Protocol):
+    """What the HTTP layer knows of inference. Used from one event loop."""
+
+    async def infer(self, image: NDArray[np.uint8], deadline: float) -> InferResult:
+        """Outputs for one (S, S, 3) uint8 image before ``deadline`` (time.monotonic() seconds).
+
+        Raises NotReady, Draining, DeadlineExceeded or InferenceFailed. Cancelling the call drops the image from the
+        queue; one that is already running is computed and forgotten.
+        """
+
+    async def ready(self) -> Readiness:
+        """Cheap while all is well; after a failed batch, tries the canary image before it answers."""
+
+    async def aclose(self) -> None:
+        """Refuse new images, finish those that were taken, release the device. Idempotent."""

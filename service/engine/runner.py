@@ -1,0 +1,97 @@
+"""One thread that takes batches from the batcher and runs them; a loop that cannot die.
+
+Everything that can go wrong with a batch goes wrong inside the loop: a batch that fails is halved until the failing
+item is alone, and only that item gets an error. The one way out besides closing is a lost device.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from service.batcher import Batcher, Item
+from service.engine.protocols import InferResult, Runtime
+from service.errors import DeviceLost, InferenceFailed, ServiceError
+from service.postprocess import BatchOutputs
+
+logger = logging.getLogger(__name__)
+
+#: The answers of one batch, or of the part of it that was run together.
+Answers = list[tuple[Item, InferResult | ServiceError]]
+
+
+class Outcome(NamedTuple):
+    """How a batch went, for readiness: it did if at least one of its images was inferred."""
+
+    ok: bool
+
+
+class Runner(threading.Thread):
+    """Runs batches until the batcher is closed and empty, or the device is lost.
+
+    ``deliver`` gets every item exactly once; ``report`` learns each batch's outcome; ``lost`` is called once, last.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        runtime: Runtime,
+        batcher: Batcher,
+        *,
+        deliver: Callable[[Answers], None],
+        report: Callable[[Outcome], None],
+        observe_batch: Callable[[float], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        super().__init__(name=f"runner-{index}", daemon=True)
+        self._runtime = runtime
+        self._batcher = batcher
+        self._deliver = deliver
+        self._report = report
+        self._observe_batch = observe_batch
+        self._lost = lost
+
+    def run(self) -> None:
+        while (batch := self._batcher.take()) is not None:
+            try:
+                answers = self._answer(batch)
+            except DeviceLost as error:
+                self._deliver([(item, InferenceFailed("The device was lost.")) for item in batch])
+                self._lost(str(error))
+                return
+            self._report(Outcome(any(isinstance(answer, InferResult) for _, answer in answers)))
+            self._deliver(answers)
+
+    def _answer(self, items: list[Item]) -> Answers:
+        started = time.monotonic()
+        try:
+            outputs = self._runtime.run(np.stack([item.image for item in items]))
+        except DeviceLost:
+            raise
+        except Exception:
+            if len(items) > 1:
+                middle = len(items) // 2
+                return self._answer(items[:middle]) + self._answer(items[middle:])
+            logger.exception("inference failed on one image")
+            return [(items[0], InferenceFailed("The model could not process this image."))]
+        self._observe_batch(len(items))
+        finished = time.monotonic()
+        return [
+            (item, _result(outputs, index, started - item.enqueued_at, finished - started, len(items)))
+            for index, item in enumerate(items)
+        ]
+
+
+def _result(
+    outputs: BatchOutputs, index: int, queue_s: float, infer_s: float, batch_size: int
+) -> InferResult | ServiceError:
+    output = outputs.item(index)
+    # A network that overflows (half precision, foreign weights) must not be served as an answer.
+    if not np.isfinite(output.logits).all():
+        return InferenceFailed("The model's output is not finite for this image.")
+    return InferResult(output, queue_s, infer_s, batch_size)

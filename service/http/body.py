@@ -1,0 +1,176 @@
+"""The request body as images: raw bytes, or the ``file`` parts of a multipart form, read as they arrive.
+
+The byte limit holds while streaming: a declared length over it is refused before anything is read, and a body
+without a length is cut off at the limit. Parts of other names are skipped without being kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers
+from starlette.types import Receive
+
+from service.errors import BadRequest, BodyTooLarge
+
+#: The name of the form field that carries images.
+FIELD = "file"
+
+#: Parts that are not images cost parsing all the same.
+_MAX_OTHER_PARTS = 64
+_MAX_PART_HEADER_BYTES = 4096
+_LENGTH = re.compile(r"\d{1,15}")
+
+
+class ClientGone(Exception):
+    """The client closed the connection before the request was answered."""
+
+
+async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max_images: int) -> list[bytes]:
+    """Every image of the request, in the order sent.
+
+    Raises BadRequest (empty body, no ``file`` part, malformed form), BodyTooLarge, or ClientGone.
+    """
+    _check_declared_length(headers, max_bytes)
+    media_type, options = parse_options_header(headers.get("content-type"))
+    if not media_type.startswith(b"multipart/"):
+        body = await _read_raw(receive, max_bytes)
+        if not body:
+            raise BadRequest("The body is empty: send an image, or a multipart form with parts named 'file'.")
+        return [body]
+    form = _Form(_boundary(media_type, options), max_images)
+    await _stream(receive, max_bytes, form.feed)
+    return form.finish()
+
+
+def _check_declared_length(headers: Headers, max_bytes: int) -> None:
+    declared = headers.get("content-length")
+    if declared is None:
+        return
+    if not _LENGTH.fullmatch(declared):
+        raise BadRequest("Content-Length is not a number.")
+    if int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {max_bytes} bytes.")
+
+
+async def _read_raw(receive: Receive, max_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    await _stream(receive, max_bytes, chunks.append)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], object]) -> None:
+    total = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        if chunk := message.get("body", b""):
+            total += len(chunk)
+            if total > max_bytes:
+                raise _too_large(max_bytes)
+            feed(chunk)
+        if not message.get("more_body", False):
+            return
+
+
+def _boundary(media_type: bytes, options: Mapping[bytes, bytes]) -> bytes:
+    if media_type != b"multipart/form-data":
+        raise BadRequest("Of the multipart types only multipart/form-data is understood.")
+    boundary = options.get(b"boundary", b"")
+    if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
+        raise BadRequest("The multipart form has no valid boundary.")
+    return boundary
+
+
+class _Form:
+    """Collects the ``file`` parts that the incremental parser reports."""
+
+    def __init__(self, boundary: bytes, max_images: int) -> None:
+        self._images: list[bytes] = []
+        self._max_images = max_images
+        self._other_parts = 0
+        self._chunks: list[bytes] | None = None  # of the current part; None: skip it
+        self._header_name = b""
+        self._header_value = b""
+        self._header_bytes = 0
+        self._name = b""
+        self._ended = False
+        # The stubs want every callback; the parser takes any subset.
+        callbacks: Any = {
+            "on_part_begin": self._on_part_begin,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+            "on_end": self._on_end,
+        }
+        self._parser = MultipartParser(boundary, callbacks)
+
+    def feed(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError:
+            raise BadRequest("The multipart form is malformed.") from None
+
+    def finish(self) -> list[bytes]:
+        if not self._ended:
+            raise BadRequest("The multipart form ends before its last boundary.")
+        if not self._images:
+            raise BadRequest(f"The multipart form has no part named '{FIELD}'.")
+        return self._images
+
+    def _on_part_begin(self) -> None:
+        self._header_bytes = 0
+        self._header_name = self._header_value = self._name = b""
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._header_value += data[start:end]
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > _MAX_PART_HEADER_BYTES:
+            raise BadRequest("The headers of a multipart part are too large.")
+
+    def _on_header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            _, options = parse_options_header(self._header_value)
+            self._name = options.get(b"name", b"")
+        self._header_name = self._header_value = b""
+
+    def _on_headers_finished(self) -> None:
+        if self._name == FIELD.encode():
+            if len(self._images) == self._max_images:
+                raise BadRequest(f"More than {self._max_images} images in one request.")
+            self._chunks = []
+            return
+        self._chunks = None
+        self._other_parts += 1
+        if self._other_parts > _MAX_OTHER_PARTS:
+            raise BadRequest(f"More than {_MAX_OTHER_PARTS} parts that are not named '{FIELD}'.")
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._chunks is not None:
+            self._chunks.append(data[start:end])
+
+    def _on_part_end(self) -> None:
+        if self._chunks is not None:
+            self._images.append(b"".join(self._chunks))
+
+    def _on_end(self) -> None:
+        self._ended = True

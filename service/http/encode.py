@@ -1,0 +1,104 @@
+"""Answers as bytes: JSON for people and most programs, raw float32 or NPY for those who compute on embeddings.
+
+Numbers are float32 and are written with the fewest digits that read back to the same float32.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from service.errors import ServiceError
+from service.http import problems
+from service.http.inference import Outcome
+from service.postprocess import classify, normalize
+
+JSON = "application/json"
+RAW = "application/octet-stream"
+NPY = "application/x-npy"
+
+_JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+def negotiate(accept: str | None) -> str:
+    """The one of JSON, RAW and NPY that ``accept`` prefers; JSON where it names none of them.
+
+    Wildcards mean JSON. Quality values as in RFC 9110, section 12.4.2.
+    """
+    best, best_quality = JSON, 0.0
+    for entry in (accept or "").split(","):
+        media_type, *parameters = (part.strip().lower() for part in entry.split(";"))
+        if media_type in (JSON, RAW, NPY) and (quality := _quality(parameters)) > best_quality:
+            best, best_quality = media_type, quality
+    return best
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+class Encoder:
+    """Knows the model's name and labels."""
+
+    def __init__(self, model: str, version: str, labels: Sequence[str]) -> None:
+        self._envelope = {"model": model, "version": version}
+        self._labels = labels
+
+    def classes(self, outcomes: Sequence[Outcome], top_k: int) -> Response:
+        def one(outcome: Outcome) -> dict[str, Any]:
+            if isinstance(outcome, ServiceError):
+                return {"error": problems.problem(outcome)}
+            predictions = [
+                {"index": p.index, "label": p.label, "probability": np.float32(p.probability)}
+                for p in classify(outcome.result.output.logits, self._labels, top_k)
+            ]
+            return {"predictions": predictions, "warnings": outcome.warnings}
+
+        return self._json([one(outcome) for outcome in outcomes])
+
+    def embeddings(self, outcomes: Sequence[Outcome], *, unit_length: bool, media_type: str) -> Response:
+        """JSON reports a failed image beside the good ones; a matrix cannot, so there its error is the answer."""
+
+        def vector(outcome: Outcome) -> NDArray[np.float32]:
+            if isinstance(outcome, ServiceError):
+                raise outcome
+            embedding = outcome.result.output.embedding
+            return normalize(embedding) if unit_length else embedding
+
+        if media_type != JSON:
+            return _matrix(np.stack([vector(outcome) for outcome in outcomes]), media_type)
+        return self._json(
+            [
+                {"error": problems.problem(outcome)}
+                if isinstance(outcome, ServiceError)
+                else {"embedding": vector(outcome), "warnings": outcome.warnings}
+                for outcome in outcomes
+            ]
+        )
+
+    def _json(self, results: list[dict[str, Any]]) -> Response:
+        body = orjson.dumps({**self._envelope, "results": results}, option=_JSON_OPTIONS)
+        return Response(body, media_type=JSON)
+
+
+def _matrix(matrix: NDArray[np.float32], media_type: str) -> Response:
+    """(images, embedding_dim) float32, little-endian, row-major."""
+    little = np.ascontiguousarray(matrix, dtype="<f4")
+    if media_type == RAW:
+        return Response(little.tobytes(), media_type=RAW)
+    buffer = io.BytesIO()
+    np.save(buffer, little, allow_pickle=False)
+    return Response(buffer.getvalue(), media_type=NPY)

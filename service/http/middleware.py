@@ -1,0 +1,133 @@
+"""What every request passes, as pure ASGI (a wrapper around the request stream would hide disconnects).
+
+Outermost ``Observe`` (request id, last-resort 500, metrics, access log), then ``HeaderLimit``, then ``ApiKeys``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import HeadersTooLarge, ServiceError, Unauthorized
+from service.http import problems
+from service.metrics import Metrics
+
+access = logging.getLogger("service.access")
+logger = logging.getLogger(__name__)
+
+MAX_HEADER_BYTES = 16 * 1024
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class Observe:
+    """Gives the request an id, counts and times it, logs it, and turns a bug into a clean 500."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, endpoints: Collection[str], access_log: bool) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._endpoints = {f"/{name}": name for name in endpoints}
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        request_id = _request_id(Headers(scope=scope))
+        status = 0
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_observed)
+        except Exception:
+            logger.exception("a request failed unexpectedly", extra={"fields": {"request_id": request_id}})
+            if status:
+                raise  # half an answer is out; only closing the connection tells the client
+            await problems.response(ServiceError("The service failed on this request."))(scope, receive, send_observed)
+        finally:
+            self._record(scope, status, time.monotonic() - started, request_id)
+
+    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        endpoint = self._endpoints.get(scope["path"], "other")
+        self._metrics.requests.labels(endpoint, str(status)).inc()
+        self._metrics.request_duration.labels(endpoint).observe(seconds)
+        if self._access_log and access.isEnabledFor(logging.INFO):
+            fields: dict[str, Any] = {
+                "method": scope["method"],
+                "path": scope["path"].encode("ascii", "backslashreplace").decode(),
+                "status": status,
+                "ms": round(seconds * 1e3, 2),
+                "request_id": request_id,
+                "client": scope["client"][0] if scope.get("client") else "-",
+            }
+            access.info("request", extra={"fields": fields})
+
+
+class HeaderLimit:
+    """431 for header blocks over 16 KB, whatever the HTTP parser would take."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            size = sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope["raw_path"])
+            if size > MAX_HEADER_BYTES + len(scope["query_string"]):
+                error = HeadersTooLarge(f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.")
+                await problems.response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class ApiKeys:
+    """401 on the protected paths unless the request brings one of ``keys``.
+
+    ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. Digests of equal length are compared in constant time, all of
+    them, so that time tells nothing about any key.
+    """
+
+    def __init__(self, app: ASGIApp, *, keys: Sequence[str], protected: Collection[str]) -> None:
+        self._app = app
+        self._digests = [_digest(key) for key in keys]
+        self._protected = frozenset(protected)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in self._protected and not self._knows(Headers(scope=scope)):
+            await problems.response(Unauthorized("A valid API key is needed."))(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _knows(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        offered = _digest(key)
+        matches = [hmac.compare_digest(offered, digest) for digest in self._digests]
+        return any(matches)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _request_id(headers: Headers) -> str:
+    """The client's own id if it is harmless in a header and a log line, else a new one."""
+    offered = headers.get("x-request-id")
+    return offered if offered is not None and _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex

@@ -1,0 +1,79 @@
+"""What operators and their tools ask: alive? ready? how is it going? what is being served?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Response
+
+from service.artifact import Artifact
+from service.engine import Readiness
+from service.http import schemas
+from service.http.inference import Inference
+from service.metrics import CONTENT_TYPE, Metrics
+
+
+def build(inference: Inference, artifact: Artifact, metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    async def readiness() -> Readiness:
+        state = await inference.engine.ready()
+        return Readiness(False, "draining", state.info) if inference.draining else state
+
+    @router.get("/livez", response_model=schemas.Status, summary="The process answers")
+    async def livez() -> Response:
+        return _json({"status": "ok"})
+
+    @router.get(
+        "/readyz",
+        response_model=schemas.Status,
+        responses={503: {"model": schemas.Status, "description": "Starting, failing or shutting down."}},
+        summary="It can infer",
+    )
+    async def readyz() -> Response:
+        """Ready after a canary image went through the model; then for as long as the last batch succeeded."""
+        state = await readiness()
+        return _json({"status": "ok" if state.ok else state.reason}, status=200 if state.ok else 503)
+
+    @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
+    async def prometheus() -> Response:
+        return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    @router.get(
+        "/models", summary="The model being served, its figures and its runtime", responses=schemas.problems(401)
+    )
+    async def models() -> Response:
+        return _json({"models": [_card(artifact, await readiness())]})
+
+    return router
+
+
+def _card(artifact: Artifact, state: Readiness) -> dict[str, Any]:
+    manifest = artifact.manifest
+    info = state.info
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "description": manifest.description,
+        "licence": manifest.licence,
+        "weights_sha256": artifact.digest,
+        "architecture": manifest.architecture.model_dump(),
+        "preprocessing": manifest.preprocessing.model_dump(),
+        "embedding_dim": artifact.network.embedding_dim,
+        "measured": manifest.measured,
+        "ready": state.ok,
+        "runtime": None
+        if info is None
+        else {
+            "name": info.runtime,
+            "device": info.device,
+            "precision": info.precision,
+            "max_batch_size": info.max_batch_size,
+            "batch_cost_seconds": {str(size): seconds for size, seconds in info.batch_cost.items()},
+        },
+    }
+
+
+def _json(content: dict[str, Any], *, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status_code=status, media_type="application/json")

@@ -1,0 +1,69 @@
+"""Errors as RFC 9457 ``application/problem+json``, from every source an HTTP request can meet.
+
+``ServiceError`` carries its own status; Starlette's HTTPException (404, 405) and FastAPI's validation errors are
+translated. Nothing here ever shows a path, a traceback or an object's repr.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service.errors import Draining, InvalidParameter, NotReady, Overloaded, ServiceError, Unauthorized
+from service.metrics import Metrics
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem(error: ServiceError) -> dict[str, Any]:
+    """The members that a client sees, also as the ``error`` of one image among several."""
+    return {"status": error.status, "title": error.title, "detail": error.detail}
+
+
+def response(error: ServiceError, **members: Any) -> Response:
+    """The whole response; ``members`` are extension members of the problem."""
+    headers: dict[str, str] = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, (Draining, NotReady)):
+        headers["Retry-After"] = "1"
+    elif isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(
+        orjson.dumps({"type": "about:blank", **problem(error), **members}),
+        status_code=error.status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def install(app: FastAPI, metrics: Metrics) -> None:
+    """Register the handlers on ``app``; refused requests are counted by reason."""
+
+    async def on_service_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)
+        metrics.rejected.labels(error.reason).inc()
+        return response(error)
+
+    async def on_validation_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        name = str(first["loc"][-1])
+        return await on_service_error(request, InvalidParameter(f"{name}: {first['msg']}."))
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        phrase = HTTPStatus(error.status_code).phrase
+        body = {"type": "about:blank", "status": error.status_code, "title": phrase, "detail": f"{phrase}."}
+        return Response(
+            orjson.dumps(body), status_code=error.status_code, media_type=MEDIA_TYPE, headers=dict(error.headers or {})
+        )
+
+    app.add_exception_handler(ServiceError, on_service_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(HTTPException, on_http_exception)

@@ -1,0 +1,27 @@
+"""Where the time of one request went; the same figures feed the histograms and the ``Server-Timing`` header."""
+
+from __future__ import annotations
+
+from service.metrics import STAGES, Metrics
+
+
+class StageTimes:
+    """Seconds by stage. With several images in a request, a stage's time is that of its slowest image."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Record one image's time in ``stage``."""
+        if seconds > self._seconds.get(stage, -1.0):
+            self._seconds[stage] = seconds
+
+    def observe(self, metrics: Metrics) -> None:
+        for stage, seconds in self._seconds.items():
+            metrics.stage_duration.labels(stage).observe(seconds)
+
+    def header(self) -> str:
+        """``read;dur=0.1, decode;dur=1.8, …`` in milliseconds, stages in order, those never reached left out."""
+        return ", ".join(f"{stage};dur={self._seconds[stage] * 1e3:.2f}" for stage in STAGES if stage in self._seconds)
