@@ -19,8 +19,11 @@ from service.errors import Overloaded
 #: into the default limit together.
 PIXELS_PER_UNIT = 8_000_000
 
-#: The finishing rate is an average over about this many seconds.
+#: The finishing rate is an average over about this many busy seconds.
 _RATE_WINDOW_S = 2.0
+
+#: Nobody should stay away longer on the word of an estimate.
+_MAX_RETRY_AFTER_S = 30
 
 
 def weight(pixels: int) -> int:
@@ -35,9 +38,10 @@ class Admission:
         self.limit = limit
         self.in_flight = 0
         self._clock = clock
-        self._rate = 0.0  # units finished a second
-        self._rated_at = clock()
-        self._finished = 0
+        self._rate = 0.0  # units finished a busy second
+        self._finished = 0  # … of the window that is being measured
+        self._busy = 0.0  # seconds with anything in flight, likewise
+        self._busy_since = 0.0
 
     def admit(self) -> Permit:
         """A permit of weight 1, or Overloaded."""
@@ -45,25 +49,35 @@ class Admission:
 
     def retry_after(self) -> int:
         """Whole seconds until what is in flight now will probably have finished."""
-        self._update_rate()
-        return max(1, math.ceil(self.in_flight / self._rate)) if self._rate > 0 else 1
+        self._account()
+        rate = self._rate or (self._finished / self._busy if self._busy > 0 else 0.0)
+        if rate == 0.0:
+            return 1
+        return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(self.in_flight / rate)))
 
     def _take(self, units: int) -> int:
         if self.in_flight + units > self.limit:
             raise Overloaded("The service is at its limit of images in flight.", retry_after=self.retry_after())
+        if self.in_flight == 0:
+            self._busy_since = self._clock()
         self.in_flight += units
         return units
 
     def _give_back(self, units: int) -> None:
-        self.in_flight -= units
         self._finished += units
+        self._account()
+        self.in_flight -= units
 
-    def _update_rate(self) -> None:
-        elapsed = self._clock() - self._rated_at
-        if elapsed >= _RATE_WINDOW_S / 4:
-            share = min(1.0, elapsed / _RATE_WINDOW_S)
-            self._rate += share * (self._finished / elapsed - self._rate)
-            self._rated_at += elapsed
+    def _account(self) -> None:
+        """Add the busy time since the last look, and fold a full window into the rate. Idle time says nothing."""
+        now = self._clock()
+        if self.in_flight > 0:
+            self._busy += now - self._busy_since
+        self._busy_since = now
+        if self._busy >= _RATE_WINDOW_S:
+            measured = self._finished / self._busy
+            self._rate = measured if self._rate == 0.0 else (self._rate + measured) / 2
+            self._busy = 0.0
             self._finished = 0
 
 

@@ -1,15 +1,27 @@
-"""Image bytes to the uint8 array a runtime takes."""
+"""Image bytes to the uint8 array a runtime takes.
+
+Two steps, so that the request can be admitted by its size before any work is done: ``inspect`` reads the header,
+``prepare`` decodes. Reading order: ``pipeline``, ``headers``, ``decode``, ``canonical``, ``transform``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from service.preprocess.facts import Format, Header
+from service.preprocess.headers import inspect
+from service.preprocess.limits import Limits
+from service.preprocess.pipeline import WARN_EXIF, WARN_FRAMES, WARN_METADATA, Prepared, prepare, warn_orientation
+from service.preprocess.transform import Transform
 
-
-@dataclass(frozen=True, slots=True)
-class Transform:
-    """Resize the shorter side to ``resize_size``, then crop ``crop_size`` × ``crop_size`` from the centre."""
-
-    resize_size: int
-    crop_size: int
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+__all__ = [
+    "WARN_EXIF",
+    "WARN_FRAMES",
+    "WARN_METADATA",
+    "Format",
+    "Header",
+    "Limits",
+    "Prepared",
+    "Transform",
+    "inspect",
+    "prepare",
+    "warn_orientation",
+]

@@ -1,0 +1,68 @@
+"""Decoded Pillow image in any mode to the canonical one: RGB, 8 bits, opaque, upright.
+
+``decode`` hands over an image whose pixels are loaded; ``transform`` takes what comes out. Embedded colour profiles
+are not applied: torchvision does not, and the weights were trained without.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from service.errors import BadImage
+
+_TURNS: Final[dict[int, Image.Transpose]] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WHITE: Final = (255, 255, 255)
+
+
+def opaque_rgb(image: Image.Image, grey_bits: int = 16) -> Image.Image:
+    """``image`` in mode RGB: transparency over white, the high byte of deep grey, Pillow's conversion otherwise.
+
+    ``grey_bits`` is the depth of the samples in the I;16 modes. Returns ``image`` itself where nothing is to do.
+    Raises BadImage for 32-bit integers and floats, whose range is not known.
+    """
+    mode = image.mode
+    if mode in ("I", "F"):
+        kind = "floating-point" if mode == "F" else "signed or 32-bit integer"
+        raise BadImage(f"{kind} pixels are not supported; send 8 or 16 bits a sample")
+    if mode.startswith("I;16"):
+        return _from_deep_grey(image, grey_bits)
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        return _over_white(image)
+    return image if mode == "RGB" else image.convert("RGB")
+
+
+def turn(image: Image.Image, orientation: int) -> Image.Image:
+    """``image`` as EXIF's ``orientation`` (1 to 8) wants it shown; itself for 1."""
+    method = _TURNS.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode != "RGBA":
+        image = image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, _WHITE)
+    # The image is its own mask: no separate alpha plane, two images in memory at most.
+    canvas.paste(image, (0, 0), image)
+    return canvas
+
+
+def _from_deep_grey(image: Image.Image, bits: int) -> Image.Image:
+    deep = np.asarray(image)
+    grey = (deep >> (bits - 8)).astype(np.uint8)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey[deep == clear] = 255
+    return Image.fromarray(grey).convert("RGB")

@@ -1,0 +1,104 @@
+"""TIFF image file directories, read for the few tags that matter before Pillow sees the bytes.
+
+A directory is the index of a TIFF page, and EXIF is such a directory inside a JPEG, PNG or WebP. Bytes come from
+``headers``; sizes, limits and the orientation go back to it. Layout: TIFF 6.0, section 2, and BigTIFF (43 in place
+of 42, eight-byte offsets). Nothing here follows an offset that the bytes do not contain.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+ORIENTATION = 274
+
+#: Real directories hold a few dozen entries. Pillow walks each one in Python, so a million would hold the GIL.
+MAX_ENTRIES = 4096
+
+#: struct codes of the unsigned integer field types: BYTE, SHORT, LONG, LONG8.
+_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+
+
+class DamagedDirectory(Exception):
+    """The bytes are not a readable directory. Never leaves this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tag: how many values it has and, if they are unsigned integers that lie in the bytes, the first."""
+
+    count: int
+    first: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    entries: dict[int, Entry]
+    followed: bool  # by another directory: in a TIFF file, a second page
+
+    def value(self, tag: int) -> int | None:
+        entry = self.entries.get(tag)
+        return None if entry is None else entry.first
+
+
+def read_first(data: bytes, wanted: frozenset[int]) -> Directory:
+    """The first directory of a TIFF stream, restricted to the ``wanted`` tags; the first of equal tags counts.
+
+    A directory that ends early yields the entries before the cut. Raises DamagedDirectory if there is none at all.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        raise DamagedDirectory
+    try:
+        magic = struct.unpack_from(order + "H", data, 2)[0]
+        if magic == 42:
+            offset, head, row, cell = struct.unpack_from(order + "I", data, 4)[0], "H", "HHI", "I"
+        elif magic == 43:
+            offset, head, row, cell = struct.unpack_from(order + "Q", data, 8)[0], "Q", "HHQ", "Q"
+        else:
+            raise DamagedDirectory
+        count = struct.unpack_from(order + head, data, offset)[0]
+    except (struct.error, OverflowError):
+        raise DamagedDirectory from None
+    if count > MAX_ENTRIES:
+        raise DamagedDirectory
+    unpack_row = struct.Struct(order + row)
+    inline = struct.calcsize(cell)
+    position = offset + struct.calcsize(order + head)
+    entries: dict[int, Entry] = {}
+    for _ in range(count):
+        if position + unpack_row.size + inline > len(data):
+            return Directory(entries, followed=False)
+        tag, kind, values = unpack_row.unpack_from(data, position)
+        if tag in wanted and tag not in entries:
+            entries[tag] = Entry(values, _first(data, position + unpack_row.size, order, cell, kind, values))
+        position += unpack_row.size + inline
+    following = data[position : position + inline]
+    return Directory(entries, followed=len(following) == inline and any(following))
+
+
+def _first(data: bytes, position: int, order: str, cell: str, kind: int, count: int) -> int | None:
+    code = _INTEGERS.get(kind)
+    if code is None or count == 0:
+        return None
+    if struct.calcsize(code) * count > struct.calcsize(cell):
+        position = struct.unpack_from(order + cell, data, position)[0]
+    if position + struct.calcsize(code) > len(data):
+        return None
+    value: int = struct.unpack_from(order + code, data, position)[0]
+    return value
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation (1 to 8) that an EXIF block, with or without its ``Exif`` prefix, asks for; 1 if it is silent.
+
+    Cameras that do not know write 0, which counts as silence. Raises DamagedDirectory for anything else.
+    """
+    for _ in range(2):  # some writers prefix it twice
+        exif = exif.removeprefix(b"Exif\0\0")
+    entry = read_first(exif, frozenset({ORIENTATION})).entries.get(ORIENTATION)
+    if entry is None:
+        return 1
+    if entry.first is None or entry.first > 8:
+        raise DamagedDirectory
+    return max(1, entry.first)

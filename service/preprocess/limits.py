@@ -1,0 +1,30 @@
+"""What one image may cost. Filled by the composition root from the settings; read by ``headers`` and ``decode``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on the work and the memory of one image; each is judged before the work is done."""
+
+    #: Width × height, as stored. 50 megapixels are 200 MB once decoded (four bytes a pixel in Pillow).
+    max_pixels: int = 50_000_000
+
+    #: JPEG scans that are always accepted. Encoders write 1 (baseline) or about 10 (progressive).
+    free_scans: int = 16
+
+    #: Scans × pixels beyond ``free_scans``. A scan without content costs a few bytes in the file and still a pass
+    #: over every coefficient of the picture, so a small file can ask for minutes of work.
+    max_scan_pixels: int = 100_000_000
+
+    #: JPEG segments, PNG, WebP and GIF blocks, TIFF strips. Pillow visits each one in Python, holding the GIL, for
+    #: some 5 µs. A 16 MiB PNG in chunks of 8 KiB has 2,048; 65,536 strips are more than one a row.
+    max_blocks: int = 65_536
+
+    #: Run-length encoded BMP is expanded by Pillow in Python, byte by byte, holding the GIL: about 0.1 s a megapixel.
+    max_rle_pixels: int = 1_000_000
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,124 @@
+"""The CUDA runtime, and the reference on the CPU: torchvision's network in torch.
+
+CUDA: channels_last, features in fp32 (no TF32), or in fp16 or bf16 by conversion of the weights, and a lane of CUDA
+graphs per runner (``torch_replay``). Not autocast: it would cast every weight again in each replay.
+CPU: torchvision's graph as it is, eager, fp32 only; it is there to be compared with, not to be fast.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.artifact import Artifact
+from service.errors import DeviceLost, OperatorError
+from service.postprocess import BatchOutputs
+from service.runtimes.batch import Pool, check_images
+from service.runtimes.torch_module import DTYPES, Classifier, load_classifier
+from service.runtimes.torch_replay import Lane, bucket_sizes, run_or_halve
+
+
+class _Runner(Protocol):
+    """What a runner thread borrows for a call: an ``EagerLane`` or a ``Lane``."""
+
+    def run(self, images: NDArray[np.uint8]) -> BatchOutputs: ...
+    def alive(self) -> bool: ...
+
+
+class TorchRuntime:
+    """``Runtime`` on torch. Raises OperatorError for a device or precision that is not there."""
+
+    name = "torch"
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        device: str,
+        precision: str,
+        runners: int,
+        threads_per_runner: int,
+        max_batch: int,
+    ) -> None:
+        target = check_device(device, precision)
+        self.device = str(target)
+        self.precision = precision
+        self._size = artifact.manifest.preprocessing.crop_size
+        lanes: list[_Runner]
+        if target.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = False
+            module = load_classifier(artifact, precision).to(target)
+            sizes = bucket_sizes(max_batch)
+            made = [Lane(module, sizes, self._size, target) for _ in range(runners)]
+            # Memory may have run out between the first lane and the last.
+            self.max_batch = min(lane.max_batch for lane in made)
+            lanes = list(made)
+        else:
+            torch.set_num_threads(threads_per_runner)
+            self.max_batch = max_batch
+            lanes = [EagerLane(load_classifier(artifact))] * runners
+        self._lanes: Pool[_Runner] | None = Pool(lanes)
+
+    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+        """(B, S, S, 3) uint8 → ``BatchOutputs``.
+
+        Raises ValueError for other input, DeviceLost if the device does not answer any more, and what torch
+        raised (RuntimeError) if it failed on this batch alone.
+        """
+        check_images(images, self._size, self.max_batch)
+        lanes = self._lanes
+        if lanes is None:
+            raise RuntimeError("the runtime is closed")
+        with lanes.lease() as lane:
+            try:
+                return run_or_halve(lane.run, images)
+            except RuntimeError as error:
+                if lane.alive():
+                    raise
+                raise DeviceLost(f"{self.device} does not answer any more: {error}") from error
+
+    def close(self) -> None:
+        """Give the device's memory back once calls under way have ended. Idempotent."""
+        self._lanes = None
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+
+
+class EagerLane:
+    """Batches as they come, without buffers; holds no state, so that all runners may share one."""
+
+    def __init__(self, module: Classifier) -> None:
+        self._module = module
+
+    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+        with torch.inference_mode():
+            # torch.tensor copies: from_numpy would warn of an array that is read-only.
+            answers = self._module(torch.tensor(images))
+        return BatchOutputs(*(answer.numpy() for answer in answers))
+
+    def alive(self) -> bool:
+        return True
+
+
+def check_device(device: str, precision: str) -> torch.device:
+    """``device`` ("cpu", "cuda", "cuda:N") as torch names it; OperatorError if it or the precision is not there."""
+    if precision not in DTYPES:
+        raise OperatorError(f"precision={precision} is unknown to the torch runtime; choose fp32, fp16 or bf16")
+    target = torch.device(device)
+    if target.type == "cpu":
+        if precision != "fp32":
+            raise OperatorError(
+                f"runtime=torch computes in fp32 only on a CPU, not {precision}; use runtime=openvino or a CUDA device"
+            )
+        return target
+    if not torch.cuda.is_available():
+        raise OperatorError(f"device={device}: torch finds no CUDA GPU here; use device=cpu")
+    index, count = target.index or 0, torch.cuda.device_count()
+    if index >= count:
+        raise OperatorError(f"device={device}: the last of the {count} CUDA devices here is cuda:{count - 1}")
+    if precision == "bf16" and torch.cuda.get_device_capability(index) < (8, 0):
+        raise OperatorError(f"device={device} has no bfloat16 (before Ampere); use precision=fp16 or fp32")
+    return torch.device("cuda", index)

@@ -1,0 +1,137 @@
+"""``models add``: a user's own MobileNetV2 checkpoint and labels become a complete artifact of the store."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from service import artifact
+from service.artifact import Artifact, FileDigest, Manifest, Source
+from service.errors import ArtifactError
+from service.store import write
+from service.store.checkpoint import read_checkpoint
+
+#: torchvision's ``ImageClassification`` transform, which most checkpoints were trained for.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def add(
+    store: Path,
+    checkpoint: Path,
+    labels: Path,
+    *,
+    name: str,
+    version: str = "1",
+    width_mult: float = 1.0,
+    num_classes: int | None = None,
+    round_nearest: int = 8,
+    inverted_residual_setting: Sequence[Sequence[int]] | None = None,
+    resize_size: int = 256,
+    crop_size: int = 224,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    description: str = "",
+    licence: str = "not stated",
+    force: bool = False,
+) -> Artifact:
+    """Make ``store/name/version`` from a state_dict of torchvision's ``MobileNetV2`` (safetensors or ``.pth``).
+
+    ``labels`` has one label a line in class order; ``num_classes`` defaults to their number. Half-precision
+    weights are widened to float32. Everything is checked first and then appears in one step. A version that exists
+    is replaced only with ``force``, unless it is identical. Raises ArtifactError or MissingExtra.
+    """
+    names = _read_labels(labels)
+    if num_classes is not None and num_classes != len(names):
+        raise ArtifactError(f"{labels.name} has {len(names)} labels, but num_classes is {num_classes}")
+    if crop_size > resize_size:
+        raise ArtifactError(f"crop_size {crop_size} is larger than resize_size {resize_size}; set both")
+    rows = inverted_residual_setting
+    content = {
+        "name": name,
+        "version": version,
+        "description": description or f"MobileNetV2 {width_mult}, {len(names)} classes, from {checkpoint.name}",
+        "licence": licence,
+        "architecture": {
+            "width_mult": width_mult,
+            "num_classes": len(names),
+            "round_nearest": round_nearest,
+            "inverted_residual_setting": rows and [tuple(row) for row in rows],
+        },
+        "preprocessing": {
+            "resize_size": resize_size,
+            "crop_size": crop_size,
+            "interpolation": interpolation,
+            "mean": tuple(mean),
+            "std": tuple(std),
+        },
+    }
+    files = _files(content, checkpoint, names)
+    _store(store, name, version, files, force)
+    return artifact.load(store, name, version)
+
+
+def _files(content: dict[str, Any], checkpoint: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """The artifact's three files, checked against each other."""
+    reference = f"{content['name']}/{content['version']}"
+    placeholder = _digest(b"")
+    raw_labels = "".join(f"{label}\n" for label in names).encode()
+    try:
+        manifest = Manifest.model_validate(
+            content
+            | {"source": Source(kind="local", origin=f"the file {checkpoint.name}")}
+            | {"labels": _digest(raw_labels), "weights": placeholder}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{reference} cannot be described: {where}: {first['msg']}") from None
+    tensors = read_checkpoint(checkpoint)
+    artifact.check_tensors(tensors, manifest.architecture.network(), f"{reference} from {checkpoint.name}")
+    weights = write.serialize(tensors)
+    with checkpoint.open("rb") as file:
+        source = manifest.source.model_copy(update={"sha256": hashlib.file_digest(file, "sha256").hexdigest()})
+    manifest = manifest.model_copy(update={"source": source, "weights": _digest(weights)})
+    return {
+        artifact.WEIGHTS: weights,
+        artifact.LABELS: raw_labels,
+        artifact.MANIFEST: write.manifest_bytes(manifest),
+    }
+
+
+def _store(store: Path, name: str, version: str, files: dict[str, bytes], force: bool) -> None:
+    model = store / name
+    with write.explained(ArtifactError, f"{name}/{version}", store):
+        model.mkdir(parents=True, exist_ok=True)
+        with write.exclusive(model, lambda: None):
+            if (model / version).exists():
+                if _same(model / version, files):
+                    return
+                if not force:
+                    raise ArtifactError(f"{name}/{version} exists and differs; choose another --version or use --force")
+            write.create_directory(model / version, files)
+
+
+def _same(directory: Path, files: dict[str, bytes]) -> bool:
+    return all((directory / name).is_file() and (directory / name).read_bytes() == files[name] for name in files)
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"the labels {path.name} cannot be read: {error.strerror}") from None
+    names = artifact.parse_labels(raw.removeprefix(codecs.BOM_UTF8))
+    if "" in names:
+        raise ArtifactError(f"{path.name} is empty at line {names.index('') + 1}; it needs one label a line")
+    return names
+
+
+def _digest(data: bytes) -> FileDigest:
+    return FileDigest(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

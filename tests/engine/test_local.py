@@ -1,0 +1,148 @@
+"""What is particular to the in-process engine: start-up, warm-up, several runners, its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.engine import LocalEngine, Runtime, warmup
+from service.errors import DeviceLost, InferenceFailed, NotReady, OperatorError
+from service.metrics import Metrics
+from service.postprocess import BatchOutputs
+from tests.fakes import SIZE, FakeRuntime, image
+
+pytestmark = pytest.mark.anyio
+
+
+def engine_of(runtime: Runtime | Exception, **changes: Any) -> LocalEngine:
+    def create() -> Runtime:
+        if isinstance(runtime, Exception):
+            raise runtime
+        return runtime
+
+    arguments: dict[str, Any] = {
+        "image_size": SIZE,
+        "runners": 1,
+        "max_batch_size": 4,
+        "max_queue_delay": 0.0,
+        "metrics": Metrics(),
+        "on_lost": lambda reason: None,
+    }
+    return LocalEngine(create, **(arguments | changes))
+
+
+def soon() -> float:
+    return time.monotonic() + 30
+
+
+async def test_it_is_not_ready_before_the_model_is_loaded() -> None:
+    loading = threading.Event()
+    engine = engine_of(FakeRuntime(before=lambda images: loading.wait(30) and None))
+    start = asyncio.ensure_future(engine.start())
+    await asyncio.sleep(0)
+    assert (await engine.ready()).reason == "starting"
+    with pytest.raises(NotReady):
+        await engine.infer(image(0), soon())
+    loading.set()
+    await start
+    assert (await engine.ready()).ok
+    await engine.aclose()
+
+
+@pytest.mark.parametrize("failure", [OperatorError("no weights"), RuntimeError("driver says no")])
+async def test_a_model_that_cannot_be_loaded_is_an_operators_error(failure: Exception) -> None:
+    engine = engine_of(failure)
+    with pytest.raises(OperatorError, match=r"no weights|could not be loaded"):
+        await engine.start()
+    assert not (await engine.ready()).ok
+    await engine.aclose()
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+async def test_a_model_that_answers_nonsense_to_the_canary_is_refused(value: float) -> None:
+    class Degenerate(FakeRuntime):
+        def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+            outputs = super().run(images)
+            outputs.logits[:] = value
+            return outputs
+
+    engine = engine_of(Degenerate())
+    with pytest.raises(OperatorError, match=r"finite|same score"):
+        await engine.start()
+    await engine.aclose()
+
+
+async def test_two_runners_run_at_the_same_time() -> None:
+    together = threading.Barrier(2)
+
+    def before(images: NDArray[np.uint8]) -> None:
+        if images[0, 0, 0, 2] == 1:
+            together.wait(30)
+
+    engine = engine_of(FakeRuntime(before=before), runners=2)
+    await engine.start()
+    await asyncio.gather(engine.infer(image(0), soon()), engine.infer(image(1), soon()))
+    await engine.aclose()
+
+
+async def test_a_lost_device_is_reported_once() -> None:
+    def before(images: NDArray[np.uint8]) -> None:
+        if images[0, 0, 0, 2] == 1:
+            raise DeviceLost("fell off the bus")
+
+    reasons: list[str] = []
+    engine = engine_of(FakeRuntime(before=before), runners=2, on_lost=reasons.append)
+    await engine.start()
+    with pytest.raises(InferenceFailed):
+        await engine.infer(image(0), soon())
+    await engine.aclose()
+    assert reasons == ["fell off the bus"]
+
+
+async def test_metrics_show_batches_and_an_empty_queue() -> None:
+    metrics = Metrics()
+    engine = engine_of(FakeRuntime(), metrics=metrics)
+    await engine.start()
+    await asyncio.gather(*(engine.infer(image(marker), soon()) for marker in range(10)))
+    text = metrics.render().decode()
+    assert "mobilenet_ready 1.0" in text
+    assert "mobilenet_queue_depth 0.0" in text
+    assert "mobilenet_batch_size_sum 10.0" in text
+    assert 'mobilenet_batch_cost_seconds{batch_size="1"}' in text
+    await engine.aclose()
+    assert "mobilenet_ready 0.0" in metrics.render().decode()
+
+
+@pytest.mark.parametrize(
+    ("cost", "chosen"),
+    [
+        ({1: 4.2, 2: 8.3, 4: 16.0}, 1),  # a CPU: batches bring nothing
+        ({1: 0.43, 2: 0.46, 4: 0.52, 8: 0.64, 16: 0.88, 32: 1.36, 64: 2.32}, 64),  # a GPU: still falling
+        ({1: 1.0, 2: 1.2, 4: 2.0, 8: 4.0}, 4),
+        ({1: 1.0}, 1),
+    ],
+)
+def test_the_knee_of_a_cost_curve(cost: dict[int, float], chosen: int) -> None:
+    assert warmup.knee(cost) == chosen
+
+
+def test_the_batch_cost_curve_covers_powers_of_two() -> None:
+    runtime = FakeRuntime(max_batch=6)
+    cost = warmup.batch_cost(runtime, image(0))
+    assert set(cost) <= {1, 2, 4}
+    assert 1 in cost
+    assert all(seconds > 0 for seconds in cost.values())
+
+
+def test_the_canary_is_a_picture() -> None:
+    picture = warmup.canary(224)
+    assert picture.shape == (224, 224, 3)
+    assert picture.dtype == np.uint8
+    assert picture.std() > 40
+    np.testing.assert_array_equal(picture, warmup.canary(224))

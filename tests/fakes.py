@@ -1,0 +1,60 @@
+"""A runtime without a model: everything above the runtimes is tested on it in milliseconds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.postprocess import MAPS_PER_ITEM, BatchOutputs
+
+SIZE = 8
+NUM_CLASSES = 10
+EMBEDDING_DIM = 16
+
+
+def image(marker: int, size: int = SIZE) -> NDArray[np.uint8]:
+    """An image that ``FakeRuntime`` answers recognisably: its class is ``marker % NUM_CLASSES``."""
+    picture = np.zeros((size, size, 3), np.uint8)
+    picture[0, 0] = (marker % 256, marker // 256, 1)
+    return picture
+
+
+def marker_of(embedding: NDArray[np.float32]) -> int:
+    """The marker of the image that this embedding was computed from."""
+    return int(embedding[0]) + 256 * int(embedding[1])
+
+
+class FakeRuntime:
+    """Answers from the first pixel. ``before`` runs at the start of every call, to wait, count or raise."""
+
+    name = "fake"
+    device = "cpu"
+    precision = "fp32"
+
+    def __init__(
+        self, *, max_batch: int = 8, before: Callable[[NDArray[np.uint8]], None] = lambda images: None
+    ) -> None:
+        self.max_batch = max_batch
+        self.before = before
+        self.batches: list[int] = []
+        self.closed = False
+        self._lock = threading.Lock()
+
+    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+        with self._lock:
+            self.batches.append(len(images))
+        self.before(images)
+        first = images[:, 0, 0, :].astype(np.float32)
+        logits = np.zeros((len(images), NUM_CLASSES), np.float32)
+        logits[np.arange(len(images)), images[:, 0, 0, 0] % NUM_CLASSES] = 5.0
+        embeddings = np.zeros((len(images), EMBEDDING_DIM), np.float32)
+        embeddings[:, :3] = first
+        top = np.argsort(-logits, axis=1, kind="stable")[:, :MAPS_PER_ITEM].astype(np.int64)
+        maps = np.zeros((len(images), MAPS_PER_ITEM, 1, 1), np.float32)
+        return BatchOutputs(logits, embeddings, top, maps)
+
+    def close(self) -> None:
+        self.closed = True

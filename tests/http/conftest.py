@@ -1,0 +1,22 @@
+"""One small artifact and one running app for the tests that only ask questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.artifact import Artifact
+from tests.artifacts import make_artifact
+from tests.running import RunningApp, running_app
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return make_artifact(tmp_path_factory.mktemp("store"), num_classes=10)
+
+
+@pytest.fixture(scope="module")
+def app(artifact: Artifact) -> Iterator[RunningApp]:
+    with running_app(artifact, max_body_bytes=200_000, max_images=4, max_pixels=1_000_000) as running:
+        yield running

@@ -1,0 +1,302 @@
+"""Every refusal: its status, its problem document, and that it says nothing it should not."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.artifact import Artifact
+from tests.fakes import FakeRuntime
+from tests.running import RunningApp, png, running_app
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, object]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "x-request-id" in response.headers
+    body: dict[str, object] = response.json()
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["detail"]
+    for leak in ("Traceback", "0x", "/service/", ".py", "PIL"):
+        assert leak not in response.text
+    return body
+
+
+def form(body: bytes, boundary: str = "x") -> dict[str, object]:
+    return {"content": body, "headers": {"Content-Type": f"multipart/form-data; boundary={boundary}"}}
+
+
+PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    "request_arguments",
+    [
+        {"content": b""},
+        form(b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nabc\r\n--x--\r\n'),
+        form(b""),
+        form(b"no boundary in here"),
+        form(PART + png(1)),  # never ends
+        form(PART + png(1) + b"\r\n--x--\r\n", boundary=""),
+        form(PART + png(1) + b"\r\n--x--\r\n", boundary="y" * 71),
+        form(b"--x\r\nX-Long: " + b"a" * 5000 + b"\r\n\r\n--x--\r\n"),
+        {"content": png(1), "headers": {"Content-Type": "multipart/form-data"}},
+        {"content": png(1), "headers": {"Content-Type": "multipart/mixed; boundary=x"}},
+        {"files": [("file", (str(index), png(index))) for index in range(5)]},  # max_images is 4
+        {"files": [("other", (str(index), b"x")) for index in range(65)]},
+    ],
+    ids=[
+        "empty", "no file part", "empty form", "form without boundary lines", "unfinished form", "empty boundary",
+        "long boundary", "huge part header", "no boundary parameter", "multipart/mixed", "too many images",
+        "too many other parts",
+    ],
+)  # fmt: skip
+def test_malformed_requests_are_400(app: RunningApp, request_arguments: dict[str, object]) -> None:
+    problem(app.client.post("/classify", **request_arguments), 400)  # type: ignore[arg-type]  # a table of keywords
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread(app: RunningApp) -> None:
+    with socket.create_connection((app.host, app.port), 10) as connection:
+        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 200001\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_without_a_length_is_cut_off_at_the_limit(app: RunningApp) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 10_000_000:
+            sent += 10_000
+            yield b"x" * 10_000
+
+    try:
+        problem(app.client.post("/classify", content=endless()), 413)
+    except (httpx.WriteError, httpx.RemoteProtocolError):
+        assert sent > 200_000, "only a client that goes on sending may lose its connection"
+
+
+def test_an_image_over_the_pixel_limit_is_413(app: RunningApp) -> None:
+    problem(app.client.post("/classify", content=png(1, size=1001)), 413)
+    assert app.client.post("/classify", content=png(1, size=1000)).status_code == 200
+
+
+@pytest.mark.parametrize("content", [b"hello", b"%PDF-1.7", b"<svg/>", b"\x00" * 1000, b"PK\x03\x04" + b"\x00" * 50])
+def test_other_formats_are_415(app: RunningApp, content: bytes) -> None:
+    problem(app.client.post("/classify", content=content, headers={"Content-Type": "image/jpeg"}), 415)
+
+
+def test_a_truncated_image_is_422(app: RunningApp) -> None:
+    problem(app.client.post("/classify", content=png(1)[:-40]), 422)
+
+
+@pytest.mark.parametrize(
+    "query", ["top_k=0", "top_k=11", "top_k=x", "top_k=-1", "top_k=1e3", "top_k=99999999999999999999"]
+)
+def test_parameters_out_of_range_are_422(app: RunningApp, query: str) -> None:
+    assert "top_k" in str(problem(app.client.post(f"/classify?{query}", content=png(1)), 422)["detail"])
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "soon", "1.5", "", "9" * 30, "²"])
+def test_a_timeout_that_is_no_number_of_milliseconds_is_422(app: RunningApp, value: str) -> None:
+    answer = app.client.post("/classify", content=png(1), headers={"X-Request-Timeout-Ms": value.encode("latin-1")})
+    problem(answer, 422)
+
+
+def test_unknown_paths_and_methods(app: RunningApp) -> None:
+    problem(app.client.get("/nothing"), 404)
+    refused = app.client.get("/classify")
+    problem(refused, 405)
+    assert refused.headers["allow"] == "POST"
+
+
+def test_a_header_block_over_16_kb_is_431(app: RunningApp) -> None:
+    problem(app.client.get("/livez", headers={"X-Big": "a" * 17_000}), 431)
+    assert app.client.get("/livez", headers={"X-Big": "a" * 15_000}).status_code == 200
+
+
+def test_a_request_id_comes_back_or_is_made(app: RunningApp) -> None:
+    assert app.client.get("/livez", headers={"X-Request-Id": "trace-42"}).headers["x-request-id"] == "trace-42"
+    first, second = (app.client.get("/livez").headers["x-request-id"] for _ in range(2))
+    assert first != second
+    made = app.client.get("/livez", headers={"X-Request-Id": 'a" b;<script>'}).headers["x-request-id"]
+    assert made.isalnum()
+
+
+class Blocking(FakeRuntime):
+    """Runs nothing that a request brought until released."""
+
+    def __init__(self) -> None:
+        super().__init__(before=self._wait)
+        self.entered = threading.Event()
+        self.release = threading.Event()
+
+    def _wait(self, images: NDArray[np.uint8]) -> None:
+        if images[0, 0, 0, 2] == 1:
+            self.entered.set()
+            assert self.release.wait(30)
+
+
+@pytest.fixture
+def blocking() -> Iterator[Blocking]:
+    runtime = Blocking()
+    yield runtime
+    runtime.release.set()
+
+
+class Background:
+    """A request on a thread of its own."""
+
+    def __init__(self, app: RunningApp, marker: int = 1) -> None:
+        self.response: httpx.Response | None = None
+        self._thread = threading.Thread(target=self._run, args=(app, marker))
+        self._thread.start()
+
+    def _run(self, app: RunningApp, marker: int) -> None:
+        with httpx.Client(base_url=app.url, timeout=30) as client:
+            self.response = client.post("/classify", content=png(marker))
+
+    def result(self) -> httpx.Response:
+        self._thread.join(30)
+        assert self.response is not None
+        return self.response
+
+
+def test_a_deadline_that_passes_is_504(artifact: Artifact, blocking: Blocking) -> None:
+    with running_app(artifact, blocking) as app:
+        answer = app.client.post("/classify", content=png(1), headers={"X-Request-Timeout-Ms": "50"})
+        problem(answer, 504)
+        blocking.release.set()
+        assert app.metric('mobilenet_images_total{format="png",outcome="deadline"}') == 1
+
+
+def test_the_services_own_timeout_cannot_be_outbid(artifact: Artifact, blocking: Blocking) -> None:
+    with running_app(artifact, blocking, request_timeout_ms=50) as app:
+        problem(app.client.post("/classify", content=png(1), headers={"X-Request-Timeout-Ms": "60000"}), 504)
+        blocking.release.set()
+
+
+def test_a_body_that_never_ends_meets_the_deadline(artifact: Artifact) -> None:
+    with (
+        running_app(artifact, request_timeout_ms=100) as app,
+        socket.create_connection((app.host, app.port), 10) as connection,
+    ):
+        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 504 ")
+
+
+def test_over_the_limit_is_503_at_once_with_retry_after(artifact: Artifact, blocking: Blocking) -> None:
+    with running_app(artifact, blocking, max_in_flight=1) as app:
+        first = Background(app)
+        assert blocking.entered.wait(30)
+        refused = app.client.post("/classify", content=png(2))
+        problem(refused, 503)
+        assert int(refused.headers["retry-after"]) >= 1
+        blocking.release.set()
+        assert first.result().status_code == 200
+        assert app.client.post("/classify", content=png(2)).status_code == 200
+        assert app.metric('mobilenet_rejected_total{reason="overloaded"}') == 1
+        assert app.metric("mobilenet_in_flight") == 0
+
+
+def test_draining_refuses_new_work_and_finishes_the_old(artifact: Artifact, blocking: Blocking) -> None:
+    with running_app(artifact, blocking) as app:
+        first = Background(app)
+        assert blocking.entered.wait(30)
+        app.app.state.inference.draining = True
+        refused = app.client.post("/classify", content=png(2))
+        problem(refused, 503)
+        assert refused.headers["retry-after"] == "1"
+        assert app.client.get("/readyz").status_code == 503
+        assert app.client.get("/livez").status_code == 200
+        blocking.release.set()
+        assert first.result().status_code == 200
+
+
+def test_before_the_model_is_loaded_it_is_alive_but_not_ready(artifact: Artifact) -> None:
+    with running_app(artifact, load=False) as app:
+        assert app.client.get("/livez").json() == {"status": "ok"}
+        ready = app.client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "starting"})
+        problem(app.client.post("/classify", content=png(1)), 503)
+
+
+def test_a_failing_model_is_500_and_not_ready(artifact: Artifact) -> None:
+    def before(images: NDArray[np.uint8]) -> None:
+        raise RuntimeError("secret path /service/x.py")
+
+    runtime = FakeRuntime()
+    with running_app(artifact, runtime) as app:
+        assert app.client.get("/readyz").status_code == 200
+        runtime.before = before
+        problem(app.client.post("/classify", content=png(1)), 500)
+        assert app.client.get("/readyz").status_code == 503
+        runtime.before = lambda images: None
+        assert app.client.get("/readyz").status_code == 200
+
+
+def test_a_bug_in_the_service_is_a_clean_500(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("secret path /service/x.py")
+
+    with running_app(artifact) as app:
+        monkeypatch.setattr("service.http.encode.classify", broken)
+        problem(app.client.post("/classify", content=png(1)), 500)
+        assert app.metric('mobilenet_requests_total{code="500",endpoint="classify"}') == 1
+
+
+def test_a_client_that_leaves_frees_its_place_and_costs_no_inference(artifact: Artifact, blocking: Blocking) -> None:
+    with running_app(artifact, blocking, max_in_flight=2) as app:
+        first = Background(app)
+        assert blocking.entered.wait(30)
+        body = png(2)
+        with socket.create_connection((app.host, app.port), 10) as connection:
+            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            while app.metric("mobilenet_queue_depth") < 1:
+                pass
+        while app.metric("mobilenet_cancelled_total") < 1:
+            pass
+        assert app.metric("mobilenet_in_flight") == 1
+        blocking.release.set()
+        assert first.result().status_code == 200
+        assert app.client.post("/classify", content=png(3)).status_code == 200
+        assert blocking.batches == [1, 1], "the image of the client that left must not have been inferred"
+
+
+KEYS = {"api_keys": "alpha, beta"}
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Bearer alpha"}, {"X-API-Key": "beta"}])
+def test_a_configured_key_opens(artifact: Artifact, headers: dict[str, str]) -> None:
+    with running_app(artifact, **KEYS) as app:
+        assert app.client.post("/classify", content=png(1), headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer gamma"},
+        {"Authorization": "Basic alpha"},
+        {"X-API-Key": ""},
+        {"X-API-Key": "ALPHA"},
+    ],
+)
+def test_without_a_valid_key_it_stays_shut(artifact: Artifact, headers: dict[str, str]) -> None:
+    with running_app(artifact, **KEYS) as app:
+        for path in ("/classify", "/embed"):
+            refused = app.client.post(path, content=png(1), headers=headers)
+            problem(refused, 401)
+            assert refused.headers["www-authenticate"] == "Bearer"
+        problem(app.client.get("/models", headers=headers), 401)
+        assert app.client.get("/readyz").status_code == 200
+        assert app.runtime.batches == []

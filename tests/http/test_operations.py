@@ -1,0 +1,73 @@
+"""Health, metrics, the model card, the OpenAPI document and its page."""
+
+from __future__ import annotations
+
+import re
+
+from service.artifact import Artifact
+from service.metrics import Metrics
+from tests.running import RunningApp, png, running_app
+
+
+def test_health(app: RunningApp) -> None:
+    assert app.client.get("/livez").json() == {"status": "ok"}
+    assert app.client.get("/readyz").json() == {"status": "ok"}
+
+
+def test_metrics_count_requests_stages_images_and_batches(artifact: Artifact) -> None:
+    with running_app(artifact) as app:
+        app.client.post("/classify", content=png(1))
+        app.client.post("/embed", files=[("file", png(1)), ("file", b"no image")])
+        app.client.get("/no/such/path")
+        assert app.metric('mobilenet_requests_total{code="200",endpoint="classify"}') == 1
+        assert app.metric('mobilenet_requests_total{code="200",endpoint="embed"}') == 1
+        assert app.metric('mobilenet_requests_total{code="404",endpoint="other"}') == 1
+        assert app.metric('mobilenet_images_total{format="png",outcome="ok"}') == 2
+        assert app.metric('mobilenet_images_total{format="unknown",outcome="unsupported_format"}') == 1
+        assert app.metric('mobilenet_request_duration_seconds_count{endpoint="classify"}') == 1
+        for stage in ("read", "decode", "queue", "infer", "encode"):
+            assert app.metric(f'mobilenet_stage_duration_seconds_count{{stage="{stage}"}}') == 2
+        assert app.metric("mobilenet_batch_size_sum") == 2
+        assert app.metric("mobilenet_in_flight") == 0
+        assert app.metric("mobilenet_queue_depth") == 0
+        assert app.metric("mobilenet_ready") == 1
+
+
+def test_every_metric_name_has_the_prefix_and_base_units() -> None:
+    for family in Metrics().registry.collect():
+        assert re.match(r"mobilenet_|process_|python_", family.name), family.name
+        assert not re.search(r"_(ms|milliseconds|kb|mb)(_|$)", family.name), family.name
+
+
+def test_models_shows_what_is_served(app: RunningApp, artifact: Artifact) -> None:
+    (card,) = app.client.get("/models").json()["models"]
+    assert (card["name"], card["version"], card["weights_sha256"]) == ("tiny", "1", artifact.digest)
+    assert card["preprocessing"]["resize_size"] == 256
+    assert card["runtime"]["name"] == "fake"
+    assert card["runtime"]["batch_cost_seconds"]["1"] > 0
+    assert card["ready"] is True
+
+
+def test_the_openapi_document_declares_requests_and_refusals(app: RunningApp) -> None:
+    document = app.client.get("/openapi.json").json()
+    for path in ("/classify", "/embed"):
+        operation = document["paths"][path]["post"]
+        assert set(operation["requestBody"]["content"]) >= {"multipart/form-data", "image/jpeg"}
+        assert set(operation["responses"]) == {
+            "200", "400", "401", "413", "415", "422", "431", "500", "503", "504"
+        }  # fmt: skip
+        assert "application/problem+json" in operation["responses"]["422"]["content"]
+        assert "application/json" not in operation["responses"]["422"]["content"]
+    assert "Problem" in document["components"]["schemas"]
+    assert set(document["paths"]) == {"/classify", "/embed", "/livez", "/readyz", "/metrics", "/models"}
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(app: RunningApp) -> None:
+    assert app.client.get("/", follow_redirects=True).url.path == "/docs"
+    page = app.client.get("/docs").text
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(addresses) >= 3
+    for address in addresses:
+        assert not address.startswith(("http", "//")), address
+        assert app.client.get(f"/{address}").status_code == 200
+    assert "https://" not in page

@@ -1,0 +1,106 @@
+"""The application on a real socket, in a thread of the test process, over a runtime of the test's choice."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from PIL import Image
+
+from service.artifact import Artifact
+from service.config import Settings
+from service.engine import LocalEngine
+from service.http.app import create_app
+from service.metrics import Metrics
+from tests.fakes import FakeRuntime
+
+
+@dataclass
+class RunningApp:
+    """What a test can reach: over HTTP, and behind it."""
+
+    host: str
+    port: int
+    app: FastAPI
+    runtime: FakeRuntime
+    metrics: Metrics
+    client: httpx.Client
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def metric(self, sample: str) -> float:
+        """The value of one sample of ``/metrics``, by name and labels as printed; 0 if it is not there."""
+        for line in self.client.get("/metrics").text.splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == sample:
+                return float(value)
+        return 0.0
+
+
+def png(marker: int, size: int = 224) -> bytes:
+    """A plain image that ``FakeRuntime`` recognises after decoding and resizing."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (size, size), (marker % 256, marker // 256, 1)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def running_app(
+    artifact: Artifact, runtime: FakeRuntime | None = None, *, load: bool = True, **changes: Any
+) -> Iterator[RunningApp]:
+    """Serve ``artifact`` until the block ends. ``load=False`` leaves the engine as it is before the model is there."""
+    settings = Settings(port=0, decode_threads=2, **changes)
+    metrics = Metrics()
+    fake = runtime or FakeRuntime()
+    engine = LocalEngine(
+        lambda: fake,
+        image_size=artifact.manifest.preprocessing.crop_size,
+        runners=1,
+        max_batch_size=fake.max_batch,
+        max_queue_delay=0.0,
+        metrics=metrics,
+        on_lost=lambda reason: None,
+    )
+    app = create_app(settings, engine, artifact, metrics)
+    started = threading.Event()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            started.set()
+
+    server = Server(uvicorn.Config(app, port=0, http="httptools", loop="none", log_config=None, ws="none"))
+
+    async def main() -> None:
+        if load:
+            await engine.start()
+            fake.batches.clear()
+        await server._serve()  # serve() would take the process's signal handlers
+        await engine.aclose()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert started.wait(30)
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=30) as client:
+            yield RunningApp(host, port, app, fake, metrics, client)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()

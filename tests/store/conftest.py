@@ -1,0 +1,122 @@
+"""A loopback server that stands in for a published URL, and stores whose manifests point to it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from service import artifact
+from service.artifact import Artifact, Source
+from service.store.write import manifest_bytes
+from tests.artifacts import make_artifact
+
+Behaviour = Literal["whole", "truncated", "stalled", "no length", "missing"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "weights: needs the published weights, so a package index")
+
+
+@dataclass
+class Published:
+    """Serves ``body`` at any path, as ``behaviour`` says; ``requests`` counts."""
+
+    port: int
+    body: bytes = b""
+    behaviour: Behaviour = "whole"
+    requests: int = 0
+    half_sent: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/models/mobilenet_v2-tiny.pth"
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        self.requests += 1
+        if self.behaviour == "missing":
+            handler.send_error(404)
+            return
+        handler.send_response(200)
+        if self.behaviour != "no length":
+            handler.send_header("Content-Length", str(len(self.body)))
+        handler.end_headers()
+        half = len(self.body) // 2
+        handler.wfile.write(self.body[:half])
+        if self.behaviour == "truncated":
+            return
+        if self.behaviour == "stalled":
+            handler.wfile.flush()
+            self.half_sent.set()
+            self.go_on.wait(30)
+        with suppress(ConnectionError):  # the client was killed, which is the point of some tests
+            handler.wfile.write(self.body[half:])
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[Published]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.answer(self)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state = Published(server.server_address[1])
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield state
+        state.go_on.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def pth(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A state_dict as torchvision publishes it, ``num_batches_tracked`` included: width 0.1, 3 classes."""
+    import torch
+    from torchvision.models import MobileNetV2
+
+    found = make_artifact(tmp_path_factory.mktemp("pth"), width_mult=0.1, num_classes=3)
+    model = MobileNetV2(3, 0.1)
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in found.load_weights().items()}, strict=False)
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def unpulled(store: Path, source: Source, *, keep_digest: bool = False) -> Artifact:
+    """``store/tiny/1`` without weights, to be pulled from ``source``: width 0.1, 3 classes."""
+    found = make_artifact(store, width_mult=0.1, num_classes=3)
+    update: dict[str, Any] = {"source": source} | ({} if keep_digest else {"weights": None})
+    (found.directory / artifact.MANIFEST).write_bytes(manifest_bytes(found.manifest.model_copy(update=update)))
+    (found.directory / artifact.WEIGHTS).unlink()
+    return artifact.load(store, "tiny", "1")
+
+
+@pytest.fixture
+def store(tmp_path: Path, published: Published, pth: bytes) -> Path:
+    """A store with ``tiny/1`` unpulled, whose source is ``published``, which serves the right file."""
+    published.body = pth
+    prefix = hashlib.sha256(pth).hexdigest()[:8]
+    unpulled(tmp_path / "store", Source(kind="torchvision", origin="tests", url=published.url, sha256_prefix=prefix))
+    return tmp_path / "store"
+
+
+def litter(store: Path) -> list[str]:
+    """Everything below ``store`` that is not one of an artifact's three files."""
+    known = {artifact.MANIFEST, artifact.LABELS, artifact.WEIGHTS}
+    files = [path for path in store.rglob("*") if path.is_file() or path.name.startswith(".")]
+    return sorted(str(path.relative_to(store)) for path in files if path.name not in known)

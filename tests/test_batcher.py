@@ -1,0 +1,204 @@
+"""The batcher alone: order, shares, deadlines, cancellation, closing; and nothing lost under any interleaving."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.batcher import Batcher, Closed, Item
+from tests.fakes import image
+
+FAR = float("inf")
+
+
+class Clock:
+    """Time that moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def item(marker: int, deadline: float = FAR) -> Item:
+    return Item(image(marker), deadline, reply=marker)
+
+
+def replies(batch: list[Item] | None) -> list[int]:
+    assert batch is not None
+    return [entry.reply for entry in batch]
+
+
+def no_expiry(expired: Item) -> None:
+    raise AssertionError(f"item {expired.reply} must not expire")
+
+
+def test_a_lone_runner_takes_all_that_is_queued_in_order_up_to_the_limit() -> None:
+    batcher = Batcher(3, on_expired=no_expiry)
+    for marker in range(5):
+        batcher.put(item(marker))
+    assert replies(batcher.take()) == [0, 1, 2]
+    assert replies(batcher.take()) == [3, 4]
+    assert len(batcher) == 0
+
+
+def test_idle_runners_share_what_is_queued() -> None:
+    batcher = Batcher(8, on_expired=no_expiry)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(batcher.take) for _ in range(2)]
+        while batcher._idle < 2:  # both runners wait inside take()
+            pass
+        with batcher._changed:  # both items are there before either runner wakes
+            batcher.put(item(0))
+            batcher.put(item(1))
+        assert sorted(replies(future.result(10)) for future in waiting) == [[0], [1]]
+
+
+def test_expired_items_are_reported_and_cancelled_ones_vanish() -> None:
+    clock = Clock()
+    expired: list[Item] = []
+    batcher = Batcher(8, on_expired=expired.append, clock=clock)
+    late, cancelled, good = item(0, deadline=1.0), item(1), item(2, deadline=3.0)
+    for entry in (late, cancelled, good):
+        batcher.put(entry)
+    cancelled.cancelled = True
+    clock.now = 2.0
+    assert batcher.take() == [good]
+    assert expired == [late]
+
+
+def test_without_a_delay_a_lone_item_leaves_at_once() -> None:
+    batcher = Batcher(8, on_expired=no_expiry)
+    batcher.put(item(0))
+    assert replies(batcher.take()) == [0]
+
+
+def test_a_delay_is_counted_from_the_oldest_item() -> None:
+    clock = Clock()
+    batcher = Batcher(8, on_expired=no_expiry, max_queue_delay=1.0, clock=clock)
+    batcher.put(item(0))
+    clock.now = 0.9
+    batcher.put(item(1))
+    clock.now = 1.0  # the first has waited its second, the other a tenth
+    assert replies(batcher.take()) == [0, 1]
+
+
+def test_a_full_batch_does_not_wait_for_the_delay() -> None:
+    batcher = Batcher(2, on_expired=no_expiry, max_queue_delay=1000.0)
+    batcher.put(item(0))
+    batcher.put(item(1))
+    assert replies(batcher.take()) == [0, 1]
+
+
+def test_a_waiting_runner_takes_company_that_arrives_within_the_delay() -> None:
+    batcher = Batcher(2, on_expired=no_expiry, max_queue_delay=1000.0)
+    batcher.put(item(0))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(batcher.take)
+        batcher.put(item(1))
+        assert replies(waiting.result(10)) == [0, 1]
+
+
+def test_close_hands_out_the_rest_then_none_and_refuses_more() -> None:
+    batcher = Batcher(8, on_expired=no_expiry, max_queue_delay=1000.0)
+    batcher.put(item(0))
+    batcher.close()
+    assert replies(batcher.take()) == [0]
+    assert batcher.take() is None
+    with pytest.raises(Closed):
+        batcher.put(item(1))
+
+
+def test_close_wakes_a_waiting_runner() -> None:
+    batcher = Batcher(8, on_expired=no_expiry)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(batcher.take)
+        batcher.close()
+        assert waiting.result(10) is None
+
+
+def test_abandon_returns_what_was_queued() -> None:
+    batcher = Batcher(8, on_expired=no_expiry)
+    batcher.put(item(0))
+    assert replies(batcher.abandon()) == [0]
+    assert batcher.take() is None
+
+
+Step = tuple[str, int]
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(1, 20)),  # deadline
+        st.tuples(st.just("cancel"), st.integers(0, 30)),  # which
+        st.tuples(st.just("tick"), st.integers(1, 5)),  # seconds
+        st.tuples(st.just("take"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps=steps, max_batch_size=st.integers(1, 5))
+def test_every_item_is_handed_out_expired_or_cancelled_exactly_once(steps: list[Step], max_batch_size: int) -> None:
+    clock = Clock()
+    expired: list[Item] = []
+    taken: list[Item] = []
+    items: list[Item] = []
+    batcher = Batcher(max_batch_size, on_expired=expired.append, clock=clock)
+
+    def take() -> None:
+        batch = batcher.take()
+        assert batch
+        assert len(batch) <= max_batch_size
+        taken.extend(batch)
+
+    for action, value in steps:
+        if action == "put":
+            items.append(item(len(items), deadline=clock.now + value))
+            batcher.put(items[-1])
+        elif action == "cancel" and value < len(items):
+            items[value].cancelled = True
+        elif action == "tick":
+            clock.now += value
+        elif action == "take" and any(
+            not queued.cancelled and queued.deadline > clock.now for queued in batcher._items
+        ):  # else it would rightly block
+            take()
+    batcher.close()
+    while (batch := batcher.take()) is not None:
+        taken.extend(batch)
+
+    fates = Counter(entry.reply for entry in taken + expired)
+    assert all(count == 1 for count in fates.values())
+    assert {entry.reply for entry in items} - set(fates) <= {entry.reply for entry in items if entry.cancelled}
+    assert [entry.reply for entry in taken] == sorted(entry.reply for entry in taken)
+
+
+def test_many_producers_and_runners_lose_and_repeat_nothing() -> None:
+    batcher = Batcher(7, on_expired=no_expiry, max_queue_delay=0.0005)
+    taken: list[list[Item]] = [[] for _ in range(4)]
+
+    def run(into: list[Item]) -> None:
+        while (batch := batcher.take()) is not None:
+            into.extend(batch)
+
+    def produce(first: int) -> None:
+        for marker in range(first, first + 500):
+            batcher.put(item(marker))
+
+    runners = [threading.Thread(target=run, args=(into,)) for into in taken]
+    producers = [threading.Thread(target=produce, args=(first,)) for first in (0, 500, 1000, 1500)]
+    for thread in runners + producers:
+        thread.start()
+    for thread in producers:
+        thread.join()
+    batcher.close()
+    for thread in runners:
+        thread.join()
+    assert sorted(entry.reply for into in taken for entry in into) == list(range(2000))
