@@ -1,8 +1,8 @@
 """The one limit on work in the process, taken before any of it is done.
 
-A request takes a permit of weight 1 before its body is read and widens it once headers tell how large its images
-are, so that one limit bounds decoding, queue and memory together. No waiting: no room means 503 at once, with a
-``retry_after`` from the rate at which work has been finishing.
+A request takes a permit before its body is read, as heavy as the body may become, and widens it once headers tell
+how large its images are, so that one limit bounds bodies, decoding, queue and memory together. No waiting: no room
+means 503 at once, with a ``retry_after`` from the rate at which work has been finishing.
 
 Used from the event loop's thread alone, hence without a lock.
 """
@@ -15,9 +15,11 @@ from collections.abc import Callable
 
 from service.errors import Overloaded
 
-#: An image weighs 1 and one more for every so many pixels: sixteen images of the largest default size (50 MP) fit
-#: into the default limit together.
+#: An image weighs 1, and one more for every so many pixels; a body 1, and one more for every so many bytes. Sixteen
+#: requests of the largest default size (50 MP, 16 MiB) fit into the default limit together, and bodies in flight
+#: cannot exceed limit × BYTES_PER_UNIT, half a gigabyte.
 PIXELS_PER_UNIT = 8_000_000
+BYTES_PER_UNIT = 2 * 2**20
 
 #: The finishing rate is an average over about this many busy seconds.
 _RATE_WINDOW_S = 2.0
@@ -26,9 +28,14 @@ _RATE_WINDOW_S = 2.0
 _MAX_RETRY_AFTER_S = 30
 
 
-def weight(pixels: int) -> int:
+def image_weight(pixels: int) -> int:
     """Units that an image of ``pixels`` pixels takes."""
     return 1 + pixels // PIXELS_PER_UNIT
+
+
+def body_weight(size: int) -> int:
+    """Units that a body of ``size`` bytes takes."""
+    return 1 + size // BYTES_PER_UNIT
 
 
 class Admission:
@@ -43,9 +50,12 @@ class Admission:
         self._busy = 0.0  # seconds with anything in flight, likewise
         self._busy_since = 0.0
 
-    def admit(self) -> Permit:
-        """A permit of weight 1, or Overloaded."""
-        return Permit(self, self._take(1))
+    def admit(self, units: int = 1) -> Permit:
+        """A permit of ``units``, or Overloaded.
+
+        A request heavier than the whole limit is served when it is alone rather than never.
+        """
+        return Permit(self, self._take(min(units, self.limit)))
 
     def retry_after(self) -> int:
         """Whole seconds until what is in flight now will probably have finished."""
@@ -89,10 +99,7 @@ class Permit:
         self.units = units
 
     def widen(self, units: int) -> None:
-        """Hold ``units`` in all, or raise Overloaded and keep what was held.
-
-        A request heavier than the whole limit is served when it is alone rather than never.
-        """
+        """Hold at least ``units`` in all, or raise Overloaded and keep what was held."""
         wanted = min(units, self._admission.limit)
         if wanted > self.units:
             self.units += self._admission._take(wanted - self.units)

@@ -63,8 +63,9 @@ class Settings(BaseSettings):
     max_queue_delay_ms: float = Field(default=0.0, ge=0, le=1000)
     """How long the first image of a batch may wait for company while a runner is idle. 0: never."""
 
-    max_in_flight: int = Field(default=128, ge=1, le=100_000)
-    """Images admitted at once, decoding, queued or running; a large image counts as several. More are answered 503."""
+    max_in_flight: int = Field(default=256, ge=1, le=100_000)
+    """Images admitted at once, being read, decoded, queued or inferred; large ones count as several. More are
+    answered 503."""
 
     max_images: int = Field(default=64, ge=1, le=1000)
     """Most images in one multipart request."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.admission import Admission, weight
+from service.admission import Admission, body_weight, image_weight
+from service.config import Settings
 from service.errors import Overloaded
 
 
@@ -43,18 +44,21 @@ def test_a_request_heavier_than_the_limit_is_served_when_alone() -> None:
     with admission.admit() as permit:
         permit.widen(100)
         assert admission.in_flight == 4
+    with admission.admit(100):
+        assert admission.in_flight == 4
 
 
-def test_sixteen_images_of_the_largest_size_fit_the_default_limit() -> None:
-    admission = Admission(128)
-    permits = [admission.admit() for _ in range(16)]
+def test_sixteen_requests_of_the_largest_size_fit_the_default_limits() -> None:
+    settings = Settings()
+    admission = Admission(settings.max_in_flight)
+    permits = [admission.admit(body_weight(settings.max_body_bytes)) for _ in range(16)]
     for permit in permits:
-        permit.widen(weight(50_000_000))
+        permit.widen(image_weight(settings.max_pixels))
 
 
 @pytest.mark.parametrize(("pixels", "units"), [(1, 1), (7_999_999, 1), (8_000_000, 2), (50_000_000, 7)])
 def test_weight_grows_with_pixels(pixels: int, units: int) -> None:
-    assert weight(pixels) == units
+    assert image_weight(pixels) == units
 
 
 def busy(admission: Admission, clock: Clock, *, seconds: int, units_a_second: int) -> None:

@@ -1,6 +1,6 @@
 """``mobilenet-service serve``: one process that answers HTTP, from start to drain.
 
-SIGTERM or SIGINT ─► readiness off, new work 503 ─► requests in flight finish ─► engine closes ─► exit 0
+SIGTERM or SIGINT ─► readiness off ─► listener closes ─► requests in flight finish ─► engine closes ─► exit 0
 a second signal   ─► exit at once
 engine lost       ─► the same drain, exit 70 (1 if it never was ready)
 """

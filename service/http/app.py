@@ -38,7 +38,7 @@ ImageNet classes and feature vectors from [MobileNetV2](https://arxiv.org/abs/18
 
 
 def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, metrics: Metrics) -> FastAPI:
-    """The service over ``engine``; ``app.state.inference.draining = True`` refuses new work."""
+    """The service over ``engine``; ``app.state.inference.draining = True`` begins the drain."""
     inference = Inference(
         engine,
         metrics,
@@ -66,7 +66,13 @@ def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, met
         docs_url=None,
         redoc_url=None,
         middleware=[
-            Middleware(Observe, metrics=metrics, endpoints=_ENDPOINTS, access_log=settings.access_log),
+            Middleware(
+                Observe,
+                metrics=metrics,
+                endpoints=_ENDPOINTS,
+                access_log=settings.access_log,
+                draining=lambda: inference.draining,
+            ),
             Middleware(HeaderLimit),
             *([Middleware(ApiKeys, keys=settings.api_keys, protected=_PROTECTED)] if settings.api_keys else []),
         ],

@@ -35,7 +35,8 @@ async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max
 
     Raises BadRequest (empty body, no ``file`` part, malformed form), BodyTooLarge, or ClientGone.
     """
-    _check_declared_length(headers, max_bytes)
+    if declared_length(headers, default=0) > max_bytes:
+        raise _too_large(max_bytes)
     media_type, options = parse_options_header(headers.get("content-type"))
     if not media_type.startswith(b"multipart/"):
         body = await _read_raw(receive, max_bytes)
@@ -47,14 +48,14 @@ async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max
     return form.finish()
 
 
-def _check_declared_length(headers: Headers, max_bytes: int) -> None:
+def declared_length(headers: Headers, *, default: int) -> int:
+    """The value of Content-Length, ``default`` where there is none (chunked). Raises BadRequest if it is no number."""
     declared = headers.get("content-length")
     if declared is None:
-        return
+        return default
     if not _LENGTH.fullmatch(declared):
         raise BadRequest("Content-Length is not a number.")
-    if int(declared) > max_bytes:
-        raise _too_large(max_bytes)
+    return int(declared)
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -18,10 +18,10 @@ from typing import Literal, NamedTuple
 from starlette.datastructures import Headers
 from starlette.types import Receive
 
-from service.admission import Admission, weight
+from service.admission import Admission, body_weight, image_weight
 from service.engine import EngineClient, InferResult
-from service.errors import BadImage, DeadlineExceeded, Draining, InvalidParameter, ServiceError
-from service.http.body import ClientGone, read_images
+from service.errors import BadImage, DeadlineExceeded, InvalidParameter, ServiceError
+from service.http.body import ClientGone, declared_length, read_images
 from service.http.timing import StageTimes
 from service.metrics import Metrics
 from service.preprocess import Header, Limits, Prepared, Transform, inspect, prepare
@@ -65,6 +65,8 @@ class Inference:
         timeout_s: float,
     ) -> None:
         self.engine = engine
+        #: Set on shutdown: readiness is off and answers close their connections. Work that still arrives is done all
+        #: the same: refusing what can be answered helps nobody (ADR 0006).
         self.draining = False
         self._metrics = metrics
         self._transform = transform
@@ -87,13 +89,11 @@ class Inference:
         """
         started = time.monotonic()
         deadline = started + self._timeout(headers)
-        if self.draining:
-            raise Draining("The service is shutting down.")
-        with self._admission.admit() as permit:
+        with self._admission.admit(body_weight(self._expected_bytes(headers))) as permit:
             images = await self._read(headers, receive, deadline)
             times.add("read", time.monotonic() - started)
             inspected = [self._inspect(data) for data in images]
-            permit.widen(sum(weight(seen.pixels) for seen in inspected if isinstance(seen, Header)))
+            permit.widen(sum(image_weight(seen.pixels) for seen in inspected if isinstance(seen, Header)))
             async with _cancelled_by_disconnect(receive):
                 work = [self._answer(*pair, deadline, times) for pair in zip(images, inspected, strict=True)]
                 return [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
@@ -106,6 +106,10 @@ class Inference:
         if not (wish.isascii() and wish.isdigit()) or len(wish) > 9 or int(wish) == 0:
             raise InvalidParameter("X-Request-Timeout-Ms: a positive whole number of milliseconds is wanted.")
         return min(int(wish) / 1e3, self._timeout_s)
+
+    def _expected_bytes(self, headers: Headers) -> int:
+        """The body's declared size; the most it can be where it is not declared."""
+        return min(declared_length(headers, default=self._max_body_bytes), self._max_body_bytes)
 
     async def _read(self, headers: Headers, receive: Receive, deadline: float) -> list[bytes]:
         try:

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -32,8 +32,17 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 class Observe:
     """Gives the request an id, counts and times it, logs it, and turns a bug into a clean 500."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, endpoints: Collection[str], access_log: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        endpoints: Collection[str],
+        access_log: bool,
+        draining: Callable[[], bool],
+    ) -> None:
         self._app = app
+        self._draining = draining
         self._metrics = metrics
         self._endpoints = {f"/{name}": name for name in endpoints}
         self._access_log = access_log
@@ -53,6 +62,8 @@ class Observe:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                if self._draining():
+                    headers["Connection"] = "close"  # the next request goes to another replica
             await send(message)
 
         try:

@@ -63,7 +63,8 @@ def silence_pillow() -> None:
     """
     if _FILTER not in warnings.filters:
         with _filter_lock:
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            if _FILTER not in warnings.filters:
+                warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def load(data: bytes, header: Header, limits: Limits, draft: int | None) -> tuple[Image.Image, int, bool]:
@@ -78,8 +79,8 @@ def load(data: bytes, header: Header, limits: Limits, draft: int | None) -> tupl
     except (MemoryError, ImageTooLarge):
         raise
     except Exception as error:
-        # Pillow's readers of metadata give up the whole picture; without it, what fails is the picture.
-        bare = _without_metadata(data, header.format)
+        # An OSError is about the pixels; all else can be metadata, for which Pillow gives up the whole picture.
+        bare = None if isinstance(error, OSError) else _without_metadata(data, header.format)
         if bare is None or len(bare) == len(data):
             raise _refusal(error, header) from None
     try:

@@ -50,7 +50,7 @@ def prepare(
 
     ``exact`` is bit-equal to torchvision's preset on the canonical image; ``fast`` differs in decoding JPEG at a
     reduced scale where it is at least twice as large as needed. Safe to call from several threads at once. Peak
-    memory is some 8 bytes a pixel (16 for WebP). Raises BadImage or ImageTooLarge, for which only the sender can be
+    memory is 5 to 10 bytes a pixel, 16 for WebP. Raises BadImage or ImageTooLarge, for which only the sender can be
     blamed; whatever else leaves here, MemoryError included, is our fault.
     """
     draft = _DRAFT_FACTOR * transform.resize_size if mode == "fast" else None

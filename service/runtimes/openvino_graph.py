@@ -129,4 +129,4 @@ def _pads(layer: Conv, size: int, rotate_180: bool) -> tuple[int, int]:
 
 
 def _constant(values: NDArray[np.float32]) -> ov.Node:
-    return ops.constant(np.ascontiguousarray(values), shared_memory=True)
+    return ops.constant(np.ascontiguousarray(values))

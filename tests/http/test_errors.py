@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -207,18 +208,27 @@ def test_over_the_limit_is_503_at_once_with_retry_after(artifact: Artifact, bloc
         assert app.metric("mobilenet_in_flight") == 0
 
 
-def test_draining_refuses_new_work_and_finishes_the_old(artifact: Artifact, blocking: Blocking) -> None:
+def test_draining_turns_readiness_off_and_still_answers(artifact: Artifact, blocking: Blocking) -> None:
     with running_app(artifact, blocking) as app:
         first = Background(app)
         assert blocking.entered.wait(30)
         app.app.state.inference.draining = True
-        refused = app.client.post("/classify", content=png(2))
-        problem(refused, 503)
-        assert refused.headers["retry-after"] == "1"
+        assert app.client.get("/readyz").json() == {"status": "draining"}
         assert app.client.get("/readyz").status_code == 503
         assert app.client.get("/livez").status_code == 200
         blocking.release.set()
         assert first.result().status_code == 200
+        late = app.client.post("/classify", content=png(2))
+        assert late.status_code == 200
+        assert late.headers["connection"] == "close"
+
+
+def test_a_closed_engine_is_503(artifact: Artifact) -> None:
+    with running_app(artifact) as app:
+        asyncio.run(app.app.state.inference.engine.aclose())
+        refused = app.client.post("/classify", content=png(2))
+        problem(refused, 503)
+        assert refused.headers["retry-after"] == "1"
 
 
 def test_before_the_model_is_loaded_it_is_alive_but_not_ready(artifact: Artifact) -> None:

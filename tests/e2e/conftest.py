@@ -1,0 +1,46 @@
+"""The default model with its real weights, real photos, and a server process for each runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from service import artifact
+from service.artifact import Artifact
+from service.config import Settings
+from service.store.pull import pull
+from tests import photos as photo_files
+from tests.e2e.process import ServerProcess, server
+from tests.photos import Photo
+
+
+@pytest.fixture(scope="session")
+def real_artifact() -> Artifact:
+    store = Settings().model_store
+    pull(store, "mobilenet_v2", "1")
+    return artifact.load(store, "mobilenet_v2", "1")
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[Photo]:
+    return photo_files.load()
+
+
+@pytest.fixture(scope="session")
+def openvino_server(real_artifact: Artifact) -> Iterator[ServerProcess]:
+    with server("--runtime", "openvino") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def torch_server(real_artifact: Artifact) -> Iterator[ServerProcess]:
+    # One runner: what arrives while it works waits, and leaves as a batch.
+    with server("--runtime", "torch", "--max-batch-size", "8", "--runners", "1") as running:
+        yield running
+
+
+@pytest.fixture(params=["openvino", "torch"])
+def any_server(request: pytest.FixtureRequest) -> ServerProcess:
+    running: ServerProcess = request.getfixturevalue(f"{request.param}_server")
+    return running

@@ -1,0 +1,170 @@
+"""Start, stop and failure of the server process."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.artifact import WEIGHTS, Artifact
+from tests.artifacts import make_artifact
+from tests.e2e.process import server
+from tests.photos import Photo
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store")
+    make_artifact(path, name="tiny", num_classes=3)
+    return path
+
+
+def tiny(store: Path) -> list[str]:
+    return ["--model-store", str(store), "--model", "tiny"]
+
+
+def test_it_says_where_to_go_and_stops_cleanly(store: Path) -> None:
+    with server(*tiny(store)) as running:
+        with running.client() as client:
+            assert client.get("/readyz").status_code == 200
+        for path in ("/docs", "/classify", "/embed", "/metrics"):
+            assert f"{running.url}{path}" in running.output
+        assert running.terminate() == 0
+    assert "stopped" in running.output
+    assert "Traceback" not in running.output
+
+
+def test_sigterm_under_load_loses_no_request_in_flight(real_artifact: Artifact, photos: list[Photo]) -> None:
+    with server() as running:
+        url = running.url
+        statuses: list[int] = []
+        refused = threading.Event()
+        enough = threading.Event()
+
+        def load() -> None:
+            # A new connection each time: one that fails to open never reached the service.
+            while not refused.is_set():
+                try:
+                    answer = httpx.post(f"{url}/classify", content=photos[0].data, timeout=60)
+                except httpx.ConnectError:
+                    refused.set()
+                else:
+                    statuses.append(answer.status_code)
+                if len(statuses) > 100:
+                    enough.set()
+
+        threads = [threading.Thread(target=load) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        assert enough.wait(60)
+        assert running.terminate() == 0
+        for thread in threads:
+            thread.join(60)
+        assert refused.is_set()
+        assert set(statuses) == {200}
+
+
+def test_a_request_in_flight_is_answered_after_sigterm(real_artifact: Artifact, photos: list[Photo]) -> None:
+    with server() as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        body = photos[0].data
+        with socket.create_connection((host, int(port)), 30) as connection:
+            connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+            connection.sendall(body[:1000])
+            with running.client() as client:
+                while "mobilenet_in_flight 1.0" not in client.get("/metrics").text:
+                    pass
+            running.process.send_signal(signal.SIGTERM)
+            while not any("draining" in line for line in running.lines):
+                pass
+            connection.sendall(body[1000:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert running.wait() == 0
+
+
+def test_a_second_signal_ends_it_at_once(store: Path) -> None:
+    with server(*tiny(store)) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 30) as connection:
+            connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+            with running.client() as client:
+                while "mobilenet_in_flight 1.0" not in client.get("/metrics").text:
+                    pass
+            running.process.send_signal(signal.SIGTERM)
+            while not any("draining" in line for line in running.lines):
+                pass
+            assert running.terminate() == 128 + signal.SIGTERM
+
+
+def test_a_port_in_use_is_one_clear_line(store: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with server(*tiny(store), "--port", str(port)) as running:
+            assert running.wait() == 1
+    assert running.output.startswith(f"error: cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert "Traceback" not in running.output
+
+
+def test_corrupt_weights_are_refused(tmp_path: Path) -> None:
+    weights = make_artifact(tmp_path, num_classes=3).directory / WEIGHTS
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with server(*tiny(tmp_path)) as running:
+        assert running.wait() == 1
+    assert "weights.safetensors is corrupt" in running.output
+    assert "Traceback" not in running.output
+
+
+def test_a_model_that_is_not_there_is_one_clear_line(store: Path) -> None:
+    with server("--model-store", str(store), "--model", "huge") as running:
+        assert running.wait() == 1
+    assert running.output == "error: no model huge/1 in the store; see: mobilenet-service models list\n"
+
+
+def test_a_bad_setting_names_itself(store: Path) -> None:
+    with server(*tiny(store), environment={"MOBILENET_MAX_IN_FLIGHT": "many"}) as running:
+        assert running.wait() == 1
+    assert running.output.startswith("error: MOBILENET_MAX_IN_FLIGHT: ")
+
+
+def test_json_logs_are_json(store: Path) -> None:
+    with server(*tiny(store), "--log-format", "json") as running:
+        with running.client() as client:
+            client.get("/livez", headers={"X-Request-Id": "abc"})
+        assert running.terminate() == 0
+    records = [json.loads(line) for line in running.lines if line.startswith("{")]
+    (request,) = (record for record in records if record["message"] == "request")
+    assert (request["path"], request["status"], request["request_id"]) == ("/livez", 200, "abc")
+
+
+LOSING = """
+import sys
+from service import compose
+from service.errors import DeviceLost
+from tests.fakes import FakeRuntime
+
+def lose(images):
+    if images.shape[1] == 224 and images[0, 0, 0, 2] == 1:
+        raise DeviceLost("the device fell off the bus")
+
+compose.create_runtime = lambda settings, artifact: FakeRuntime(before=lose)
+from service.cli import main
+sys.argv[0] = "mobilenet-service"
+main()
+"""
+
+
+def test_a_lost_device_ends_the_process_with_its_own_status(store: Path) -> None:
+    from tests.running import png
+
+    with server(*tiny(store), program=("-c", LOSING)) as running:
+        with running.client() as client:
+            assert client.post("/classify", content=png(1)).status_code == 500
+        assert running.wait() == 70
+    assert "error: the device fell off the bus" in running.output

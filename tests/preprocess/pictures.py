@@ -1,0 +1,45 @@
+"""Pictures made in code, and their encodings; shared by the tests of this package."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.preprocess import Prepared, Transform, inspect, prepare
+
+#: Leaves the pixels of a SMALL picture as they are: its shorter side is already 48, and the crop takes nothing off.
+IDENTITY = Transform(resize_size=48, crop_size=48)
+SMALL = (48, 48)
+
+
+def noise(width: int, height: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+    """(height, width, channels) uint8; every resampling error shows in it."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def gradient(width: int, height: int) -> NDArray[np.uint8]:
+    """(height, width, 3) uint8; smooth, so that JPEG keeps it, and different in every corner and channel."""
+    y, x = np.mgrid[0:height, 0:width]
+    planes = (255 * x / max(1, width - 1), 255 * y / max(1, height - 1), 255 * (x + y) / max(1, width + height - 2))
+    return np.stack(planes, axis=-1).astype(np.uint8)
+
+
+def encode(image: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def exif(orientation: int) -> bytes:
+    tags = Image.Exif()
+    tags[274] = orientation
+    tags[271] = "a maker with a name that does not fit into four bytes"
+    return tags.tobytes()
+
+
+def run(data: bytes, transform: Transform = IDENTITY) -> Prepared:
+    return prepare(data, inspect(data), transform)

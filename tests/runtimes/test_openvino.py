@@ -1,0 +1,103 @@
+"""What is OpenVINO's own: precision, threads, and that its numbers are fp32 where fp32 was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from service.artifact import Artifact
+from service.errors import OperatorError
+from service.runtimes import RuntimeOptions, create
+from service.runtimes import openvino as openvino_runtime
+from service.runtimes.openvino import has_bf16, properties
+from service.runtimes.openvino_graph import build_model
+from tests.runtimes.conftest import images_for, relative_error
+
+
+class FakeCore:
+    def __init__(self, *capabilities: str) -> None:
+        self.capabilities = capabilities
+
+    def get_property(self, device: str, name: str) -> tuple[str, ...]:
+        return self.capabilities
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "cpuinfo", "expected"),
+    [
+        (["FP32", "BF16"], "processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16\n", True),
+        (["FP32", "BF16"], "flags\t\t: fpu amx_bf16\n", True),
+        (["FP32", "BF16"], "Features\t: fp asimd bf16\n", True),
+        (["FP32", "BF16"], "flags\t\t: fpu avx512f avx512bw\n", False),  # emulated
+        (["FP32"], "flags\t\t: fpu avx512_bf16\n", False),
+        (["FP32", "BF16"], None, True),  # a system without /proc
+        (["FP32", "BF16"], "processor : 0\n", True),
+    ],
+)
+def test_bf16_only_where_the_cpu_has_it(
+    tmp_path: Path, capabilities: list[str], cpuinfo: str | None, expected: bool
+) -> None:
+    path = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        path.write_text(cpuinfo)
+    assert has_bf16(FakeCore(*capabilities), path) is expected
+
+
+def test_bf16_is_refused_elsewhere(artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_runtime, "has_bf16", lambda core: False)
+    with pytest.raises(OperatorError, match="bfloat16"):
+        create(artifact_of("tiny"), RuntimeOptions("openvino", precision="bf16"))
+
+
+@pytest.mark.skipif(not has_bf16(ov.Core()), reason="this CPU has no bfloat16 instructions")
+def test_bf16_is_close(artifact_of: Callable[[str], Artifact]) -> None:
+    artifact = artifact_of("tiny")
+    images = images_for(artifact, 4)
+    exact, coarse = (
+        create(artifact, RuntimeOptions("openvino", precision=precision, max_batch=4)).run(images)
+        for precision in ("fp32", "bf16")
+    )
+    # 8 bits of mantissa: not equal to fp32, and not far from it.
+    assert 1e-4 < relative_error(coarse.embeddings, exact.embeddings) < 0.1
+    lengths = np.linalg.norm(exact.embeddings, axis=1) * np.linalg.norm(coarse.embeddings, axis=1)
+    assert ((exact.embeddings * coarse.embeddings).sum(axis=1) / lengths).min() > 0.99
+
+
+def test_streams_threads_and_precision_reach_openvino(artifact_of: Callable[[str], Artifact]) -> None:
+    artifact = artifact_of("one-class")
+    mean, std = artifact.manifest.preprocessing.mean, artifact.manifest.preprocessing.std
+    model = build_model(artifact.network, artifact.load_weights(), size=32, mean=mean, std=std)
+    compiled = ov.Core().compile_model(model, "CPU", properties("fp32", runners=1, threads_per_runner=1))
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+    assert compiled.get_property("NUM_STREAMS") == 1
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_more_runners_and_threads_than_cores(artifact_of: Callable[[str], Artifact]) -> None:
+    artifact = artifact_of("tiny")
+    model = create(artifact, RuntimeOptions("openvino", runners=9, threads_per_runner=33))
+    assert model.run(images_for(artifact, 1)).logits.shape == (1, 10)
+
+
+def test_the_graph_takes_an_open_batch_dimension(artifact_of: Callable[[str], Artifact]) -> None:
+    artifact = artifact_of("tiny-rotated")
+    preprocessing = artifact.manifest.preprocessing
+    model = build_model(
+        artifact.network,
+        artifact.load_weights(),
+        size=64,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        rotate_180=True,
+        batch=-1,
+    )
+    images = images_for(artifact, 3)
+    answers = ov.Core().compile_model(model, "CPU", properties("fp32", 1, 1))([images])
+    expected = create(artifact, RuntimeOptions("openvino", max_batch=3)).run(images)
+    assert relative_error(answers["logits"], expected.logits) < 1e-4
+    assert relative_error(answers["maps"], expected.maps) < 1e-4

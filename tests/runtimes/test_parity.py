@@ -1,0 +1,115 @@
+"""Every runtime answers what torchvision answers, for every kind of network that an artifact can hold.
+
+``TOLERANCE`` is for float32 sums taken in another order through 53 layers: torchvision itself is up to 3e-6 away
+from its own float64 result, measured on these networks; 1e-4 leaves room for other CPUs' instructions and is a tenth
+of what the service promises. A wrong padding, rotation or normalisation is off by 1e-2 and more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from service.artifact import Artifact
+from service.postprocess import MAPS_PER_ITEM
+from service.runtimes import RuntimeOptions, create
+from tests import reference
+from tests.runtimes.conftest import ARTIFACTS, images_for, relative_error, torchvision_answers
+
+TOLERANCE = 1e-4
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], runtime: str, name: str) -> None:
+    if runtime == "torch":
+        pytest.importorskip("torchvision")
+    artifact = artifact_of(name)
+    images = images_for(artifact, 3)
+    model = create(artifact, RuntimeOptions(runtime, "cpu", threads_per_runner=2, max_batch=3))
+    actual = model.run(images)
+    expected = torchvision_answers(artifact, images)
+
+    net = artifact.network
+    k, side = min(MAPS_PER_ITEM, net.num_classes), net.feature_size(images.shape[1])
+    assert [(str(array.dtype), array.shape) for array in actual] == [
+        ("float32", (3, net.num_classes)),
+        ("float32", (3, net.embedding_dim)),
+        ("int64", (3, k)),
+        ("float32", (3, k, side, side)),
+    ]
+    assert relative_error(actual.logits, expected.logits) < TOLERANCE
+    assert relative_error(actual.embeddings, expected.embeddings) < TOLERANCE
+
+    order = np.argsort(-actual.logits, axis=1, kind="stable")
+    np.testing.assert_array_equal(actual.top, order[:, :k])
+
+    weights = artifact.load_weights()
+    rows = weights[f"{net.classifier}.weight"][actual.top]  # (3, K, embedding_dim)
+    maps = np.einsum("bke,bers->bkrs", rows.astype(np.float64), expected.features.astype(np.float64))
+    assert relative_error(actual.maps, maps) < TOLERANCE
+    # With what the bias takes away the logit may be small: the size of the map is the measure.
+    means = actual.maps.mean(axis=(2, 3)) + weights[f"{net.classifier}.bias"][actual.top]
+    difference = np.abs(means - np.take_along_axis(actual.logits, actual.top, axis=1))
+    assert difference.max() < TOLERANCE * np.abs(actual.maps).max()
+
+
+def test_openvino_answers_as_a_forward_pass_in_numpy(artifact_of: Callable[[str], Artifact]) -> None:
+    """The parity that a machine without torch can check."""
+    artifact = artifact_of("tiny")
+    images = images_for(artifact, 2)
+    preprocessing = artifact.manifest.preprocessing
+    normalized = ((images / 255 - preprocessing.mean) / preprocessing.std).transpose(0, 3, 1, 2)
+    weights = artifact.load_weights()
+    expected = np.stack([reference.logits(weights, artifact.network, image) for image in normalized])
+    actual = create(artifact, RuntimeOptions("openvino", max_batch=2)).run(images)
+    assert relative_error(actual.logits, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.parametrize("value", [0, 255])
+def test_black_and_white_images(artifact_of: Callable[[str], Artifact], runtime: str, value: int) -> None:
+    pytest.importorskip("torchvision")
+    artifact = artifact_of("tiny-rotated")
+    images = np.full_like(images_for(artifact, 1), value)
+    actual = create(artifact, RuntimeOptions(runtime, "cpu")).run(images)
+    assert relative_error(actual.logits, torchvision_answers(artifact, images).logits) < TOLERANCE
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_equal_logits_come_by_rising_index(
+    artifact_of: Callable[[str], Artifact], runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if runtime == "torch":
+        pytest.importorskip("torchvision")
+    artifact = artifact_of("paper")
+    weights = artifact.load_weights()
+    classifier, bias = artifact.network.classifier + ".weight", artifact.network.classifier + ".bias"
+    weights[classifier] = np.zeros_like(weights[classifier])
+    weights[bias] = np.zeros_like(weights[bias])
+    weights[bias][[700, 3, 250]] = 1.0
+    monkeypatch.setattr(Artifact, "load_weights", lambda self: weights)
+    actual = create(artifact, RuntimeOptions(runtime, "cpu")).run(images_for(artifact, 1))
+    assert actual.top.tolist() == [[3, 250, 700, 0, 1]]
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_maps_lie_in_the_frame_of_the_image(artifact_of: Callable[[str], Artifact], runtime: str) -> None:
+    """What changes in one corner of the image changes the same corner of the features, rotated weights or not."""
+    if runtime == "torch":
+        pytest.importorskip("torchvision")
+    for name in ("paper", "paper-rotated"):
+        artifact = artifact_of(name)
+        model = create(artifact, RuntimeOptions(runtime, "cpu", max_batch=2))
+        images = np.full((2, 224, 224, 3), 128, np.uint8)
+        images[1, :32, :32] = images_for(artifact, 1)[0, :32, :32]
+        plain, marked = (
+            dict(zip(item.top.tolist(), item.maps, strict=True)) for item in map(model.run(images).item, (0, 1))
+        )
+        common = plain.keys() & marked.keys()
+        assert common
+        for index in common:
+            change = np.abs(marked[index] - plain[index])
+            assert change[:3, :3].sum() > 3 * change[4:, 4:].sum()

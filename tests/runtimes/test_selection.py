@@ -1,0 +1,157 @@
+"""Which runtime on which device: what "auto" means, what is refused, and that nothing is imported in vain."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from service import runtimes
+from service.artifact import Artifact
+from service.errors import MissingExtra, OperatorError
+from service.runtimes import RuntimeOptions, create, resolve
+
+
+def python(code: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_package_imports_neither_backend() -> None:
+    code = "import sys, service.runtimes; print({'torch', 'torchvision', 'openvino'} & sys.modules.keys())"
+    assert python(code) == "set()\n"
+
+
+def test_works_where_torch_is_not_installed(artifact_of: Callable[[str], Artifact]) -> None:
+    code = """
+import sys
+sys.modules["torch"] = sys.modules["torchvision"] = None  # what "import torch" finds: nothing
+from pathlib import Path
+import numpy as np
+from service import artifact
+from service.errors import MissingExtra
+from service.runtimes import RuntimeOptions, create
+tiny = artifact.load(Path(sys.argv[1]), sys.argv[2], "1")
+model = create(tiny, RuntimeOptions())
+print(model.name, model.device, model.run(np.zeros((1, 64, 64, 3), np.uint8)).logits.shape)
+try:
+    create(tiny, RuntimeOptions(runtime="torch"))
+except MissingExtra as error:
+    print(error)
+"""
+    artifact = artifact_of("tiny")
+    assert python(code, str(artifact.directory.parent.parent), "tiny").splitlines() == [
+        "openvino cpu (1, 10)",
+        "runtime=torch needs an optional dependency: pip install 'mobilenet-service[torch]'",
+    ]
+
+
+@pytest.mark.parametrize("missing", ["torch", "torchvision"])
+@pytest.mark.parametrize("options", [RuntimeOptions("torch", "cpu"), RuntimeOptions(device="cuda")])
+def test_names_the_extra(
+    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch, options: RuntimeOptions, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtra, match=r"mobilenet-service\[torch\]"):
+        create(artifact_of("tiny"), options)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "cuda", "resolved"),
+    [
+        ("auto", "auto", False, ("openvino", "cpu")),
+        ("auto", "auto", True, ("torch", "cuda")),
+        ("auto", "cpu", True, ("openvino", "cpu")),
+        ("auto", "cuda:1", False, ("torch", "cuda:1")),
+        ("openvino", "auto", True, ("openvino", "cpu")),
+        ("torch", "auto", False, ("torch", "cpu")),
+        ("torch", "auto", True, ("torch", "cuda")),
+        ("torch", "cpu", True, ("torch", "cpu")),
+    ],
+)
+def test_auto(
+    monkeypatch: pytest.MonkeyPatch, runtime: str, device: str, cuda: bool, resolved: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(runtimes, "cuda_usable", lambda: cuda)
+    assert resolve(RuntimeOptions(runtime, device)) == resolved
+
+
+def test_a_gpu_without_torch_is_worth_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert resolve(RuntimeOptions()) == ("openvino", "cpu")
+    assert "mobilenet-service[torch]" in caplog.text
+
+
+def test_a_driver_without_a_gpu_is_worth_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve(RuntimeOptions()) == ("openvino", "cpu")
+    assert "no GPU" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (RuntimeOptions(runtime="onnx"), "runtime=onnx is unknown"),
+        (RuntimeOptions(device="gpu"), "device=gpu is unknown"),
+        (RuntimeOptions(device="cuda:x"), "device=cuda:x is unknown"),
+        (RuntimeOptions(device="cuda:0\n"), "is unknown"),
+        (RuntimeOptions("openvino", "cuda"), "runtime=torch for device=cuda"),
+        (RuntimeOptions("openvino", precision="fp16"), "choose fp32 or bf16"),
+        (RuntimeOptions("openvino", precision="int4"), "choose fp32 or bf16"),
+        (RuntimeOptions(runners=0), "at least 1"),
+        (RuntimeOptions(threads_per_runner=0), "at least 1"),
+        (RuntimeOptions(max_batch=0), "at least 1"),
+    ],
+)
+def test_refuses_in_one_sentence(artifact_of: Callable[[str], Artifact], options: RuntimeOptions, says: str) -> None:
+    with pytest.raises(OperatorError, match=says) as caught:
+        create(artifact_of("tiny"), options)
+    assert "\n" not in str(caught.value).replace("cuda:0\n", "")
+
+
+class TestTorchDevices:
+    @pytest.fixture(autouse=True)
+    def _torch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One GPU from before Ampere, as far as questions go."""
+        torch = pytest.importorskip("torch")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
+
+    def check(self, device: str, precision: str) -> str:
+        from service.runtimes.torch import check_device
+
+        return str(check_device(device, precision))
+
+    def test_cuda_is_the_first_gpu(self) -> None:
+        assert self.check("cuda", "fp16") == "cuda:0"
+
+    @pytest.mark.parametrize(
+        ("device", "precision", "says"),
+        [
+            ("cuda:1", "fp32", "the last of the 1 CUDA devices here is cuda:0"),
+            ("cuda", "bf16", "no bfloat16"),
+            ("cuda", "int8", "choose fp32, fp16 or bf16"),
+            ("cpu", "bf16", "fp32 only on a CPU"),
+        ],
+    )
+    def test_refuses(self, device: str, precision: str, says: str) -> None:
+        with pytest.raises(OperatorError, match=says):
+            self.check(device, precision)
+
+    def test_cuda_without_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(OperatorError, match="no CUDA GPU"):
+            self.check("cuda", "fp32")
