@@ -26,7 +26,9 @@ def paper() -> Network:
 
 @pytest.fixture(scope="module")
 def reference() -> MobileNetV2:
-    return MobileNetV2().eval()
+    """On the device "meta": every shape and every module, no arithmetic."""
+    with torch.device("meta"):
+        return MobileNetV2().eval()
 
 
 def blocks_of(net: MobileNetV2) -> list[InvertedResidual]:
@@ -52,8 +54,7 @@ def test_each_stage_has_the_papers_output_shape(paper: Network, reference: Mobil
 
     shapes: list[tuple[int, ...]] = []
     hooks = [m.register_forward_hook(lambda _m, _i, y: shapes.append(tuple(y.shape))) for m in reference.features]
-    with torch.no_grad():
-        reference(torch.zeros(1, 3, 224, 224))
+    reference(torch.zeros(1, 3, 224, 224, device="meta"))
     for hook in hooks:
         hook.remove()
     ends = stage_ends()
@@ -104,8 +105,7 @@ def test_multiply_adds_are_those_of_the_layers_that_run(paper: Network, referenc
     hooks = [module.register_forward_hook(count) for module in reference.modules()]
     for size in (224, 160):
         counted = 0
-        with torch.no_grad():
-            reference(torch.zeros(1, 3, size, size))
+        reference(torch.zeros(1, 3, size, size, device="meta"))
         assert counted == paper.multiply_adds(size)
     for hook in hooks:
         hook.remove()
@@ -223,8 +223,8 @@ def test_parameters_are_those_of_torchvision(
 @pytest.mark.parametrize("size", [32, 33, 64, 97, 224, 225, 320])
 def test_feature_size_at_odd_sizes(size: int) -> None:
     net = network.build(width_mult=0.1, num_classes=2, stages=SMALL_STAGES)
-    theirs = MobileNetV2(2, 0.1, SETTING).eval()
-    with torch.no_grad():
+    with torch.device("meta"):
+        theirs = MobileNetV2(2, 0.1, SETTING).eval()
         assert theirs.features(torch.zeros(1, 3, size, size)).shape[-1] == net.feature_size(size)
 
 

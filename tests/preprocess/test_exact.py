@@ -95,7 +95,7 @@ def test_the_array_is_what_the_boundary_promises() -> None:
 
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (5000, 1), (1, 5000)])
 def test_a_thin_image_costs_what_its_crop_costs(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The full intermediate image would be 256 × 15,360,000 pixels. Pillow's memory is counted by the images it makes."""
+    """The full intermediate image would be 256 × 15,360,000 pixels. Pillow's memory is counted by what it makes."""
     made: list[int] = []
     resize = Image.Image.resize
 

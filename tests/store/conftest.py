@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pytest
 
@@ -19,11 +20,26 @@ from service.artifact import Artifact, Source
 from service.store.write import manifest_bytes
 from tests.artifacts import make_artifact
 
+if TYPE_CHECKING:
+    import torch
+
+State = dict[str, "torch.Tensor"]
 Behaviour = Literal["whole", "truncated", "stalled", "no length", "missing"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "weights: needs the published weights, so a package index")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """On a busy machine torch's threads wait for each other far longer than these small networks take."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @dataclass
@@ -68,17 +84,17 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[Published]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            state.answer(self)
+            page.answer(self)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        state = Published(server.server_address[1])
+        page = Published(server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield state
-        state.go_on.set()
+        yield page
+        page.go_on.set()
         server.shutdown()
         thread.join()
 
@@ -120,3 +136,48 @@ def litter(store: Path) -> list[str]:
     known = {artifact.MANIFEST, artifact.LABELS, artifact.WEIGHTS}
     files = [path for path in store.rglob("*") if path.is_file() or path.name.startswith(".")]
     return sorted(str(path.relative_to(store)) for path in files if path.name not in known)
+
+
+def nothing_was_stored(store: Path) -> bool:
+    return (
+        not (store / "tiny/1" / artifact.WEIGHTS).exists()
+        and artifact.load(store, "tiny", "1").manifest.weights is None
+    )
+
+
+def fail_with(code: int) -> Any:
+    """To stand in for a system call that fails with ``code``."""
+
+    def fail(*args: Any, **kwargs: Any) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return make_artifact(tmp_path_factory.mktemp("original"), width_mult=0.1, num_classes=3)
+
+
+@pytest.fixture
+def state(original: Artifact) -> State:
+    """``original``'s weights as ``state_dict()`` gives them, with the counters that inference does not need."""
+    import torch
+
+    state: State = {name: torch.from_numpy(tensor.copy()) for name, tensor in original.load_weights().items()}
+    norms = [name for name in state if name.endswith("running_var")]
+    return state | {name.replace("running_var", "num_batches_tracked"): torch.tensor(7) for name in norms}
+
+
+@pytest.fixture
+def checkpoint(state: State, tmp_path: Path) -> Path:
+    from safetensors.torch import save_file
+
+    save_file(state, tmp_path / "mine.safetensors")
+    return tmp_path / "mine.safetensors"
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    (tmp_path / "labels.txt").write_text("cat\ndog\nbird\n")
+    return tmp_path / "labels.txt"

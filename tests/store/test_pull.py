@@ -1,17 +1,10 @@
-"""``pull`` from a published URL: what it stores, what it refuses, and what is left when it is cut off."""
+"""``pull`` from a published URL: what it stores and what it refuses."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import socket
-import subprocess
-import sys
-import tempfile
-import threading
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -20,34 +13,9 @@ from service import artifact
 from service.artifact import FileDigest, Source
 from service.errors import ArtifactError, MissingExtra, PullError
 from service.store import checkpoint, write
-from service.store.catalog import list_models
 from service.store.pull import pull
 from tests.artifacts import make_artifact
-from tests.store.conftest import Behaviour, Published, litter, unpulled
-
-REPOSITORY = Path(__file__).parents[2]
-#: A pull in a process of its own, after some preparation.
-PULL = """
-import sys
-from pathlib import Path
-from service.store.pull import pull
-{prepare}
-pull(Path(sys.argv[1]), "tiny", "1")
-"""
-
-
-def child(store: Path, prepare: str = "pass", **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PULL.format(prepare=prepare), str(store)]
-    return subprocess.Popen(
-        command, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
-
-
-def nothing_was_stored(store: Path) -> bool:
-    return (
-        not (store / "tiny/1" / artifact.WEIGHTS).exists()
-        and artifact.load(store, "tiny", "1").manifest.weights is None
-    )
+from tests.store.conftest import Behaviour, Published, litter, nothing_was_stored, unpulled
 
 
 def test_pull_stores_what_was_published(store: Path, tmp_path: Path) -> None:
@@ -175,120 +143,3 @@ def test_torch_is_asked_for_before_the_download(
     with pytest.raises(MissingExtra, match=r"mobilenet-service\[torch\]"):
         pull(store, "tiny", "1")
     assert published.requests == 0
-
-
-def test_ctrl_c_leaves_nothing(store: Path) -> None:
-    def interrupt(description: str, done: int, total: int | None) -> None:
-        if done > 0:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pull(store, "tiny", "1", interrupt)
-    assert nothing_was_stored(store)
-    assert litter(store) == []
-
-
-def test_kill_during_the_download(store: Path, published: Published) -> None:
-    published.behaviour = "stalled"
-    with child(store) as process:
-        assert published.half_sent.wait(30)
-        process.kill()
-    assert nothing_was_stored(store)
-    assert [entry.state for entry in list_models(store)] == ["not pulled"]
-    published.behaviour = "whole"
-    pull(store, "tiny", "1").load_weights()
-    assert litter(store) == []
-
-
-@pytest.mark.parametrize("moment", ["weights", "manifest"])
-def test_kill_just_before_a_file_appears(store: Path, moment: str) -> None:
-    """Stops at the rename of the weights, or of the manifest after it, and dies there."""
-    stop = "(print('here', flush=True), signal.pause()) if name in str(b) else r(a, b)"
-    name = artifact.WEIGHTS if moment == "weights" else artifact.MANIFEST
-    prepare = f"import signal; r, name = Path.replace, {name!r}; Path.replace = lambda a, b: {stop}"
-    with child(store, prepare) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "here\n"
-        process.kill()
-    assert artifact.load(store, "tiny", "1").manifest.weights is None
-    assert litter(store) != []
-    pull(store, "tiny", "1").load_weights()
-    assert litter(store) == []
-
-
-def test_two_pulls_at_once_download_once(store: Path, published: Published) -> None:
-    published.behaviour = "stalled"
-    digests: list[str] = []
-    waiting = threading.Event()
-
-    def second(description: str, done: int, total: int | None) -> None:
-        if description.startswith("waiting"):
-            waiting.set()
-
-    threads = [threading.Thread(target=lambda: digests.append(pull(store, "tiny", "1").digest))]
-    threads[0].start()
-    assert published.half_sent.wait(30)
-    threads.append(threading.Thread(target=lambda: digests.append(pull(store, "tiny", "1", second).digest)))
-    threads[1].start()
-    assert waiting.wait(30)
-    published.go_on.set()
-    for thread in threads:
-        thread.join()
-    assert len(digests) == 2
-    assert len(set(digests)) == 1
-    assert published.requests == 1
-    assert litter(store) == []
-
-
-def test_a_file_system_without_locks(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(descriptor: int, operation: int) -> NoReturn:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    pull(store, "tiny", "1").load_weights()
-
-
-def fail_with(code: int) -> Any:
-    def fail(*args: Any, **kwargs: Any) -> NoReturn:
-        raise OSError(code, os.strerror(code))
-
-    return fail
-
-
-def test_a_full_disk_at_the_last_moment(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", fail_with(errno.ENOSPC))
-    with pytest.raises(PullError, match=r"tiny/1: the disk of .* is full \(No space left on device\); free some space"):
-        pull(store, "tiny", "1")
-    assert nothing_was_stored(store)
-    assert litter(store) == []
-
-
-def test_no_room_for_the_download(store: Path) -> None:
-    """A real write that really fails: the child may not write files over 4 KiB."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
-    with child(store, limit, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}) as process:
-        _, errors = process.communicate()
-    assert "PullError: tiny/1: the disk of" in errors
-    assert nothing_was_stored(store)
-    assert litter(store) == []
-
-
-def test_a_read_only_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "mkdtemp", fail_with(errno.EROFS))
-    with pytest.raises(PullError, match=r"is not writable \(Read-only file system\); mount it read-write"):
-        pull(store, "tiny", "1")
-    assert nothing_was_stored(store)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_without_write_permission(store: Path) -> None:
-    (store / "tiny").chmod(0o555)
-    with pytest.raises(PullError, match=r"is not writable \(Permission denied\)"):
-        pull(store, "tiny", "1")
-    (store / "tiny").chmod(0o755)
-
-
-def test_another_failure_of_the_disk(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", fail_with(errno.EIO))
-    with pytest.raises(PullError, match=r"cannot be written: Input/output error; check the disk"):
-        pull(store, "tiny", "1")

@@ -1,0 +1,173 @@
+"""The command line: help, local classification and embedding, the models commands, errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from service.artifact import WEIGHTS
+from service.cli import cli
+from service.config import Settings
+from service.errors import OperatorError
+from tests.artifacts import make_artifact
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store")
+    make_artifact(path, name="tiny", num_classes=10)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        pixels = rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(40, 0).repeat(40, 1)
+        Image.fromarray(pixels).save(path / f"photo{index}.jpg")
+    (path / "notes.txt").write_text("not an image")
+    return path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def model(store: Path) -> Sequence[str]:
+    return "--model-store", str(store), "--model", "tiny"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(), ("serve",), ("models",), ("models", "pull"), ("models", "list"), ("models", "verify"), ("models", "add"),
+     ("classify",), ("embed",)],
+)  # fmt: skip
+def test_every_command_explains_itself(command: Sequence[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+    assert len(result.output.splitlines()) > 5
+
+
+def test_serve_has_an_option_for_every_setting_but_the_secret_ones() -> None:
+    text = run("serve", "--help").output
+    for name in Settings.model_fields:
+        flag = f"--{name.replace('_', '-')}"
+        assert (flag in text) == (name != "api_keys"), flag
+
+
+def test_classify_prints_classes_by_falling_probability(store: Path, folder: Path) -> None:
+    result = run("classify", folder / "photo0.jpg", "--top-k", "3", *model(store))
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0].endswith("photo0.jpg")
+    shares = [float(line.split("%")[0]) for line in lines[1:]]
+    assert shares == sorted(shares, reverse=True)
+    assert len(shares) == 3
+    assert "class " in lines[1]
+
+
+def test_classify_as_json_over_a_folder(store: Path, folder: Path) -> None:
+    result = run("classify", folder, "--json", *model(store))
+    assert result.exit_code == 0, result.output
+    entries = [json.loads(line) for line in result.output.splitlines()]
+    assert [Path(entry["path"]).name for entry in entries] == ["photo0.jpg", "photo1.jpg", "photo2.jpg"]
+    assert all(len(entry["predictions"]) == 5 for entry in entries)
+
+
+def test_a_bad_file_is_reported_and_the_rest_is_answered(store: Path, folder: Path) -> None:
+    result = run("classify", folder / "notes.txt", folder / "gone.jpg", folder / "photo1.jpg", *model(store))
+    assert result.exit_code == 1
+    assert "notes.txt: not a JPEG" in result.stderr
+    assert "gone.jpg: No such file" in result.stderr
+    assert "photo1.jpg" in result.stdout
+
+
+def test_embed_writes_a_matrix_and_its_rows_names(store: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vectors.npy"
+    result = run("embed", folder, "--out", out, *model(store))
+    assert result.exit_code == 0, result.output
+    matrix = np.load(out, allow_pickle=False)
+    assert matrix.shape == (3, 1280)
+    assert matrix.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(matrix, axis=1), 1, atol=1e-6)
+    names = (tmp_path / "vectors.txt").read_text().splitlines()
+    assert [Path(name).name for name in names] == ["photo0.jpg", "photo1.jpg", "photo2.jpg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["vectors.npy", "vectors.txt"]
+
+
+def test_embed_writes_nothing_if_a_file_is_bad_unless_told_to_skip(store: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vectors.npy"
+    arguments = ("embed", folder / "photo0.jpg", folder / "notes.txt", "--out", out, *model(store))
+    refused = run(*arguments)
+    assert isinstance(refused.exception, OperatorError)
+    assert not out.exists()
+    assert run(*arguments, "--skip-errors").exit_code == 0
+    assert np.load(out).shape == (1, 1280)
+
+
+def test_models_list_and_verify(tmp_path: Path) -> None:
+    made = make_artifact(tmp_path, name="tiny", num_classes=3)
+    at = ("--model-store", tmp_path)
+    assert "tiny/1  ready" in run("models", "list", *at).output
+    assert run("models", "verify", *at).exit_code == 0
+    weights = made.directory / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert "tiny/1  corrupt" in run("models", "list", *at).output
+    broken = run("models", "verify", "tiny", *at)
+    assert broken.exit_code == 1
+    assert "corrupt" in broken.stderr
+
+
+def test_models_add_makes_a_servable_model(tmp_path: Path, folder: Path) -> None:
+    rows = [(1, 16, 1, 1), (6, 24, 2, 2)]
+    original = make_artifact(tmp_path / "a", num_classes=4, width_mult=0.5, inverted_residual_setting=rows)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("ash\nbeech\noak\nyew\n")
+    added = run(
+        "models", "add", original.directory / WEIGHTS, "--labels", labels, "--name", "trees", "--width-mult", "0.5",
+        "--inverted-residual-setting", json.dumps(rows), "--mean", "0.5", "0.5", "0.5", "--std", "1", "1", "1",
+        "--model-store", tmp_path / "b",
+    )  # fmt: skip
+    assert added.exit_code == 0, added.output
+    assert "mobilenet-service serve --model trees --version 1" in added.output
+    classified = run("classify", folder / "photo0.jpg", "--model-store", tmp_path / "b", "--model", "trees")
+    assert sorted(line.split()[-1] for line in classified.output.splitlines()[1:]) == ["ash", "beech", "oak", "yew"]
+
+
+@pytest.mark.parametrize("text", ["[", "{}", "[[1,2,3]]", '[["a",1,1,1]]'])
+def test_a_malformed_stage_table_is_refused(store: Path, tmp_path: Path, text: str) -> None:
+    result = run(
+        "models", "add", tmp_path / "x", "--labels", tmp_path / "y", "--name", "z", "--inverted-residual-setting", text
+    )
+    assert isinstance(result.exception, OperatorError)
+    assert "rows [t, c, n, s]" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "--port", "99999"], "error: --port: "),
+        (["serve", "--precision", "int3"], "error: --precision: "),
+        (["classify", "nowhere.jpg", "--model", "huge"], "error: no model huge/1 in the store"),
+        (["models", "pull", "huge"], "error: no model huge/1 in the store"),
+        (["models", "list", "--model-store", "/nowhere"], "error: the model store /nowhere cannot be read"),
+        (["models", "add", "x.safetensors", "--labels", "gone.txt", "--name", "a"], "error: the labels gone.txt"),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(arguments: Sequence[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(message), done.stderr
+    assert len(done.stderr.splitlines()) == 1
