@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.types import Receive
@@ -24,7 +24,7 @@ from service.errors import BadImage, DeadlineExceeded, InvalidParameter, Service
 from service.http.body import ClientGone, declared_length, read_images
 from service.http.timing import StageTimes
 from service.metrics import Metrics
-from service.preprocess import Header, Limits, Prepared, Transform, inspect, prepare
+from service.preprocess import Header, Limits, Mode, Prepared, Transform, inspect, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Inference:
         metrics: Metrics,
         *,
         transform: Transform,
-        mode: Literal["exact", "fast"],
+        mode: Mode,
         limits: Limits,
         decode_threads: int,
         max_in_flight: int,

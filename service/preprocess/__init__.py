@@ -9,7 +9,15 @@ from __future__ import annotations
 from service.preprocess.facts import Format, Header
 from service.preprocess.headers import inspect
 from service.preprocess.limits import Limits
-from service.preprocess.pipeline import WARN_EXIF, WARN_FRAMES, WARN_METADATA, Prepared, prepare, warn_orientation
+from service.preprocess.pipeline import (
+    WARN_EXIF,
+    WARN_FRAMES,
+    WARN_METADATA,
+    Mode,
+    Prepared,
+    prepare,
+    warn_orientation,
+)
 from service.preprocess.transform import Transform
 
 __all__ = [
@@ -19,6 +27,7 @@ __all__ = [
     "Format",
     "Header",
     "Limits",
+    "Mode",
     "Prepared",
     "Transform",
     "inspect",

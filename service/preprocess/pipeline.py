@@ -18,6 +18,9 @@ from service.preprocess.facts import CORRUPT, Format, Header
 from service.preprocess.limits import DEFAULT_LIMITS, Limits
 from service.preprocess.transform import Transform, resize_and_crop
 
+#: How JPEGs are decoded: bit-equal to torchvision's way, or at a reduced scale where that costs nothing that matters.
+Mode = Literal["exact", "fast"]
+
 WARN_FRAMES: Final = "several frames or pages: only the first was used"
 WARN_EXIF: Final = "EXIF is damaged: no orientation was applied"
 WARN_METADATA: Final = "damaged metadata was ignored"
@@ -43,7 +46,7 @@ def prepare(
     data: bytes | memoryview,
     header: Header,
     transform: Transform,
-    mode: Literal["exact", "fast"] = "exact",
+    mode: Mode = "exact",
     limits: Limits = DEFAULT_LIMITS,
 ) -> Prepared:
     """Decode all pixels of ``data``, whose ``header`` comes from ``inspect`` with the same ``limits``.

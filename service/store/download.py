@@ -63,7 +63,7 @@ def _stream(response: http.client.HTTPResponse, destination: Path, report: Calla
     done = 0
     report(done, total)
     with destination.open("xb") as file:
-        while chunk := response.read(_CHUNK):
+        while chunk := _read(response):
             file.write(chunk)
             sha256.update(chunk)
             done += len(chunk)
@@ -72,6 +72,13 @@ def _stream(response: http.client.HTTPResponse, destination: Path, report: Calla
         # http.client ends such a body silently when it is read in pieces.
         raise http.client.IncompleteRead(b"", total - done)
     return sha256.hexdigest()
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(_CHUNK)
+    except OSError as error:  # TLS errors among them; must not pass for a failure to write
+        raise ConnectionError(_cause(error)) from None
 
 
 def _cause(error: Exception) -> str:

@@ -11,8 +11,8 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,11 +63,9 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write ``path`` atomically. On any failure, KeyboardInterrupt included, the old content stays."""
-    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
-    temporary = Path(name)
+    temporary = _temporary(path.parent)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            _fill(file.fileno(), data)
+        _create(temporary, data)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -84,10 +82,7 @@ def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
     old = directory.parent / f"{_OLD}{directory.name}"
     with scratch(directory.parent) as temporary:
         for name, data in files.items():
-            descriptor = os.open(temporary / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            with os.fdopen(descriptor, "wb") as file:
-                _fill(file.fileno(), data, mode=None)
-        _set_default_mode(temporary, 0o777)
+            _create(temporary / name, data)
         _sync_directory(temporary)
         if directory.exists():
             directory.rename(old)
@@ -104,7 +99,8 @@ def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
 @contextmanager
 def scratch(directory: Path) -> Iterator[Path]:
     """A temporary directory inside ``directory``, so on the same disk as what will be made of its content."""
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=directory))
+    temporary = _temporary(directory)
+    temporary.mkdir()
     try:
         yield temporary
     finally:
@@ -169,29 +165,25 @@ def _lock(descriptor: int, waiting: Callable[[], None]) -> bool:
     return True
 
 
-def _fill(descriptor: int, data: bytes, mode: int | None = 0o666) -> None:
-    """Write all of ``data`` and wait until the disk has it."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    if mode is not None:
-        os.fchmod(descriptor, mode & ~_umask())  # mkstemp gives 0600; a server of another user must be able to read
-    os.fsync(descriptor)
+def _temporary(directory: Path) -> Path:
+    return directory / f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
-def _set_default_mode(path: Path, mode: int) -> None:
-    path.chmod(mode & ~_umask())
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
+def _create(path: Path, data: bytes) -> None:
+    """Write a new file and wait until the disk has it. Its permissions are the umask's, so that a server running as
+    another user can read it."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot, and need not
+            raise
     finally:
         os.close(descriptor)

@@ -27,21 +27,6 @@ State = dict[str, "torch.Tensor"]
 Behaviour = Literal["whole", "truncated", "stalled", "no length", "missing"]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "weights: needs the published weights, so a package index")
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """On a busy machine torch's threads wait for each other far longer than these small networks take."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @dataclass
 class Published:
     """Serves ``body`` at any path, as ``behaviour`` says; ``requests`` counts."""

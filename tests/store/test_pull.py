@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
+import ssl
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -143,3 +146,15 @@ def test_torch_is_asked_for_before_the_download(
     with pytest.raises(MissingExtra, match=r"mobilenet-service\[torch\]"):
         pull(store, "tiny", "1")
     assert published.requests == 0
+
+
+def test_a_broken_connection_is_not_a_broken_disk(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS errors are OSErrors, as those of writing are."""
+
+    def fail(self: http.client.HTTPResponse, amount: int) -> NoReturn:
+        raise ssl.SSLError(1, "decryption failed")
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", fail)
+    with pytest.raises(PullError, match=r"the connection broke \(decryption failed\); run the command again"):
+        pull(store, "tiny", "1")
+    assert litter(store) == []

@@ -7,7 +7,6 @@ import fcntl
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any, NoReturn
@@ -130,7 +129,7 @@ def test_no_room_for_the_download(store: Path) -> None:
 
 
 def test_a_read_only_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "mkdtemp", fail_with(errno.EROFS))
+    monkeypatch.setattr(Path, "mkdir", fail_with(errno.EROFS))
     with pytest.raises(PullError, match=r"is not writable \(Read-only file system\); mount it read-write"):
         pull(store, "tiny", "1")
     assert nothing_was_stored(store)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +75,17 @@ def test_leftovers_go_and_the_rest_stays(tmp_path: Path) -> None:
         "2",
         "2/model.json",
     ]
+
+
+def test_a_file_system_that_cannot_flush_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    write.replace_file(tmp_path / "file", b"content")
+    write.create_directory(tmp_path / "directory", {"file": b"content"})
+    assert (tmp_path / "directory" / "file").read_bytes() == b"content"
