@@ -1,0 +1,192 @@
+"""``make bench``: the service beside the bare loops it is measured against, in one interleaved run.
+
+Rounds go plain loop, own loop, single image, server at each concurrency, and round again, so that a machine whose
+speed drifts hurts all alike; rates are medians over rounds, ratios are medians of the rounds' own ratios. Then open
+loop, image sizes, memory, start-up. Prints Markdown; writes it with plots and raw figures to ``benchmarks/results/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks import load, loops, photos, report
+from benchmarks.processes import Loop, Server, environment
+
+RESULTS = Path(__file__).parent / "results"
+
+CONCURRENCIES = (1, 8, 32, 128)
+OPEN_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 1.2)
+PACKAGES = ("openvino", "pillow", "numpy", "fastapi", "starlette", "uvicorn", "uvloop", "httptools")
+REQUESTS_FOR_MEMORY = 10_000
+
+
+class Bench:
+    """One run; ``figures`` collects what the report shows."""
+
+    def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
+        self.rounds: int = arguments.rounds
+        self.seconds: float = arguments.seconds
+        self.precisions: list[str] = arguments.precision.split(",")
+        self.figures: dict[str, Any] = {"environment": environment(PACKAGES)}
+        chosen = photos.from_folder(arguments.images, 64) if arguments.images else photos.collection("500x375", 32)
+        self.bodies = {photos.STANDARD: chosen}
+        for size, count in (("224x224", 32), ("1280x960", 16), ("4000x3000", 4)):
+            self.bodies[size] = photos.collection(size, count)
+        # Out of ten photos six are ordinary, three small or middling, one fresh from a phone.
+        small, middle, large = (self.bodies[size] for size in ("224x224", "1280x960", "4000x3000"))
+        self.bodies["mix"] = [*chosen[:12], *small[:3], *middle[:3], *large[:2]]
+        self.files = {size: folder / f"{size}.photos" for size in self.bodies}
+        for size, path in self.files.items():
+            loops.save_photos(path, self.bodies[size])
+        self.figures["photo_bytes"] = {
+            size: round(statistics.mean(len(body) for body in bodies)) for size, bodies in self.bodies.items()
+        }
+        self.sent = 0
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"  {text}\n")
+
+    async def closed(self, server: Server, size: str, concurrency: int, seconds: float) -> load.Sample:
+        prepared = load.requests(server.url, "/classify", self.bodies[size])
+        sample = await load.closed_loop(server.url, prepared, concurrency=concurrency, seconds=seconds)
+        self.sent += sum(sample.statuses.values())
+        return sample
+
+    async def interleaved(self, server: Server, precision: str, concurrencies: Sequence[int]) -> dict[str, Any]:
+        """Rounds of every loop and every concurrency; lists hold one figure a round."""
+        running = {name: Loop(name, precision) for name in ("plain", "own", "single")}
+        rates: dict[str, list[float]] = {name: [] for name in running}
+        alone: list[float] = []
+        samples = {concurrency: load.Sample() for concurrency in concurrencies}
+        served: dict[int, list[float]] = {concurrency: [] for concurrency in concurrencies}
+        medians: list[float] = []
+        await self.closed(server, photos.STANDARD, 8, 0.5)
+        for turn in range(self.rounds):
+            self.say(f"{precision}: round {turn + 1} of {self.rounds}")
+            for name, loop in running.items():
+                result = loop.measure(self.seconds, self.files[photos.STANDARD])
+                rates[name].append(result["rate"])
+                if name == "single":
+                    alone.append(result["p50"])
+            for concurrency in concurrencies:
+                sample = await self.closed(server, photos.STANDARD, concurrency, self.seconds)
+                samples[concurrency].merge(sample)
+                served[concurrency].append(sample.rate)
+                if concurrency == 1:
+                    medians.append(sample.percentile(50))
+        for loop in running.values():
+            loop.stop()
+        return {
+            "loops": rates,
+            "single_p50": alone,
+            "served": served,
+            "c1_p50": medians,
+            "latency": {c: {str(p): s.percentile(p) for p in (50, 95, 99)} for c, s in samples.items()},
+            "statuses": {c: dict(s.statuses) for c, s in samples.items()},
+            "stages": {
+                c: {stage: statistics.mean(values) for stage, values in s.stages.items()} for c, s in samples.items()
+            },
+        }
+
+    async def open_loops(self, server: Server, capacity: float) -> list[dict[str, float]]:
+        prepared = load.requests(server.url, "/classify", self.bodies[photos.STANDARD])
+        rows = []
+        for share in OPEN_SHARES:
+            self.say(f"open loop at {share:.0%}")
+            sample = await load.open_loop(server.url, prepared, rate=share * capacity, seconds=2 * self.seconds)
+            self.sent += sum(sample.statuses.values())
+            rows.append(
+                {
+                    "share": share,
+                    "offered": share * capacity,
+                    "answered": sample.rate,
+                    "refused": sum(count for status, count in sample.statuses.items() if status != 200),
+                    **{f"p{p}": sample.percentile(p) for p in (50, 95, 99)},
+                }
+            )
+        return rows
+
+    async def sizes(self, server: Server, fast: Server) -> dict[str, dict[str, float]]:
+        own, own_fast = Loop("own"), Loop("own", decode="fast")
+        rows: dict[str, dict[str, float]] = {}
+        for size in (*photos.SIZES, "mix"):
+            self.say(f"images of {size}")
+            rows[size] = {
+                "own": own.measure(self.seconds, self.files[size])["rate"],
+                "served": (await self.closed(server, size, 8, self.seconds)).rate,
+                "own_fast": own_fast.measure(self.seconds, self.files[size])["rate"],
+                "served_fast": (await self.closed(fast, size, 8, self.seconds)).rate,
+            }
+        own.stop()
+        own_fast.stop()
+        return rows
+
+    async def memory(self, server: Server) -> list[tuple[int, float]]:
+        curve = [(self.sent, server.memory())]
+        while self.sent < REQUESTS_FOR_MEMORY:
+            await self.closed(server, photos.STANDARD, 32, 3)
+            curve.append((self.sent, server.memory()))
+            self.say(f"memory after {self.sent} requests: {curve[-1][1]:.0f} MB")
+        return curve
+
+    async def run(self) -> dict[str, Any]:
+        self.say("start-up")
+        starts = []
+        for _ in range(5):
+            server = Server()
+            starts.append({"seconds": server.start_seconds, "memory": server.memory()})
+            server.stop()
+        self.figures["start"] = starts
+        prepared = load.requests("http://127.0.0.1:1", "/classify", self.bodies[photos.STANDARD])
+        self.figures["generator_ceiling"] = await load.ceiling(prepared)
+
+        for precision in self.precisions:
+            server = Server("--precision", precision)
+            first = server.memory()
+            concurrencies = CONCURRENCIES if precision == "fp32" else (1, 32)
+            measured = await self.interleaved(server, precision, concurrencies)
+            self.figures.setdefault("precisions", {})[precision] = measured
+            if precision == "fp32":
+                capacity = statistics.median(measured["served"][32])
+                self.figures["open"] = await self.open_loops(server, capacity)
+                fast = Server("--decode", "fast")
+                self.figures["sizes"] = await self.sizes(server, fast)
+                fast.stop()
+                self.figures["memory"] = [(0, first), *await self.memory(server)]
+                (model,) = server.get("/models")["models"]
+                self.figures["batch_cost"] = model["runtime"]["batch_cost_seconds"]
+            server.stop()
+        return self.figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement in a round")
+    parser.add_argument("--precision", default="fp32", help="comma-separated; fp32 gets the whole programme")
+    parser.add_argument("--images", type=Path, help="folder of JPEGs to send in place of synthetic 500×375 ones")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for report, plots and raw figures")
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        figures = runner.run(Bench(arguments, Path(folder)).run())
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "bench.json").write_text(json.dumps(figures, indent=1) + "\n")
+    text = report.write(figures, arguments.out)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""A load generator: raw HTTP/1.1 over asyncio, closed loop and open loop.
+
+Closed loop: ``concurrency`` connections, each sends its next request when the last is answered. Open loop: requests
+are due at Poisson times whatever the server does, and their latency counts from when they were *due*, so that a
+server which stalls cannot hide the requests it kept waiting. ``ceiling`` measures this generator itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import urlsplit
+
+import numpy as np
+
+
+@dataclass
+class Sample:
+    """What one run of load gave. Latencies are in seconds, of answered requests only."""
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    stages: dict[str, list[float]] = field(default_factory=dict)  # milliseconds from Server-Timing
+
+    @property
+    def rate(self) -> float:
+        """Requests answered with 200, a second."""
+        return self.statuses[200] / self.seconds
+
+    def percentile(self, share: float) -> float:
+        return float(np.percentile(self.latencies, share)) if self.latencies else float("nan")
+
+    def merge(self, other: Sample) -> None:
+        self.seconds += other.seconds
+        self.latencies += other.latencies
+        self.statuses += other.statuses
+        for stage, values in other.stages.items():
+            self.stages.setdefault(stage, []).extend(values)
+
+
+def requests(url: str, path: str, bodies: Sequence[bytes]) -> list[bytes]:
+    """Whole requests, ready for the socket."""
+    host = urlsplit(url).netloc
+    return [
+        b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s"
+        % (path.encode(), host.encode(), len(body), body)
+        for body in bodies
+    ]
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection; one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not registered as asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionError("the server closed the connection"))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        lowered = head.lower()
+        at = lowered.find(b"content-length:")
+        length = int(lowered[at + 15 :].split(b"\r\n", 1)[0])
+        if len(body) >= length and self._answer is not None and not self._answer.done():
+            self._buffer = b""
+            self._answer.set_result((int(head[9:12]), head))
+
+    def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        assert self._transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return self._answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def _connect(url: str) -> _Connection:
+    address = urlsplit(url)
+    assert address.hostname is not None
+    assert address.port is not None
+    _, connection = await asyncio.get_running_loop().create_connection(_Connection, address.hostname, address.port)
+    return connection
+
+
+def _record(sample: Sample, status: int, head: bytes, latency: float) -> None:
+    sample.statuses[status] += 1
+    if status != 200:
+        return
+    sample.latencies.append(latency)
+    at = head.find(b"server-timing: ")
+    if at >= 0:
+        for entry in head[at + 15 :].split(b"\r\n", 1)[0].split(b", "):
+            stage, _, duration = entry.partition(b";dur=")
+            sample.stages.setdefault(stage.decode(), []).append(float(duration))
+
+
+async def closed_loop(url: str, prepared: Sequence[bytes], *, concurrency: int, seconds: float) -> Sample:
+    sample = Sample()
+    started = time.perf_counter()
+    ends = started + seconds
+
+    async def client(index: int) -> None:
+        connection = await _connect(url)
+        turn = index
+        while (sent := time.perf_counter()) < ends:
+            status, head = await connection.ask(prepared[turn % len(prepared)])
+            _record(sample, status, head, time.perf_counter() - sent)
+            turn += concurrency
+        connection.close()
+
+    await asyncio.gather(*(client(index) for index in range(concurrency)))
+    sample.seconds = time.perf_counter() - started
+    return sample
+
+
+async def open_loop(url: str, prepared: Sequence[bytes], *, rate: float, seconds: float, seed: int = 0) -> Sample:
+    rng = np.random.default_rng(seed)
+    due = np.cumsum(rng.exponential(1 / rate, int(rate * seconds)))
+    idle: list[_Connection] = [await _connect(url) for _ in range(8)]
+    sample = Sample()
+    started = time.perf_counter()
+
+    async def one(index: int, at: float) -> None:
+        connection = idle.pop() if idle else await _connect(url)
+        status, head = await connection.ask(prepared[index % len(prepared)])
+        _record(sample, status, head, time.perf_counter() - at)
+        idle.append(connection)
+
+    async with asyncio.TaskGroup() as group:
+        for index, offset in enumerate(due):
+            at = started + float(offset)
+            if (wait := at - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            group.create_task(one(index, at))
+    sample.seconds = time.perf_counter() - started
+    for connection in idle:
+        connection.close()
+    return sample
+
+
+_CANNED = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+class _Canned(asyncio.Protocol):
+    """Answers each request of known size at once."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._received = 0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not registered as asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received >= self._size and self._transport is not None:
+            self._received = 0
+            self._transport.write(_CANNED)
+
+
+async def ceiling(prepared: Sequence[bytes], *, seconds: float = 1.0) -> float:
+    """Requests a second of this generator against a server that does nothing, in the same process and core."""
+    request = prepared[0]
+    server = await asyncio.get_running_loop().create_server(lambda: _Canned(len(request)), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    sample = await closed_loop(f"http://127.0.0.1:{port}", [request], concurrency=32, seconds=seconds)
+    server.close()
+    return sample.rate

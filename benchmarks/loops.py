@@ -1,0 +1,149 @@
+"""The loops a server is measured against: decode and infer without HTTP, one thread a core.
+
+    plain   what a user would write from the libraries' documentation: Pillow opens, resizes, crops; OpenVINO in
+            THROUGHPUT mode infers; one thread a core
+    own     the service's own preprocessing and runtime, called in a loop by as many threads
+    single  the same pieces, one image at a time on one thread with all cores for inference: the latency limit
+
+Run as a process (``python -m benchmarks.loops NAME PRECISION DECODE``) that reads "SECONDS PHOTOS" from each line of
+its input and answers with a line of JSON, so that loops and servers can take turns in one benchmark.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service import artifact
+from service.artifact import Artifact
+from service.compose import create_runtime
+from service.config import Settings
+from service.cores import available_cores
+
+Step = Callable[[bytes], object]
+
+
+def plain(settings: Settings, found: Artifact) -> list[Step]:
+    """One step function a thread."""
+    import openvino as ov
+    from PIL import Image
+
+    from service.runtimes.openvino_graph import build_model
+
+    preprocessing = found.manifest.preprocessing
+    model = build_model(
+        found.network,
+        found.load_weights(),
+        size=preprocessing.crop_size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        rotate_180=preprocessing.rotate_180,
+    )
+    hint = {"fp32": "f32", "bf16": "bf16"}[settings.precision]
+    compiled = ov.Core().compile_model(
+        model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+    )
+
+    def thread_step() -> Step:
+        request = compiled.create_infer_request()
+
+        def step(data: bytes) -> object:
+            image = Image.open(io.BytesIO(data)).convert("RGB")
+            scale = preprocessing.resize_size / min(image.size)
+            image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BILINEAR)
+            left, top = (image.width - 224) // 2, (image.height - 224) // 2
+            pixels = np.asarray(image.crop((left, top, left + 224, top + 224)))
+            result = request.infer({0: pixels[None]})
+            return np.argsort(result[0][0])[-5:]
+
+        return step
+
+    return [thread_step() for _ in range(available_cores())]
+
+
+def own(settings: Settings, found: Artifact) -> list[Step]:
+    return [_own_step(settings, found)] * available_cores()
+
+
+def single(settings: Settings, found: Artifact) -> list[Step]:
+    alone = settings.model_copy(update={"runners": 1, "threads_per_runner": available_cores()})
+    return [_own_step(alone, found)]
+
+
+def _own_step(settings: Settings, found: Artifact) -> Step:
+    from service.postprocess import classify
+    from service.preprocess import Limits, inspect, prepare
+
+    runtime = create_runtime(settings, found)
+    transform = found.manifest.preprocessing.transform()
+    limits = Limits()
+
+    def step(data: bytes) -> object:
+        prepared = prepare(data, inspect(data, limits), transform, settings.decode, limits)
+        return classify(runtime.run(prepared.image[None]).logits[0], found.labels, 5)
+
+    return step
+
+
+def measure(steps: list[Step], photos: list[bytes], seconds: float) -> dict[str, Any]:
+    """Run every step on a thread of its own for ``seconds``; images a second and the time of each image."""
+    ends = time.perf_counter() + seconds
+    times: list[list[float]] = [[] for _ in steps]
+
+    def run(index: int) -> None:
+        turn = index
+        while (started := time.perf_counter()) < ends:
+            steps[index](photos[turn % len(photos)])
+            times[index].append(time.perf_counter() - started)
+            turn += len(steps)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(steps))]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - started
+    every = [seconds for thread_times in times for seconds in thread_times]
+    return {"rate": len(every) / elapsed, "p50": float(np.median(every))}
+
+
+def save_photos(path: Path, photos: list[bytes]) -> None:
+    path.write_bytes(b"".join(struct.pack("<I", len(photo)) + photo for photo in photos))
+
+
+def load_photos(path: Path) -> list[bytes]:
+    data, photos, position = path.read_bytes(), [], 0
+    while position < len(data):
+        (size,) = struct.unpack_from("<I", data, position)
+        photos.append(data[position + 4 : position + 4 + size])
+        position += 4 + size
+    return photos
+
+
+def main() -> None:
+    name, precision, decode = sys.argv[1:]
+    settings = Settings.model_validate({"precision": precision, "decode": decode})
+    found = artifact.load(settings.model_store, settings.model, settings.version)
+    steps = {"plain": plain, "own": own, "single": single}[name](settings, found)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        seconds, path = line.split(maxsplit=1)
+        sys.stdout.write(json.dumps(measure(steps, load_photos(Path(path.strip())), float(seconds))) + "\n")
+        sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

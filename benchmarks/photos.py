@@ -1,0 +1,54 @@
+"""JPEGs to send, made in code so that a benchmark needs no network and no photo of anybody's.
+
+A photograph's spectrum falls with frequency (amplitude about 1/f: Field 1987, "Relations between the statistics of
+natural images and the response properties of cortical cells"), and the cost of decoding a JPEG follows its
+coefficients. Noise with that spectrum, coloured and quantised like a camera's picture, costs what a photo costs.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+QUALITY = 90
+SIZES = {"224x224": (224, 224), "500x375": (500, 375), "1280x960": (1280, 960), "4000x3000": (4000, 3000)}
+STANDARD = "500x375"
+
+
+def synthetic(width: int, height: int, seed: int) -> bytes:
+    """A JPEG of ``width`` × ``height`` that decodes at a photo's cost."""
+    rng = np.random.default_rng(seed)
+    planes = [_one_over_f(width, height, rng) for _ in range(3)]
+    # Channels of a photo are alike: a shared brightness and a fainter colour.
+    red, green, blue = planes[0] + 0.3 * planes[1], planes[0] + 0.1 * planes[2], planes[0] - 0.3 * planes[1]
+    pixels = np.clip(128 + 50 * np.stack([red, green, blue], axis=-1), 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def _one_over_f(width: int, height: int, rng: np.random.Generator) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """(height, width) float32 noise, mean 0, deviation 1."""
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    frequency[0, 0] = np.inf
+    phases = rng.normal(size=frequency.shape) + 1j * rng.normal(size=frequency.shape)
+    plane = np.fft.irfft2(phases / frequency, s=(height, width))
+    normalised: np.ndarray[tuple[int, int], np.dtype[np.float32]] = ((plane - plane.mean()) / plane.std()).astype(
+        np.float32
+    )
+    return normalised
+
+
+def collection(size: str, count: int) -> list[bytes]:
+    """``count`` different JPEGs of one of ``SIZES``."""
+    width, height = SIZES[size]
+    return [synthetic(width, height, seed) for seed in range(count)]
+
+
+def from_folder(folder: Path, count: int) -> list[bytes]:
+    """The first ``count`` JPEGs of ``folder`` by name."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
+    return [path.read_bytes() for path in paths[:count]]

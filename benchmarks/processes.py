@@ -1,0 +1,130 @@
+"""The processes that a benchmark starts, asks and measures: servers and bare loops."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_ADDRESS = re.compile(r"curl --data-binary @photo\.jpg (http://[^/]+)/classify")
+
+
+class Server:
+    """``mobilenet-service serve`` on a free port, as a user starts it, without its access log."""
+
+    def __init__(self, *arguments: str) -> None:
+        started = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve", "--port", "0", "--no-access-log", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if match := _ADDRESS.search(line):
+                self.url = match[1]
+                break
+        else:
+            raise RuntimeError("the server did not start")
+        #: Seconds from the start of the process to the first "ready" answer of its own health check.
+        self.start_seconds = self._until_ready(started)
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def _until_ready(self, started: float) -> float:
+        while True:
+            with urllib.request.urlopen(f"{self.url}/readyz") as answer:
+                if answer.status == 200:
+                    return time.perf_counter() - started
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}{path}") as answer:
+            return json.load(answer)
+
+    def memory(self) -> float:
+        return tree_memory(self.process.pid)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+class Loop:
+    """A process of ``benchmarks.loops``."""
+
+    def __init__(self, name: str, precision: str = "fp32", decode: str = "exact") -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.loops", name, precision, decode],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def measure(self, seconds: float, photos: Path) -> dict[str, float]:
+        """``rate`` in images a second and ``p50`` in seconds an image."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{seconds} {photos}\n")
+        self.process.stdin.flush()
+        result: dict[str, float] = json.loads(self.process.stdout.readline())
+        return result
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+def tree_memory(pid: int) -> float:
+    """Resident memory of a process and its descendants, in MB (10⁶ bytes)."""
+    total = 0.0
+    for member in _descendants(pid):
+        try:
+            text = Path(f"/proc/{member}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        match = re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)
+        total += int(match[1]) * 1024 / 1e6 if match else 0.0
+    return total
+
+
+def _descendants(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += _descendants(int(child))
+    return found
+
+
+def environment(packages: Sequence[str]) -> dict[str, str]:
+    """Machine, versions and commit, for the head of a report."""
+    from importlib.metadata import version
+
+    from service.cores import available_cores
+
+    cpu = "unknown CPU"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.partition(":")[2].strip()
+            break
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{cpu}, {available_cores()} cores",
+        "system": f"Linux {os.uname().release}, Python {sys.version.split()[0]}",
+        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+        "commit": commit or "not a checkout",
+    }

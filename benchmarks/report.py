@@ -1,0 +1,118 @@
+"""Figures of ``bench`` as Markdown and plots."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plots
+
+Figures = dict[str, Any]
+
+
+def write(figures: Figures, folder: Path) -> str:
+    """Write ``bench.md`` and the plots into ``folder``; returns the Markdown."""
+    parts = [_head(figures)]
+    for precision, measured in figures["precisions"].items():
+        parts.append(_closed(precision, measured))
+    fp32 = figures["precisions"].get("fp32")
+    if fp32:
+        parts += [_targets(figures, fp32), _stages(fp32), _open(figures), _sizes(figures), _memory(figures)]
+        plots.draw(figures, folder)
+    text = "\n".join(parts)
+    (folder / "bench.md").write_text(text)
+    return text
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms"
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f})"
+
+
+def ratio(upper: list[float], lower: list[float]) -> float:
+    """Median of the rounds' own ratios: each pair was measured within seconds."""
+    return statistics.median(a / b for a, b in zip(upper, lower, strict=True))
+
+
+def _head(figures: Figures) -> str:
+    lines = ["# Benchmark", ""]
+    lines += [f"* {name}: {value}" for name, value in figures["environment"].items()]
+    lines.append(
+        f"* load generator: its own ceiling is {figures['generator_ceiling']:.0f} requests/s, "
+        "with a server that does nothing on the same core"
+    )
+    sizes = ", ".join(f"{size} {count / 1000:.0f} kB" for size, count in figures["photo_bytes"].items())
+    lines.append(f"* JPEGs: {sizes}")
+    lines.append("")
+    return "\n".join(lines)
+
+
+def _closed(precision: str, measured: Figures) -> str:
+    rows = []
+    for name, about in (
+        ("plain", "plain loop: Pillow + OpenVINO THROUGHPUT, a thread a core, no HTTP"),
+        ("own", "own loop: our preprocessing and runtime, a thread a core, no HTTP"),
+        ("single", "one image at a time, all cores on it, no HTTP"),
+    ):
+        p50 = _ms(statistics.median(measured["single_p50"])) if name == "single" else ""
+        rows.append([about, _spread(measured["loops"][name]), p50, "", ""])
+    for concurrency, rates in measured["served"].items():
+        latency = measured["latency"][concurrency]
+        rows.append([f"served, {concurrency} at once", _spread(rates), *(_ms(latency[p]) for p in ("50", "95", "99"))])
+    served, loops = measured["served"][32], measured["loops"]
+    ratios = (
+        f"At 32 at once over the plain loop: {ratio(served, loops['plain']):.3f}; over our own loop: "
+        f"{ratio(served, loops['own']):.3f}. "
+        f"p50 at 1 over one image without HTTP: {ratio(measured['c1_p50'], measured['single_p50']):.2f}.\n"
+    )
+    return f"## {precision}, exact, 500×375\n\n" + table(["", "images/s", "p50", "p95", "p99"], rows) + "\n" + ratios
+
+
+def _targets(figures: Figures, fp32: Figures) -> str:
+    seconds = statistics.median(start["seconds"] for start in figures["start"])
+    memory = max(start["memory"] for start in figures["start"])
+    return (
+        f"Start to ready: {seconds:.2f} s (median of {len(figures['start'])}); resident memory then: {memory:.0f} MB.\n"
+    )
+
+
+def _stages(fp32: Figures) -> str:
+    concurrencies = list(fp32["stages"])
+    names = list(fp32["stages"][concurrencies[0]])
+    rows = [[name, *(f"{fp32['stages'][c].get(name, 0.0):.2f}" for c in concurrencies)] for name in names]
+    head = ["mean ms in stage", *(f"{c} at once" for c in concurrencies)]
+    return "## Where a request's time goes (Server-Timing)\n\n" + table(head, rows)
+
+
+def _open(figures: Figures) -> str:
+    rows = [
+        [f"{row['share']:.0%}", f"{row['offered']:.0f}", f"{row['answered']:.0f}", f"{row['refused']:.0f}",
+         _ms(row["p50"]), _ms(row["p95"]), _ms(row["p99"])]
+        for row in figures["open"]
+    ]  # fmt: skip
+    head = ["of capacity", "offered/s", "answered/s", "refused", "p50", "p95", "p99"]
+    return "## Open loop: Poisson arrivals, latency from when each was due\n\n" + table(head, rows)
+
+
+def _sizes(figures: Figures) -> str:
+    rows = [
+        [size, *(f"{row[key]:.1f}" for key in ("own", "served", "own_fast", "served_fast")),
+         f"{row['served_fast'] / row['served']:.1f}"]
+        for size, row in figures["sizes"].items()
+    ]  # fmt: skip
+    head = ["JPEG", "own loop exact", "served exact", "own loop fast", "served fast", "fast over exact"]
+    return "## Image sizes, images/s at 8 at once\n\n" + table(head, rows)
+
+
+def _memory(figures: Figures) -> str:
+    rows = [[str(count), f"{megabytes:.0f}"] for count, megabytes in figures["memory"]]
+    return "## Memory of the server\n\n" + table(["after requests", "resident MB"], rows)
