@@ -67,7 +67,7 @@ class Admission:
 
     def _take(self, units: int) -> int:
         if self.in_flight + units > self.limit:
-            raise Overloaded("The service is at its limit of images in flight.", retry_after=self.retry_after())
+            raise Overloaded("the service is at its limit of images in flight", retry_after=self.retry_after())
         if self.in_flight == 0:
             self._busy_since = self._clock()
         self.in_flight += units

@@ -96,7 +96,7 @@ class LocalEngine:
 
     async def infer(self, image: NDArray[np.uint8], deadline: float) -> InferResult:
         if self._state == "starting":
-            raise NotReady("The model is still loading.")
+            raise NotReady("the model is still loading")
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[InferResult] = loop.create_future()
         item = Item(image, deadline, reply)
@@ -127,8 +127,8 @@ class LocalEngine:
 
     def _refusal(self) -> ServiceError:
         if self._state == "lost":
-            return NotReady("The device was lost.")
-        return Draining("The service is shutting down.")
+            return NotReady("the device was lost")
+        return Draining("the service is shutting down")
 
     def _join(self) -> None:
         for runner in self._runners:
@@ -201,7 +201,7 @@ class LocalEngine:
 
 
 def _expired() -> DeadlineExceeded:
-    return DeadlineExceeded("The deadline passed before the image was inferred.")
+    return DeadlineExceeded("the deadline passed before the image was inferred")
 
 
 def _resolve(reply: asyncio.Future[InferResult], answer: InferResult | ServiceError) -> None:

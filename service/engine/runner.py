@@ -61,7 +61,7 @@ class Runner(threading.Thread):
             try:
                 answers = self._answer(batch)
             except DeviceLost as error:
-                self._deliver([(item, InferenceFailed("The device was lost.")) for item in batch])
+                self._deliver([(item, InferenceFailed("the device was lost")) for item in batch])
                 self._lost(str(error))
                 return
             self._report(Outcome(any(isinstance(answer, InferResult) for _, answer in answers)))
@@ -78,7 +78,7 @@ class Runner(threading.Thread):
                 middle = len(items) // 2
                 return self._answer(items[:middle]) + self._answer(items[middle:])
             logger.exception("inference failed on one image")
-            return [(items[0], InferenceFailed("The model could not process this image."))]
+            return [(items[0], InferenceFailed("the model could not process this image"))]
         self._observe_batch(len(items))
         finished = time.monotonic()
         return [
@@ -93,5 +93,5 @@ def _result(
     output = outputs.item(index)
     # A network that overflows (half precision, foreign weights) must not be served as an answer.
     if not np.isfinite(output.logits).all():
-        return InferenceFailed("The model's output is not finite for this image.")
+        return InferenceFailed("the model's output is not finite for this image")
     return InferResult(output, queue_s, infer_s, batch_size)

@@ -73,8 +73,12 @@ def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, met
                 access_log=settings.access_log,
                 draining=lambda: inference.draining,
             ),
-            Middleware(HeaderLimit),
-            *([Middleware(ApiKeys, keys=settings.api_keys, protected=_PROTECTED)] if settings.api_keys else []),
+            Middleware(HeaderLimit, metrics=metrics),
+            *(
+                [Middleware(ApiKeys, keys=settings.api_keys, protected=_PROTECTED, metrics=metrics)]
+                if settings.api_keys
+                else []
+            ),
         ],
     )
     app.state.inference = inference

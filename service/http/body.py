@@ -41,7 +41,7 @@ async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max
     if not media_type.startswith(b"multipart/"):
         body = await _read_raw(receive, max_bytes)
         if not body:
-            raise BadRequest("The body is empty: send an image, or a multipart form with parts named 'file'.")
+            raise BadRequest("the body is empty: send an image, or a multipart form with parts named 'file'")
         return [body]
     form = _Form(_boundary(media_type, options), max_images)
     await _stream(receive, max_bytes, form.feed)
@@ -54,12 +54,12 @@ def declared_length(headers: Headers, *, default: int) -> int:
     if declared is None:
         return default
     if not _LENGTH.fullmatch(declared):
-        raise BadRequest("Content-Length is not a number.")
+        raise BadRequest("Content-Length is not a number")
     return int(declared)
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body is larger than {max_bytes} bytes.")
+    return BodyTooLarge(f"the body is larger than {max_bytes} bytes")
 
 
 async def _read_raw(receive: Receive, max_bytes: int) -> bytes:
@@ -85,10 +85,10 @@ async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], obje
 
 def _boundary(media_type: bytes, options: Mapping[bytes, bytes]) -> bytes:
     if media_type != b"multipart/form-data":
-        raise BadRequest("Of the multipart types only multipart/form-data is understood.")
+        raise BadRequest("of the multipart types only multipart/form-data is understood")
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
-        raise BadRequest("The multipart form has no valid boundary.")
+        raise BadRequest("the multipart form has no valid boundary")
     return boundary
 
 
@@ -122,13 +122,13 @@ class _Form:
         try:
             self._parser.write(chunk)
         except FormParserError:
-            raise BadRequest("The multipart form is malformed.") from None
+            raise BadRequest("the multipart form is malformed") from None
 
     def finish(self) -> list[bytes]:
         if not self._ended:
-            raise BadRequest("The multipart form ends before its last boundary.")
+            raise BadRequest("the multipart form ends before its last boundary")
         if not self._images:
-            raise BadRequest(f"The multipart form has no part named '{FIELD}'.")
+            raise BadRequest(f"the multipart form has no part named '{FIELD}'")
         return self._images
 
     def _on_part_begin(self) -> None:
@@ -146,7 +146,7 @@ class _Form:
     def _count_header(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > _MAX_PART_HEADER_BYTES:
-            raise BadRequest("The headers of a multipart part are too large.")
+            raise BadRequest("the headers of a multipart part are too large")
 
     def _on_header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
@@ -157,13 +157,13 @@ class _Form:
     def _on_headers_finished(self) -> None:
         if self._name == FIELD.encode():
             if len(self._images) == self._max_images:
-                raise BadRequest(f"More than {self._max_images} images in one request.")
+                raise BadRequest(f"more than {self._max_images} images in one request")
             self._chunks = []
             return
         self._chunks = None
         self._other_parts += 1
         if self._other_parts > _MAX_OTHER_PARTS:
-            raise BadRequest(f"More than {_MAX_OTHER_PARTS} parts that are not named '{FIELD}'.")
+            raise BadRequest(f"more than {_MAX_OTHER_PARTS} parts that are not named '{FIELD}'")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._chunks is not None:

@@ -104,7 +104,7 @@ class Inference:
         if wish is None:
             return self._timeout_s
         if not (wish.isascii() and wish.isdigit()) or len(wish) > 9 or int(wish) == 0:
-            raise InvalidParameter("X-Request-Timeout-Ms: a positive whole number of milliseconds is wanted.")
+            raise InvalidParameter("X-Request-Timeout-Ms: a positive whole number of milliseconds is wanted")
         return min(int(wish) / 1e3, self._timeout_s)
 
     def _expected_bytes(self, headers: Headers) -> int:
@@ -116,11 +116,11 @@ class Inference:
             async with asyncio.timeout(deadline - time.monotonic()):
                 return await read_images(headers, receive, max_bytes=self._max_body_bytes, max_images=self._max_images)
         except TimeoutError:
-            raise DeadlineExceeded("The deadline passed before the body had arrived.") from None
+            raise DeadlineExceeded("the deadline passed before the body had arrived") from None
 
     def _inspect(self, data: bytes) -> Header | ServiceError:
         if not data:
-            return BadImage("The image is empty.")
+            return BadImage("the image is empty")
         try:
             return inspect(data, self._limits)
         except ServiceError as error:
@@ -136,10 +136,11 @@ class Inference:
             outcome = error
         except Exception:
             logger.exception("an image could not be processed")
-            outcome = ServiceError("The image could not be processed.")
+            outcome = ServiceError("the image could not be processed")
         image_format = header.format if isinstance(header, Header) else "unknown"
-        word = outcome.reason if isinstance(outcome, ServiceError) else "ok"
-        self._metrics.images.labels(image_format, word).inc()
+        self._metrics.images.labels(image_format, outcome.reason if isinstance(outcome, ServiceError) else "ok").inc()
+        if isinstance(outcome, ServiceError):
+            self._metrics.rejected.labels(outcome.reason).inc()
         return outcome
 
     async def _decode_and_infer(self, data: bytes, header: Header, deadline: float, times: StageTimes) -> Answer:
@@ -156,7 +157,7 @@ class Inference:
         """On a thread of the decode pool."""
         started = time.monotonic()
         if started >= deadline:
-            raise DeadlineExceeded("The deadline passed before the image was decoded.")
+            raise DeadlineExceeded("the deadline passed before the image was decoded")
         prepared = prepare(data, header, self._transform, self._mode, self._limits)
         return Decoded(prepared, started, time.monotonic())
 

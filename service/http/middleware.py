@@ -72,7 +72,8 @@ class Observe:
             logger.exception("a request failed unexpectedly", extra={"fields": {"request_id": request_id}})
             if status:
                 raise  # half an answer is out; only closing the connection tells the client
-            await problems.response(ServiceError("The service failed on this request."))(scope, receive, send_observed)
+            error = ServiceError("the service failed on this request")
+            await problems.refuse(error, self._metrics)(scope, receive, send_observed)
         finally:
             self._record(scope, status, time.monotonic() - started, request_id)
 
@@ -95,15 +96,16 @@ class Observe:
 class HeaderLimit:
     """431 for header blocks over 16 KB, whatever the HTTP parser would take."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             size = sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope["raw_path"])
             if size > MAX_HEADER_BYTES + len(scope["query_string"]):
-                error = HeadersTooLarge(f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.")
-                await problems.response(error)(scope, receive, send)
+                error = HeadersTooLarge(f"the request's headers are larger than {MAX_HEADER_BYTES} bytes")
+                await problems.refuse(error, self._metrics)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -115,14 +117,16 @@ class ApiKeys:
     them, so that time tells nothing about any key.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Sequence[str], protected: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Sequence[str], protected: Collection[str], metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._digests = [_digest(key) for key in keys]
         self._protected = frozenset(protected)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in self._protected and not self._knows(Headers(scope=scope)):
-            await problems.response(Unauthorized("A valid API key is needed."))(scope, receive, send)
+            error = Unauthorized("a valid API key is needed")
+            await problems.refuse(error, self._metrics)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -19,6 +19,11 @@ from service.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
 
+_DETAILS = {
+    404: "there is nothing at this path; see /docs",
+    405: "this path does not take this method; see the Allow header",
+}
+
 
 def problem(error: ServiceError) -> dict[str, Any]:
     """The members that a client sees, also as the ``error`` of one image among several."""
@@ -42,24 +47,30 @@ def response(error: ServiceError, **members: Any) -> Response:
     )
 
 
+def refuse(error: ServiceError, metrics: Metrics) -> Response:
+    """The response to a request that is refused as a whole, counted by its reason."""
+    metrics.rejected.labels(error.reason).inc()
+    return response(error)
+
+
 def install(app: FastAPI, metrics: Metrics) -> None:
-    """Register the handlers on ``app``; refused requests are counted by reason."""
+    """Register the handlers on ``app``."""
 
     async def on_service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        metrics.rejected.labels(error.reason).inc()
-        return response(error)
+        return refuse(error, metrics)
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         name = str(first["loc"][-1])
-        return await on_service_error(request, InvalidParameter(f"{name}: {first['msg']}."))
+        return await on_service_error(request, InvalidParameter(f"{name}: {first['msg']}"))
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        phrase = HTTPStatus(error.status_code).phrase
-        body = {"type": "about:blank", "status": error.status_code, "title": phrase, "detail": f"{phrase}."}
+        title = HTTPStatus(error.status_code).phrase
+        detail = _DETAILS.get(error.status_code, title.lower())
+        body = {"type": "about:blank", "status": error.status_code, "title": title, "detail": detail}
         return Response(
             orjson.dumps(body), status_code=error.status_code, media_type=MEDIA_TYPE, headers=dict(error.headers or {})
         )

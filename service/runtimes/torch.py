@@ -50,7 +50,10 @@ class TorchRuntime:
         lanes: list[_Runner]
         if target.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False
-            module = load_classifier(artifact, precision).to(target)
+            try:
+                module = load_classifier(artifact, precision).to(target)
+            except torch.OutOfMemoryError:
+                raise OperatorError(f"device={target} has not enough free memory for the weights") from None
             sizes = bucket_sizes(max_batch)
             made = [Lane(module, sizes, self._size, target) for _ in range(runners)]
             # Memory may have run out between the first lane and the last.

@@ -1,10 +1,10 @@
 """Batches of any size on networks of fixed size: buckets, fixed buffers, CUDA graphs, and halving on lack of memory.
 
-    images (B) ─► split_on ─► Lane.run ─► the smallest bucket ≥ B ─► Replay: host buffer ─► device buffer
-                  (halves)                                                   launch ─► host buffers ─► copies
+    images (B) ─► run_or_halve ─► Lane.run ─► the smallest bucket ≥ B ─► Replay: host buffer ─► device buffer
+                                                                         ─► launch ─► host buffers ─► copies
 
-Launching MobileNetV2's 150 kernels one by one takes longer than a GPU takes to run them; a CUDA graph launches
-all at once, but only ever for the addresses and shapes that it was captured with. Hence a graph per bucket, with
+MobileNetV2 is some 150 small kernels, and at small batches a GPU waits for their launches. A CUDA graph launches
+all at once, but only ever for the addresses and shapes that it was captured with: hence a graph per bucket, with
 buffers of its own. The one thing that only a GPU can do is ``capture``; on the CPU a launch calls the module.
 """
 
@@ -130,7 +130,10 @@ class Replay:
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types for it
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types here
+    # The weights were sent on the default stream.
+    stream.wait_stream(torch.cuda.current_stream(device))
+    return stream
 
 
 def _eager(module: Classifier, images: torch.Tensor) -> tuple[Launch, Answers]:

@@ -24,6 +24,9 @@ def test_metrics_count_requests_stages_images_and_batches(artifact: Artifact) ->
         assert app.metric('mobilenet_requests_total{code="404",endpoint="other"}') == 1
         assert app.metric('mobilenet_images_total{format="png",outcome="ok"}') == 2
         assert app.metric('mobilenet_images_total{format="unknown",outcome="unsupported_format"}') == 1
+        assert app.metric('mobilenet_rejected_total{reason="unsupported_format"}') == 1
+        app.client.get("/livez", headers={"X-Big": "a" * 17_000})
+        assert app.metric('mobilenet_rejected_total{reason="headers_too_large"}') == 1
         assert app.metric('mobilenet_request_duration_seconds_count{endpoint="classify"}') == 1
         for stage in ("read", "decode", "queue", "infer", "encode"):
             assert app.metric(f'mobilenet_stage_duration_seconds_count{{stage="{stage}"}}') == 2
