@@ -53,6 +53,8 @@ def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, met
     )
     encoder = Encoder(artifact.manifest.name, artifact.manifest.version, artifact.labels)
 
+    keyed = [Middleware(ApiKeys, keys=settings.api_keys, protected=_PROTECTED, metrics=metrics)]
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
@@ -74,11 +76,7 @@ def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, met
                 draining=lambda: inference.draining,
             ),
             Middleware(HeaderLimit, metrics=metrics),
-            *(
-                [Middleware(ApiKeys, keys=settings.api_keys, protected=_PROTECTED, metrics=metrics)]
-                if settings.api_keys
-                else []
-            ),
+            *(keyed if settings.api_keys else []),
         ],
     )
     app.state.inference = inference
