@@ -107,7 +107,7 @@ def test_embed_writes_a_matrix_and_its_rows_names(store: Path, folder: Path, tmp
 
 def test_embed_writes_nothing_if_a_file_is_bad_unless_told_to_skip(store: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "vectors.npy"
-    arguments = ("embed", folder / "photo0.jpg", folder / "notes.txt", "--out", out, *model(store))
+    arguments: list[str | Path] = ["embed", folder / "photo0.jpg", folder / "notes.txt", "--out", out, *model(store)]
     refused = run(*arguments)
     assert isinstance(refused.exception, OperatorError)
     assert not out.exists()

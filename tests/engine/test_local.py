@@ -43,7 +43,11 @@ def soon() -> float:
 
 async def test_it_is_not_ready_before_the_model_is_loaded() -> None:
     loading = threading.Event()
-    engine = engine_of(FakeRuntime(before=lambda images: loading.wait(30) and None))
+
+    def wait(images: NDArray[np.uint8]) -> None:
+        loading.wait(30)
+
+    engine = engine_of(FakeRuntime(before=wait))
     start = asyncio.ensure_future(engine.start())
     await asyncio.sleep(0)
     assert (await engine.ready()).reason == "starting"

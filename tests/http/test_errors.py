@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -108,7 +109,8 @@ def test_parameters_out_of_range_are_422(app: RunningApp, query: str) -> None:
 
 @pytest.mark.parametrize("value", ["0", "-5", "soon", "1.5", "", "9" * 30, "²"])
 def test_a_timeout_that_is_no_number_of_milliseconds_is_422(app: RunningApp, value: str) -> None:
-    answer = app.client.post("/classify", content=png(1), headers={"X-Request-Timeout-Ms": value.encode("latin-1")})
+    headers = [(b"X-Request-Timeout-Ms", value.encode("latin-1"))]
+    answer = app.client.post("/classify", content=png(1), headers=headers)
     problem(answer, 422)
 
 
@@ -282,7 +284,7 @@ def test_a_client_that_leaves_frees_its_place_and_costs_no_inference(artifact: A
         assert blocking.batches == [1, 1], "the image of the client that left must not have been inferred"
 
 
-KEYS = {"api_keys": "alpha, beta"}
+KEYS: dict[str, Any] = {"api_keys": "alpha, beta"}
 
 
 @pytest.mark.parametrize("headers", [{"Authorization": "Bearer alpha"}, {"X-API-Key": "beta"}])

@@ -34,10 +34,6 @@ ARTIFACTS: dict[str, dict[str, Any]] = {
 }
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gpu: needs a CUDA GPU, skipped elsewhere")
-
-
 @pytest.fixture(scope="session")
 def artifact_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
     """The artifact of that name in ``ARTIFACTS``."""
