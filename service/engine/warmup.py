@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from service.engine.protocols import Runtime
 from service.errors import OperatorError
 
-#: A larger batch must be at least this much cheaper an image to be worth the wait for its slowest member.
-_KNEE_TOLERANCE = 1.10
+#: Doubling a batch must make an image at least this much cheaper to be worth the wait for the slowest of its members.
+_WORTH_DOUBLING = 0.9
 
-_REPEATS = 3
+_REPEATS = 4
 
 
 def canary(size: int) -> NDArray[np.uint8]:
@@ -37,28 +37,40 @@ def check(runtime: Runtime, image: NDArray[np.uint8]) -> None:
 
 
 def batch_cost(runtime: Runtime, image: NDArray[np.uint8]) -> dict[int, float]:
-    """Seconds of one forward pass at 1, 2, 4 … ``runtime.max_batch`` images; the best of a few tries each.
+    """Seconds of one forward pass at 1, 2, 4 … images, up to ``runtime.max_batch``; the best of a few tries each.
 
-    Stops early when doubling has made an image dearer: past that, the curve only rises.
+    Each size is tried in turn with its double, so that a machine whose speed drifts misjudges neither. The curve ends
+    where doubling no longer pays: past its knee it only costs start-up time.
     """
-    cost: dict[int, float] = {}
+    cost: dict[int, float] = {1: _seconds(runtime, image, 1)}
     size = 1
-    while size <= runtime.max_batch:
-        batch = np.repeat(image[None], size, axis=0)
-        runtime.run(batch)
-        times = []
-        for _ in range(_REPEATS):
-            started = time.perf_counter()
-            runtime.run(batch)
-            times.append(time.perf_counter() - started)
-        cost[size] = min(times)
-        if size > 1 and cost[size] / size > _KNEE_TOLERANCE * cost[size // 2] / (size // 2):
+    while 2 * size <= runtime.max_batch:
+        double = 2 * size
+        _seconds(runtime, image, double)  # the first call at a size may still allocate
+        cost[double] = _seconds(runtime, image, double)
+        for _ in range(_REPEATS - 1):
+            cost[size] = min(cost[size], _seconds(runtime, image, size))
+            cost[double] = min(cost[double], _seconds(runtime, image, double))
+        if not _pays(cost, double):
             break
-        size *= 2
+        size = double
     return cost
 
 
 def knee(cost: dict[int, float]) -> int:
-    """The smallest batch size whose cost an image is within ``_KNEE_TOLERANCE`` of the best."""
-    best = min(seconds / size for size, seconds in cost.items())
-    return min(size for size, seconds in cost.items() if seconds / size <= _KNEE_TOLERANCE * best)
+    """The largest batch size up to which every doubling pays."""
+    size = 1
+    while 2 * size in cost and _pays(cost, 2 * size):
+        size *= 2
+    return size
+
+
+def _pays(cost: dict[int, float], double: int) -> bool:
+    return cost[double] / double <= _WORTH_DOUBLING * cost[double // 2] / (double // 2)
+
+
+def _seconds(runtime: Runtime, image: NDArray[np.uint8], size: int) -> float:
+    batch = np.repeat(image[None], size, axis=0)
+    started = time.perf_counter()
+    runtime.run(batch)
+    return time.perf_counter() - started

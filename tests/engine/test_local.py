@@ -136,12 +136,30 @@ def test_the_knee_of_a_cost_curve(cost: dict[int, float], chosen: int) -> None:
     assert warmup.knee(cost) == chosen
 
 
-def test_the_batch_cost_curve_covers_powers_of_two() -> None:
-    runtime = FakeRuntime(max_batch=6)
-    cost = warmup.batch_cost(runtime, image(0))
-    assert set(cost) <= {1, 2, 4}
-    assert 1 in cost
-    assert all(seconds > 0 for seconds in cost.values())
+class Costly(FakeRuntime):
+    """Each call moves the clock of ``time.perf_counter`` by a base cost and a cost an image."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, call: float, each: float, max_batch: int) -> None:
+        super().__init__(max_batch=max_batch, before=self._spend)
+        self._costs = (call, each)
+        self._now = 0.0
+        monkeypatch.setattr(warmup.time, "perf_counter", lambda: self._now)
+
+    def _spend(self, images: NDArray[np.uint8]) -> None:
+        call, each = self._costs
+        self._now += call + each * len(images)
+
+
+def test_the_curve_ends_where_doubling_no_longer_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = warmup.batch_cost(Costly(monkeypatch, call=0.0, each=4.0, max_batch=8), image(0))
+    assert cost == pytest.approx({1: 4.0, 2: 8.0})
+    assert warmup.knee(cost) == 1
+
+
+def test_the_curve_of_a_gpu_goes_on_to_the_largest_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = warmup.batch_cost(Costly(monkeypatch, call=0.4, each=0.03, max_batch=50), image(0))
+    assert cost == pytest.approx({1: 0.43, 2: 0.46, 4: 0.52, 8: 0.64, 16: 0.88, 32: 1.36})
+    assert warmup.knee(cost) == 32
 
 
 def test_the_canary_is_a_picture() -> None:
