@@ -143,7 +143,7 @@ class Costly(FakeRuntime):
         super().__init__(max_batch=max_batch, before=self._spend)
         self._costs = (call, each)
         self._now = 0.0
-        monkeypatch.setattr(warmup.time, "perf_counter", lambda: self._now)
+        monkeypatch.setattr("time.perf_counter", lambda: self._now)
 
     def _spend(self, images: NDArray[np.uint8]) -> None:
         call, each = self._costs
