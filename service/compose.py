@@ -6,6 +6,7 @@ Shared by the server, the local commands, the benchmark and the end-to-end tests
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
 from service import runtimes
@@ -61,6 +62,14 @@ def create_engine(
         metrics=metrics,
         on_lost=on_lost,
     )
+
+
+def create_decoders(settings: Settings, engine: LocalEngine) -> Executor:
+    """The runners' own threads where those are the cores (OpenVINO); else a pool, one thread a core."""
+    if settings.decode_threads == "auto" and _options(settings).runtime == "openvino":
+        return engine.decoders
+    count = available_cores() if settings.decode_threads == "auto" else settings.decode_threads
+    return ThreadPoolExecutor(count, thread_name_prefix="decode")
 
 
 def _options(settings: Settings) -> runtimes.RuntimeOptions:

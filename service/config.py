@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     """Largest image, in pixels (width × height), judged from its header before it is decoded."""
 
     decode_threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
-    """Threads that decode images; auto: one a core."""
+    """Threads that decode images beside the runners; auto: the runners' own threads on a CPU, one a core on a GPU."""
 
     runners: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     """Threads that each run one batch at a time; auto: one a core on a CPU, one on a GPU."""

@@ -40,12 +40,14 @@ class FakeRuntime:
         self.max_batch = max_batch
         self.before = before
         self.batches: list[int] = []
+        self.alone: list[bool] = []
         self.closed = False
         self._lock = threading.Lock()
 
-    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
         with self._lock:
             self.batches.append(len(images))
+            self.alone.append(alone)
         self.before(images)
         first = images[:, 0, 0, :].astype(np.float32)
         logits = np.zeros((len(images), NUM_CLASSES), np.float32)

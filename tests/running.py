@@ -6,6 +6,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,7 @@ def running_app(
     artifact: Artifact, runtime: FakeRuntime | None = None, *, load: bool = True, **changes: Any
 ) -> Iterator[RunningApp]:
     """Serve ``artifact`` until the block ends. ``load=False`` leaves the engine as it is before the model is there."""
-    settings = Settings(port=0, decode_threads=2, **changes)
+    settings = Settings(port=0, **changes)
     metrics = Metrics()
     fake = runtime or FakeRuntime()
     engine = LocalEngine(
@@ -72,7 +73,8 @@ def running_app(
         metrics=metrics,
         on_lost=lambda reason: None,
     )
-    app = create_app(settings, engine, artifact, metrics)
+    decoders = ThreadPoolExecutor(2)
+    app = create_app(settings, engine, decoders, artifact, metrics)
     started = threading.Event()
 
     class Server(uvicorn.Server):
@@ -104,3 +106,4 @@ def running_app(
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+        decoders.shutdown()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batcher import Batcher, Closed, Item
+from service.batcher import Batch, Batcher, Closed, Item, Job
 from tests.fakes import image
 
 FAR = float("inf")
@@ -30,9 +30,13 @@ def item(marker: int, deadline: float = FAR) -> Item:
     return Item(image(marker), deadline, reply=marker)
 
 
-def replies(batch: list[Item] | None) -> list[int]:
-    assert batch is not None
-    return [entry.reply for entry in batch]
+def items_of(work: Batch | Job | None) -> list[Item]:
+    assert isinstance(work, Batch)
+    return work.items
+
+
+def replies(work: Batch | Job | None) -> list[int]:
+    return [entry.reply for entry in items_of(work)]
 
 
 def no_expiry(expired: Item) -> None:
@@ -69,7 +73,7 @@ def test_expired_items_are_reported_and_cancelled_ones_vanish() -> None:
         batcher.put(entry)
     cancelled.cancelled = True
     clock.now = 2.0
-    assert batcher.take() == [good]
+    assert items_of(batcher.take()) == [good]
     assert expired == [late]
 
 
@@ -126,8 +130,72 @@ def test_close_wakes_a_waiting_runner() -> None:
 def test_abandon_returns_what_was_queued() -> None:
     batcher = Batcher(8, on_expired=no_expiry)
     batcher.put(item(0))
-    assert replies(batcher.abandon()) == [0]
+    items, jobs = batcher.abandon()
+    assert [entry.reply for entry in items] == [0]
+    assert jobs == []
     assert batcher.take() is None
+
+
+def test_jobs_are_taken_when_no_batch_may_leave() -> None:
+    clock = Clock()
+    batcher = Batcher(8, on_expired=no_expiry, max_queue_delay=1.0, clock=clock)
+    done: list[str] = []
+    batcher.put_job(lambda: done.append("job"))
+    batcher.put(item(0))
+    job = batcher.take()  # the item still waits for company
+    assert callable(job)
+    job()
+    assert done == ["job"]
+    batcher.put_job(lambda: None)
+    clock.now = 1.0
+    assert replies(batcher.take()) == [0], "batches go first"
+
+
+def test_a_batch_knows_whether_it_is_alone() -> None:
+    batcher = Batcher(1, on_expired=no_expiry)
+
+    def alone() -> bool:
+        batch = batcher.take()
+        assert isinstance(batch, Batch)
+        return batch.alone
+
+    batcher.put(item(0))
+    batcher.put(item(1))
+    assert not alone(), "another item is queued"
+    assert not alone(), "another runner is at work"
+    batcher.done()
+    batcher.done()
+    batcher.put(item(2))
+    assert alone()
+    batcher.done()
+    batcher.put(item(3))
+    batcher.put_job(lambda: None)
+    assert not alone(), "a job is queued"
+
+
+def test_what_was_dropped_is_not_work_at_hand() -> None:
+    clock = Clock()
+    batcher = Batcher(1, on_expired=lambda expired: None, clock=clock)
+    batcher.put(item(0, deadline=0.0))
+    batcher.put(item(1))
+    batch = batcher.take()
+    assert isinstance(batch, Batch)
+    assert batch.alone
+
+
+def test_abandon_returns_jobs_too_and_close_hands_them_out() -> None:
+    def job() -> None: ...
+
+    batcher = Batcher(8, on_expired=no_expiry)
+    batcher.put_job(job)
+    batcher.close()
+    assert batcher.take() is job
+    assert batcher.take() is None
+    with pytest.raises(Closed):
+        batcher.put_job(job)
+    other = Batcher(8, on_expired=no_expiry)
+    other.put_job(job)
+    assert other.abandon() == ([], [job])
 
 
 Step = tuple[str, int]
@@ -153,9 +221,8 @@ def test_every_item_is_handed_out_expired_or_cancelled_exactly_once(steps: list[
     batcher = Batcher(max_batch_size, on_expired=expired.append, clock=clock)
 
     def take() -> None:
-        batch = batcher.take()
-        assert batch
-        assert len(batch) <= max_batch_size
+        batch = items_of(batcher.take())
+        assert 1 <= len(batch) <= max_batch_size
         taken.extend(batch)
 
     for action, value in steps:
@@ -172,7 +239,7 @@ def test_every_item_is_handed_out_expired_or_cancelled_exactly_once(steps: list[
             take()
     batcher.close()
     while (batch := batcher.take()) is not None:
-        taken.extend(batch)
+        taken.extend(items_of(batch))
 
     fates = Counter(entry.reply for entry in taken + expired)
     assert all(count == 1 for count in fates.values())
@@ -186,7 +253,8 @@ def test_many_producers_and_runners_lose_and_repeat_nothing() -> None:
 
     def run(into: list[Item]) -> None:
         while (batch := batcher.take()) is not None:
-            into.extend(batch)
+            into.extend(items_of(batch))
+            batcher.done()
 
     def produce(first: int) -> None:
         for marker in range(first, first + 500):

@@ -7,7 +7,6 @@ import math
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import orjson
 from service import artifact, logs
 from service.artifact import Artifact
 from service.cli.options import setting_options, settings_from
-from service.compose import create_engine
+from service.compose import create_decoders, create_engine
 from service.config import Settings
 from service.cores import available_cores
 from service.engine import LocalEngine
@@ -155,9 +154,9 @@ async def _infer_all(
             finally:
                 advance()
 
-    with ThreadPoolExecutor(available_cores()) as pool:
-        async with _engine(settings, found) as engine:
-            return await asyncio.gather(*(one(path) for path in files))
+    async with _engine(settings, found) as engine:
+        pool = create_decoders(settings, engine)
+        return await asyncio.gather(*(one(path) for path in files))
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ import uvloop
 from service import __version__, artifact, logs
 from service.artifact import Artifact
 from service.cli.options import setting_options, settings_from
-from service.compose import create_engine
+from service.compose import create_decoders, create_engine
 from service.config import Settings
 from service.engine import LocalEngine
 from service.errors import OperatorError
@@ -64,14 +64,14 @@ async def _serve(settings: Settings, found: Artifact, listener: socket.socket) -
         metrics,
         lambda reason: loop.call_soon_threadsafe(server.fail, reason, EXIT_ENGINE_LOST),
     )
-    app = create_app(settings, engine, found, metrics)
+    app = create_app(settings, engine, create_decoders(settings, engine), found, metrics)
     server = _Server(
         uvicorn.Config(
             app,
             loop="none",
             http="httptools",
             ws="none",
-            lifespan="on",
+            lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,

@@ -21,8 +21,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batcher import Batcher, Closed, Item
+from service.batcher import Batcher, Closed, Item, Job
 from service.engine import warmup
+from service.engine.decoders import DecodeJob, RunnerExecutor
 from service.engine.protocols import InferResult, Readiness, Runtime, RuntimeInfo
 from service.engine.runner import Answers, Outcome, Runner
 from service.errors import DeadlineExceeded, Draining, NotReady, OperatorError, ServiceError
@@ -66,6 +67,8 @@ class LocalEngine:
         self._runners: list[Runner] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batcher = Batcher(1, on_expired=self._expire, max_queue_delay=max_queue_delay)
+        #: Runs calls on the runners' threads; raises NotReady or Draining where ``infer`` would.
+        self.decoders = RunnerExecutor(self._put_job)
         metrics.watch(metrics.queue_depth, lambda: len(self._batcher))
         metrics.watch(metrics.ready, lambda: float(self._state == "ready"))
 
@@ -95,8 +98,7 @@ class LocalEngine:
         await loaded
 
     async def infer(self, image: NDArray[np.uint8], deadline: float) -> InferResult:
-        if self._state == "starting":
-            raise NotReady("the model is still loading")
+        self._refuse_before_start()
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[InferResult] = loop.create_future()
         item = Item(image, deadline, reply)
@@ -125,6 +127,17 @@ class LocalEngine:
         self._batcher.close()
         await asyncio.to_thread(self._join)
 
+    def _put_job(self, job: Job) -> None:
+        self._refuse_before_start()
+        try:
+            self._batcher.put_job(job)
+        except Closed:
+            raise self._refusal() from None
+
+    def _refuse_before_start(self) -> None:
+        if self._state == "starting":
+            raise NotReady("the model is still loading")
+
     def _refusal(self) -> ServiceError:
         if self._state == "lost":
             return NotReady("the device was lost")
@@ -133,8 +146,7 @@ class LocalEngine:
     def _join(self) -> None:
         for runner in self._runners:
             runner.join()
-        for item in self._batcher.abandon():  # only a lost device leaves any
-            self._deliver([(item, self._refusal())])
+        self._abandon()  # only a lost device leaves anything
         if self._runtime is not None:
             runtime, self._runtime = self._runtime, None
             runtime.close()
@@ -195,9 +207,16 @@ class LocalEngine:
         if self._state == "lost":
             return
         self._state = "lost"
-        for item in self._batcher.abandon():
-            self._deliver([(item, self._refusal())])
+        self._abandon()
         self._on_lost(reason)
+
+    def _abandon(self) -> None:
+        items, jobs = self._batcher.abandon()
+        if items:
+            self._deliver([(item, self._refusal()) for item in items])
+        for job in jobs:
+            if isinstance(job, DecodeJob):
+                job.future.set_exception(self._refusal())
 
 
 def _expired() -> DeadlineExceeded:

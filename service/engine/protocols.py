@@ -36,9 +36,10 @@ class Runtime(Protocol):
     def max_batch(self) -> int:
         """The largest B that ``run`` takes."""
 
-    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
         """One forward pass over (B, S, S, 3) uint8 RGB. Thread-safe; blocks; the outputs belong to the caller.
 
+        ``alone``: nothing else is queued or running, so that every core may work on this batch.
         Raises DeviceLost when no later call can succeed; anything else concerns this batch alone.
         """
 

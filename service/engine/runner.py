@@ -1,4 +1,4 @@
-"""One thread that takes batches from the batcher and runs them; a loop that cannot die.
+"""One thread that takes work from the batcher and does it; a loop that cannot die.
 
 Everything that can go wrong with a batch goes wrong inside the loop: a batch that fails is halved until the failing
 item is alone, and only that item gets an error. The one way out besides closing is a lost device.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.batcher import Batcher, Item
+from service.batcher import Batch, Batcher, Item
 from service.engine.protocols import InferResult, Runtime
 from service.errors import DeviceLost, InferenceFailed, ServiceError
 from service.postprocess import BatchOutputs
@@ -57,26 +57,38 @@ class Runner(threading.Thread):
         self._lost = lost
 
     def run(self) -> None:
-        while (batch := self._batcher.take()) is not None:
+        while (work := self._batcher.take()) is not None:
             try:
-                answers = self._answer(batch)
+                if isinstance(work, Batch):
+                    self._infer(work)
+                else:
+                    work()
             except DeviceLost as error:
-                self._deliver([(item, InferenceFailed("the device was lost")) for item in batch])
                 self._lost(str(error))
                 return
-            self._report(Outcome(any(isinstance(answer, InferResult) for _, answer in answers)))
-            self._deliver(answers)
+            finally:
+                self._batcher.done()
 
-    def _answer(self, items: list[Item]) -> Answers:
-        started = time.monotonic()
+    def _infer(self, batch: Batch) -> None:
         try:
-            outputs = self._runtime.run(np.stack([item.image for item in items]))
+            answers = self._answer(batch.items, batch.alone)
+        except DeviceLost:
+            self._deliver([(item, InferenceFailed("the device was lost")) for item in batch.items])
+            raise
+        self._report(Outcome(any(isinstance(answer, InferResult) for _, answer in answers)))
+        self._deliver(answers)
+
+    def _answer(self, items: list[Item], alone: bool) -> Answers:
+        started = time.monotonic()
+        images = items[0].image[np.newaxis] if len(items) == 1 else np.stack([item.image for item in items])
+        try:
+            outputs = self._runtime.run(images, alone=alone)
         except DeviceLost:
             raise
         except Exception:
             if len(items) > 1:
                 middle = len(items) // 2
-                return self._answer(items[:middle]) + self._answer(items[middle:])
+                return self._answer(items[:middle], alone) + self._answer(items[middle:], alone)
             logger.exception("inference failed on one image")
             return [(items[0], InferenceFailed("the model could not process this image"))]
         self._observe_batch(len(items))

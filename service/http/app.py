@@ -6,8 +6,7 @@ fixture in tests).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import Executor
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -15,7 +14,6 @@ from starlette.middleware import Middleware
 from service import __version__
 from service.artifact import Artifact
 from service.config import Settings
-from service.cores import available_cores
 from service.engine import EngineClient
 from service.http import docs, operations, problems, routes
 from service.http.encode import Encoder
@@ -37,15 +35,20 @@ ImageNet classes and feature vectors from [MobileNetV2](https://arxiv.org/abs/18
 """
 
 
-def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, metrics: Metrics) -> FastAPI:
-    """The service over ``engine``; ``app.state.inference.draining = True`` begins the drain."""
+def create_app(
+    settings: Settings, engine: EngineClient, decoders: Executor, artifact: Artifact, metrics: Metrics
+) -> FastAPI:
+    """The service over ``engine``, decoding on ``decoders``.
+
+    ``app.state.inference.draining = True`` begins the drain.
+    """
     inference = Inference(
         engine,
         metrics,
         transform=artifact.manifest.preprocessing.transform(),
         mode=settings.decode,
         limits=Limits(max_pixels=settings.max_pixels),
-        decode_threads=available_cores() if settings.decode_threads == "auto" else settings.decode_threads,
+        decoders=decoders,
         max_in_flight=settings.max_in_flight,
         max_body_bytes=settings.max_body_bytes,
         max_images=settings.max_images,
@@ -55,16 +58,10 @@ def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, met
 
     keyed = [Middleware(ApiKeys, keys=settings.api_keys, protected=_PROTECTED, metrics=metrics)]
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        inference.close()
-
     app = FastAPI(
         title="MobileNetV2 inference service",
         version=__version__,
         description=_DESCRIPTION,
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         middleware=[

@@ -1,6 +1,6 @@
 """From the images of one request to the engine's answers: permit, read, decode, infer.
 
-    permit ─► read body ─► inspect headers, widen permit ─► decode pool ─► engine.infer ─► outcomes
+    permit ─► read body ─► inspect headers, widen permit ─► decoders ─► engine.infer ─► outcomes
 
 One image's failure is that image's outcome; it never raises here and never touches its neighbours.
 """
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ class Inference:
         transform: Transform,
         mode: Mode,
         limits: Limits,
-        decode_threads: int,
+        decoders: Executor,
         max_in_flight: int,
         max_body_bytes: int,
         max_images: int,
@@ -72,15 +72,12 @@ class Inference:
         self._transform = transform
         self._mode = mode
         self._limits = limits
-        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
+        self._decoders = decoders
         self._admission = Admission(max_in_flight)
         self._max_body_bytes = max_body_bytes
         self._max_images = max_images
         self._timeout_s = timeout_s
         metrics.watch(metrics.in_flight, lambda: self._admission.in_flight)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, headers: Headers, receive: Receive, times: StageTimes) -> list[Outcome]:
         """One outcome an image, in the order sent.
@@ -146,7 +143,7 @@ class Inference:
     async def _decode_and_infer(self, data: bytes, header: Header, deadline: float, times: StageTimes) -> Answer:
         submitted = time.monotonic()
         loop = asyncio.get_running_loop()
-        decoded = await loop.run_in_executor(self._pool, self._decode, data, header, deadline)
+        decoded = await loop.run_in_executor(self._decoders, self._decode, data, header, deadline)
         times.add("decode", decoded.finished - decoded.started)
         result = await self.engine.infer(decoded.prepared.image, deadline)
         times.add("queue", decoded.started - submitted + result.queue_s)
@@ -154,7 +151,7 @@ class Inference:
         return Answer(result, decoded.prepared.warnings)
 
     def _decode(self, data: bytes, header: Header, deadline: float) -> Decoded:
-        """On a thread of the decode pool."""
+        """On a decoder's thread."""
         started = time.monotonic()
         if started >= deadline:
             raise DeadlineExceeded("the deadline passed before the image was decoded")

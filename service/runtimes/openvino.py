@@ -6,6 +6,9 @@ image's answer independent of its neighbours to the last bit; ADR 0004 has the n
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,27 +56,53 @@ class OpenVinoRuntime:
             rotate_180=preprocessing.rotate_180,
             precision=precision,
         )
-        compiled = core.compile_model(model, "CPU", properties(precision, runners, threads_per_runner))
+        # A graph of its own for each runner, rather than one graph with a stream each: with a single stream OpenVINO
+        # computes on the calling thread. A stream's own thread is one more to schedule, which cost 15 % of the
+        # throughput of decode + infer on two cores (ADR 0004). The price is some 25 MB a runner.
+        narrow = properties(precision, threads_per_runner)
+        self._requests: Pool[_Request] | None = Pool(
+            [_Request(core.compile_model(model, "CPU", narrow)) for _ in range(runners)]
+        )
+        # One more, with every core, for an image that is alone in the house.
+        self._wide: _Request | None = None
+        if runners > 1:
+            wide = properties(precision, runners * threads_per_runner)
+            self._wide = _Request(core.compile_model(model, "CPU", wide))
+        self._wide_free = threading.Lock()
         self._side = artifact.network.feature_size(self._size)
         self._num_classes = artifact.network.num_classes
         self._embedding_dim = artifact.network.embedding_dim
-        self._requests: Pool[_Request] | None = Pool([_Request(compiled) for _ in range(runners)])
 
-    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
-        """(B, S, S, 3) uint8 → ``BatchOutputs``. ValueError for other input, RuntimeError if OpenVINO fails."""
+    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
+        """(B, S, S, 3) uint8 → ``BatchOutputs``. ValueError for other input, RuntimeError if OpenVINO fails.
+
+        Both graphs give the same answer to the last bit on some CPUs and to float rounding on all.
+        """
         check_images(images, self._size, self.max_batch)
         requests = self._requests
         if requests is None:
             raise RuntimeError("the runtime is closed")
         outputs = self._allocate(len(images))
-        with requests.lease() as request:
+        with self._session(requests, alone) as request:
             for index, image in enumerate(images):
                 request.infer(image, outputs, index)
         return outputs
 
+    @contextmanager
+    def _session(self, requests: Pool[_Request], alone: bool) -> Iterator[_Request]:
+        if alone and self._wide is not None and self._wide_free.acquire(blocking=False):
+            try:
+                yield self._wide
+            finally:
+                self._wide_free.release()
+        else:
+            with requests.lease() as request:
+                yield request
+
     def close(self) -> None:
         """Give memory and threads back once calls under way have ended. Idempotent."""
         self._requests = None
+        self._wide = None
 
     def _allocate(self, batch: int) -> BatchOutputs:
         k = min(MAPS_PER_ITEM, self._num_classes)
@@ -103,13 +132,13 @@ class _Request:
             target[index] = source
 
 
-def properties(precision: str, runners: int, threads_per_runner: int) -> dict[str, Any]:
-    """Compile options: a stream of ``threads_per_runner`` threads per runner, at exactly this precision."""
+def properties(precision: str, threads: int) -> dict[str, Any]:
+    """Compile options: one inference at a time, on ``threads`` threads, at exactly this precision."""
     return {
         # Left alone, OpenVINO computes in bfloat16 wherever the CPU can, without saying so.
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "NUM_STREAMS": runners,
-        "INFERENCE_NUM_THREADS": runners * threads_per_runner,
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
         # Pinned streams all start at the first core: replicas on one machine would share it, and decode threads
         # would wait behind a pinned one while another core idles.
         "ENABLE_CPU_PINNING": False,

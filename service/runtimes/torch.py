@@ -65,7 +65,7 @@ class TorchRuntime:
             lanes = [EagerLane(load_classifier(artifact))] * runners
         self._lanes: Pool[_Runner] | None = Pool(lanes)
 
-    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
         """(B, S, S, 3) uint8 → ``BatchOutputs``.
 
         Raises ValueError for other input, DeviceLost if the device does not answer any more, and what torch
@@ -96,7 +96,7 @@ class EagerLane:
     def __init__(self, module: Classifier) -> None:
         self._module = module
 
-    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
         with torch.inference_mode():
             # torch.tensor copies: from_numpy would warn of an array that is read-only.
             answers = self._module(torch.tensor(images))

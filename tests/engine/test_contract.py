@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from service.engine import EngineClient, LocalEngine
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
 from service.metrics import Metrics
+from service.postprocess import BatchOutputs
 from tests.fakes import SIZE, FakeRuntime, image, marker_of
 
 pytestmark = pytest.mark.anyio
@@ -135,7 +136,7 @@ async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
 
 async def test_an_answer_that_is_not_finite_is_a_failure(open_client: OpenClient) -> None:
     class Overflowing(FakeRuntime):
-        def run(self, images: Images) -> object:  # type: ignore[override]  # same type, patched in place below
+        def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
             outputs = super().run(images)
             outputs.logits[images[:, 0, 0, 0] == BAD] = np.nan
             return outputs

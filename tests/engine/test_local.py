@@ -71,7 +71,7 @@ async def test_a_model_that_cannot_be_loaded_is_an_operators_error(failure: Exce
 @pytest.mark.parametrize("value", [np.nan, 0.0])
 async def test_a_model_that_answers_nonsense_to_the_canary_is_refused(value: float) -> None:
     class Degenerate(FakeRuntime):
-        def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+        def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
             outputs = super().run(images)
             outputs.logits[:] = value
             return outputs

@@ -71,7 +71,7 @@ def test_streams_threads_and_precision_reach_openvino(artifact_of: Callable[[str
     artifact = artifact_of("one-class")
     mean, std = artifact.manifest.preprocessing.mean, artifact.manifest.preprocessing.std
     model = build_model(artifact.network, artifact.load_weights(), size=32, mean=mean, std=std)
-    compiled = ov.Core().compile_model(model, "CPU", properties("fp32", runners=1, threads_per_runner=1))
+    compiled = ov.Core().compile_model(model, "CPU", properties("fp32", threads=1))
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
     assert compiled.get_property("NUM_STREAMS") == 1
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
@@ -97,7 +97,7 @@ def test_the_graph_takes_an_open_batch_dimension(artifact_of: Callable[[str], Ar
         batch=-1,
     )
     images = images_for(artifact, 3)
-    answers = ov.Core().compile_model(model, "CPU", properties("fp32", 1, 1))([images])
+    answers = ov.Core().compile_model(model, "CPU", properties("fp32", 1))([images])
     expected = create(artifact, RuntimeOptions("openvino", max_batch=3)).run(images)
     assert relative_error(answers["logits"], expected.logits) < 1e-4
     assert relative_error(answers["maps"], expected.maps) < 1e-4

@@ -113,7 +113,7 @@ class BrokenLane:
         self.error = error
         self._alive = alive
 
-    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
+    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
         raise self.error
 
     def alive(self) -> bool:
