@@ -72,15 +72,14 @@ def plain(settings: Settings, found: Artifact) -> list[Step]:
 
 
 def own(settings: Settings, found: Artifact) -> list[Step]:
-    return [_own_step(settings, found)] * available_cores()
+    return [_own_step(settings, found, alone=False)] * available_cores()
 
 
 def single(settings: Settings, found: Artifact) -> list[Step]:
-    alone = settings.model_copy(update={"runners": 1, "threads_per_runner": available_cores()})
-    return [_own_step(alone, found)]
+    return [_own_step(settings, found, alone=True)]
 
 
-def _own_step(settings: Settings, found: Artifact) -> Step:
+def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
     from service.postprocess import classify
     from service.preprocess import Limits, inspect, prepare
 
@@ -90,7 +89,7 @@ def _own_step(settings: Settings, found: Artifact) -> Step:
 
     def step(data: bytes) -> object:
         prepared = prepare(data, inspect(data, limits), transform, settings.decode, limits)
-        return classify(runtime.run(prepared.image[None]).logits[0], found.labels, 5)
+        return classify(runtime.run(prepared.image[None], alone=alone).items()[0], found.labels, 5)
 
     return step
 

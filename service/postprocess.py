@@ -30,8 +30,10 @@ class BatchOutputs(NamedTuple):
     top: NDArray[np.int64]  # (B, K) class indices by falling logit
     maps: Float32  # (B, K, S, S); mean over S×S plus the class's bias equals its logit
 
-    def item(self, index: int) -> ItemOutput:
-        return ItemOutput(self.logits[index], self.embeddings[index], self.top[index], self.maps[index])
+    def items(self) -> list[ItemOutput]:
+        """Each image's share."""
+        normalizers = log_sum_exp(self.logits).tolist()
+        return [ItemOutput(*parts) for parts in zip(*self, normalizers, strict=True)]
 
 
 class ItemOutput(NamedTuple):
@@ -41,37 +43,44 @@ class ItemOutput(NamedTuple):
     embedding: Float32  # (embedding_dim,)
     top: NDArray[np.int64]  # (K,)
     maps: Float32  # (K, S, S)
+    log_sum_exp: float  # of the logits: the probability of class c is exp(logits[c] - log_sum_exp)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     index: int
     label: str
-    probability: float
+    probability: np.float32
 
 
-def softmax(logits: Float32) -> Float32:
-    """Softmax over the last axis, shifted by the maximum so that it cannot overflow."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: Float32 = exponentials / exponentials.sum(axis=-1, keepdims=True)
+def log_sum_exp(logits: Float32) -> NDArray[np.float64]:
+    """Logarithm of the sum of exponentials over the last axis, shifted by the maximum so that it cannot overflow.
+
+    Not finite if any logit is NaN or +∞.
+    """
+    peak = logits.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # ∞ - ∞, which is to be seen in the result
+        shifted = np.exp(logits - peak)
+    # In float64: at a logit of 1000, a float32 is good for four digits of the probability.
+    result: NDArray[np.float64] = np.log(shifted.sum(axis=-1)) + peak[..., 0].astype(np.float64)
     return result
 
 
-def classify(logits: Float32, labels: Sequence[str], top_k: int) -> list[Prediction]:
+def classify(output: ItemOutput, labels: Sequence[str], top_k: int) -> list[Prediction]:
     """The ``top_k`` most probable classes, by falling probability, ties by rising index.
 
-    ``logits`` is (num_classes,); a ``top_k`` above num_classes gives all of them.
+    A ``top_k`` above num_classes gives all of them.
     """
-    # A stable sort of the negated logits puts equal ones in index order, whatever the batch was.
-    count = min(top_k, logits.shape[0])
-    if count < logits.shape[0]:
-        threshold = -np.partition(-logits, count - 1)[count - 1]
-        candidates = np.flatnonzero(logits >= threshold)
-    else:
-        candidates = np.arange(logits.shape[0])
-    order = candidates[np.argsort(-logits[candidates], kind="stable")][:count]
-    probabilities = softmax(logits)
-    return [Prediction(int(i), labels[i], float(probabilities[i])) for i in order]
+    logits = output.logits
+    # The forward pass has found the first few; only those who want more pay for a sort. Stable, of the negated
+    # logits: equal ones come in index order, whatever the batch was.
+    best = output.top if top_k <= len(output.top) else np.argsort(-logits, kind="stable")
+    best = best[:top_k]
+    probabilities = np.exp(logits[best].astype(np.float64) - output.log_sum_exp).astype(np.float32)
+    return [
+        Prediction(index, labels[index], probability)
+        for index, probability in zip(best.tolist(), probabilities, strict=True)
+    ]
 
 
 def normalize(embedding: Float32) -> Float32:

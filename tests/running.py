@@ -14,13 +14,12 @@ from typing import Any
 import httpx
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 from PIL import Image
 
 from service.artifact import Artifact
 from service.config import Settings
 from service.engine import LocalEngine
-from service.http.app import create_app
+from service.http.app import Service, create_app
 from service.metrics import Metrics
 from tests.fakes import FakeRuntime
 
@@ -31,7 +30,7 @@ class RunningApp:
 
     host: str
     port: int
-    app: FastAPI
+    app: Service
     runtime: FakeRuntime
     metrics: Metrics
     client: httpx.Client

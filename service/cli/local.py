@@ -51,9 +51,9 @@ def classify(paths: Sequence[Path], top_k: int, as_json: bool, **given: Any) -> 
         if isinstance(result, ServiceError):
             click.echo(f"error: {path}: {result.detail}", err=True)
             continue
-        predictions = top_classes(result.logits, found.labels, top_k)
+        predictions = top_classes(result, found.labels, top_k)
         if as_json:
-            entries = [{"index": p.index, "label": p.label, "probability": p.probability} for p in predictions]
+            entries = [{"index": p.index, "label": p.label, "probability": float(p.probability)} for p in predictions]
             click.echo(orjson.dumps({"path": str(path), "predictions": entries}).decode())
         else:
             click.echo(str(path))

@@ -72,6 +72,7 @@ async def _serve(settings: Settings, found: Artifact, listener: socket.socket) -
             http="httptools",
             ws="none",
             lifespan="off",
+            proxy_headers=False,  # nobody reads them; the wrapper is one more call a request
             log_config=None,
             access_log=False,
             server_header=False,
@@ -80,7 +81,7 @@ async def _serve(settings: Settings, found: Artifact, listener: socket.socket) -
             timeout_keep_alive=75,
             timeout_graceful_shutdown=settings.drain_timeout_ms // 1000 + 1,
         ),
-        on_drain=lambda: setattr(app.state.inference, "draining", True),
+        on_drain=lambda: setattr(app.inference, "draining", True),
     )
     start = asyncio.create_task(_start(engine, server, found, listener))
     await server.serve(sockets=[listener])

@@ -7,6 +7,7 @@ item is alone, and only that item gets an error. The one way out besides closing
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import numpy as np
 from service.batcher import Batch, Batcher, Item
 from service.engine.protocols import InferResult, Runtime
 from service.errors import DeviceLost, InferenceFailed, ServiceError
-from service.postprocess import BatchOutputs
+from service.postprocess import ItemOutput
 
 logger = logging.getLogger(__name__)
 
@@ -92,18 +93,16 @@ class Runner(threading.Thread):
             logger.exception("inference failed on one image")
             return [(items[0], InferenceFailed("the model could not process this image"))]
         self._observe_batch(len(items))
-        finished = time.monotonic()
+        infer_s = time.monotonic() - started
         return [
-            (item, _result(outputs, index, started - item.enqueued_at, finished - started, len(items)))
-            for index, item in enumerate(items)
+            (item, _result(output, started - item.enqueued_at, infer_s, len(items)))
+            for item, output in zip(items, outputs.items(), strict=True)
         ]
 
 
-def _result(
-    outputs: BatchOutputs, index: int, queue_s: float, infer_s: float, batch_size: int
-) -> InferResult | ServiceError:
-    output = outputs.item(index)
-    # A network that overflows (half precision, foreign weights) must not be served as an answer.
-    if not np.isfinite(output.logits).all():
+def _result(output: ItemOutput, queue_s: float, infer_s: float, batch_size: int) -> InferResult | ServiceError:
+    # A network that overflows (half precision, foreign weights) must not be served as an answer. One logit that is
+    # not a number makes the sum of them all none.
+    if not math.isfinite(output.log_sum_exp):
         return InferenceFailed("the model's output is not finite for this image")
     return InferResult(output, queue_s, infer_s, batch_size)

@@ -9,19 +9,22 @@ from __future__ import annotations
 from concurrent.futures import Executor
 
 from fastapi import FastAPI
-from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __version__
 from service.artifact import Artifact
 from service.config import Settings
 from service.engine import EngineClient
-from service.http import docs, operations, problems, routes
+from service.http import docs, operations, problems
 from service.http.encode import Encoder
+from service.http.endpoints import Endpoint, Endpoints
 from service.http.inference import Inference
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
 from service.metrics import Metrics
 from service.preprocess import Limits
 
+#: Values of the ``endpoint`` label; every other path is "other".
 _ENDPOINTS = ("classify", "embed", "livez", "readyz", "metrics", "models", "docs")
 _PROTECTED = ("/classify", "/embed", "/models")
 
@@ -35,13 +38,26 @@ ImageNet classes and feature vectors from [MobileNetV2](https://arxiv.org/abs/18
 """
 
 
+class Service(FastAPI):
+    """A FastAPI application whose inference endpoints are reached without its stack; ``front`` decides.
+
+    ``inference.draining = True`` begins the drain.
+    """
+
+    inference: Inference
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.front(scope, receive, send)
+
+    async def through_fastapi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+
+
 def create_app(
     settings: Settings, engine: EngineClient, decoders: Executor, artifact: Artifact, metrics: Metrics
-) -> FastAPI:
-    """The service over ``engine``, decoding on ``decoders``.
-
-    ``app.state.inference.draining = True`` begins the drain.
-    """
+) -> Service:
+    """The service over ``engine``, decoding on ``decoders``."""
     inference = Inference(
         engine,
         metrics,
@@ -54,31 +70,47 @@ def create_app(
         max_images=settings.max_images,
         timeout_s=settings.request_timeout_ms / 1e3,
     )
+    num_classes = artifact.manifest.architecture.num_classes
     encoder = Encoder(artifact.manifest.name, artifact.manifest.version, artifact.labels)
+    endpoints = Endpoints(inference, encoder, metrics, num_classes).by_path
 
-    keyed = [Middleware(ApiKeys, keys=settings.api_keys, protected=_PROTECTED, metrics=metrics)]
-
-    app = FastAPI(
+    app = Service(
         title="MobileNetV2 inference service",
         version=__version__,
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        middleware=[
-            Middleware(
-                Observe,
-                metrics=metrics,
-                endpoints=_ENDPOINTS,
-                access_log=settings.access_log,
-                draining=lambda: inference.draining,
-            ),
-            Middleware(HeaderLimit, metrics=metrics),
-            *(keyed if settings.api_keys else []),
-        ],
     )
-    app.state.inference = inference
-    app.include_router(routes.build(inference, encoder, metrics, artifact.manifest.architecture.num_classes))
+    app.inference = inference
+    for path, endpoint in endpoints.items():
+        # For the methods it does not take, and for whoever mounts the application into another.
+        app.router.routes.append(Route(path, _Direct(endpoint), methods=["POST"]))
     app.include_router(operations.build(inference, artifact, metrics))
-    docs.install(app, keyed=bool(settings.api_keys))
+    docs.install(app, num_classes=num_classes, keyed=bool(settings.api_keys))
     problems.install(app, metrics)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        direct = scope["type"] == "http" and scope["method"] == "POST" and endpoints.get(scope["path"])
+        await (direct or app.through_fastapi)(scope, receive, send)
+
+    front: ASGIApp = dispatch
+    if settings.api_keys:
+        front = ApiKeys(front, keys=settings.api_keys, protected=_PROTECTED, metrics=metrics)
+    app.front = Observe(
+        HeaderLimit(front, metrics=metrics),
+        metrics=metrics,
+        endpoints=_ENDPOINTS,
+        access_log=settings.access_log,
+        draining=lambda: inference.draining,
+    )
     return app
+
+
+class _Direct:
+    """Starlette takes a function or a method for a request handler, and anything else for an ASGI application."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint(scope, receive, send)

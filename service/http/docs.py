@@ -10,14 +10,14 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
-from service.http.schemas import Problem
+from service.http import schemas
 
 _ASSETS = "docs/assets"
 
 _UI_PARAMETERS = {"tryItOutEnabled": True, "displayRequestDuration": True, "defaultModelsExpandDepth": 0}
 
 
-def install(app: FastAPI, *, keyed: bool) -> None:
+def install(app: FastAPI, *, num_classes: int, keyed: bool) -> None:
     """Add ``/docs`` and its assets, send ``/`` there, and complete the OpenAPI document."""
     app.mount(f"/{_ASSETS}", StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
@@ -40,8 +40,8 @@ def install(app: FastAPI, *, keyed: bool) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            # Error responses refer to it; FastAPI only collects models of JSON responses.
-            document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+            document["paths"] = schemas.inference_paths(num_classes) | document["paths"]
+            document["components"]["schemas"] |= schemas.components()
             if keyed:
                 document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 document["security"] = [{"key": []}]

@@ -62,8 +62,8 @@ class Encoder:
             if isinstance(outcome, ServiceError):
                 return {"error": problems.problem(outcome)}
             predictions = [
-                {"index": p.index, "label": p.label, "probability": np.float32(p.probability)}
-                for p in classify(outcome.result.output.logits, self._labels, top_k)
+                {"index": p.index, "label": p.label, "probability": p.probability}
+                for p in classify(outcome.result.output, self._labels, top_k)
             ]
             return {"predictions": predictions, "warnings": outcome.warnings}
 

@@ -1,10 +1,15 @@
-"""The shapes of requests and answers, for the OpenAPI document. Answers are encoded without them (``encode``)."""
+"""The shapes of requests and answers, for the OpenAPI document.
+
+The inference endpoints are described here by hand, for FastAPI does not route them; its own routes describe themselves.
+Answers are encoded without these classes (``encode``); tests hold the two to each other.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
 
 
 class Problem(BaseModel):
@@ -58,11 +63,10 @@ class Status(BaseModel):
     status: str = Field(examples=["ok"])
 
 
-#: An opaque body.
-BINARY = {"type": "string", "format": "binary"}
+_BINARY = {"type": "string", "format": "binary"}
 
 #: Both ways to send images; the form comes first because a browser can fill it in.
-REQUEST_BODY: dict[str, Any] = {
+_REQUEST_BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {
@@ -70,15 +74,15 @@ REQUEST_BODY: dict[str, Any] = {
                 "type": "object",
                 "required": ["file"],
                 "properties": {
-                    "file": {"type": "array", "items": BINARY, "description": "One or more images, each a part."}
+                    "file": {"type": "array", "items": _BINARY, "description": "One or more images, each a part."}
                 },
             }
         },
         **{
-            media_type: {"schema": BINARY}
+            media_type: {"schema": _BINARY}
             for media_type in ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff")
         },
-        "application/octet-stream": {"schema": BINARY},
+        "application/octet-stream": {"schema": _BINARY},
     },
 }
 
@@ -95,12 +99,82 @@ _REASONS = {
 }
 
 
+_REFERENCE = "#/components/schemas/{model}"
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """FastAPI's ``responses`` for these error statuses, or for all of them."""
+    """The OpenAPI responses for these error statuses, or for all of them."""
+    schema = {"$ref": _REFERENCE.format(model="Problem")}
     return {
-        status: {
-            "description": _REASONS[status],
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
+        status: {"description": _REASONS[status], "content": {"application/problem+json": {"schema": schema}}}
         for status in (statuses or _REASONS)
+    }
+
+
+def components() -> dict[str, Any]:
+    """Every schema that ``inference_paths`` and ``problems`` refer to, by name."""
+    models = [(model, "serialization") for model in (Problem, ClassifyResponse, EmbedResponse)]
+    _, definitions = models_json_schema(models, ref_template=_REFERENCE)  # type: ignore[arg-type]  # a list is invariant
+    found: dict[str, Any] = definitions["$defs"]
+    return found
+
+
+def inference_paths(num_classes: int) -> dict[str, Any]:
+    """The OpenAPI path items of ``/classify`` and ``/embed`` for a model of ``num_classes`` classes."""
+    top_k = {"type": "integer", "minimum": 1, "maximum": num_classes, "default": min(5, num_classes)}
+    several = (
+        "Send one image as the body, or several as parts named `file` of a multipart form. With several, a bad image "
+        "is reported in its place and the others are answered; if all are bad, the status is the first one's."
+    )
+    binary = (
+        "\n\n`Accept: application/octet-stream` gives the vectors as little-endian float32, row after row, "
+        "`Accept: application/x-npy` as a NumPy file; in these two forms one bad image fails the request."
+    )
+    return {
+        "/classify": _operation(
+            "classify",
+            "Classes of one or more images",
+            several,
+            {"name": "top_k", "in": "query", "schema": top_k, "description": "How many classes an image."},
+            {"application/json": {"schema": {"$ref": _REFERENCE.format(model="ClassifyResponse")}}},
+        ),
+        "/embed": _operation(
+            "embed",
+            "Feature vectors of one or more images",
+            several + binary,
+            {
+                "name": "normalize",
+                "in": "query",
+                "schema": {"type": "boolean", "default": True},
+                "description": "Scale each vector to unit Euclidean length.",
+            },
+            {
+                "application/json": {"schema": {"$ref": _REFERENCE.format(model="EmbedResponse")}},
+                "application/octet-stream": {"schema": _BINARY},
+                "application/x-npy": {"schema": _BINARY},
+            },
+        ),
+    }
+
+
+def _operation(
+    name: str, summary: str, description: str, parameter: dict[str, Any], content: dict[str, Any]
+) -> dict[str, Any]:
+    timeout = {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "schema": {"type": "integer", "minimum": 1},
+        "description": "Deadline of this request, at most the service's own.",
+    }
+    responses = {"200": {"description": "One result an image, in the order sent.", "content": content}}
+    return {
+        "post": {
+            "tags": ["inference"],
+            "operationId": name,
+            "summary": summary,
+            "description": description,
+            "parameters": [parameter, timeout],
+            "requestBody": _REQUEST_BODY,
+            "responses": responses | {str(status): content for status, content in problems().items()},
+        }
     }

@@ -214,7 +214,7 @@ def test_draining_turns_readiness_off_and_still_answers(artifact: Artifact, bloc
     with running_app(artifact, blocking) as app:
         first = Background(app)
         assert blocking.entered.wait(30)
-        app.app.state.inference.draining = True
+        app.app.inference.draining = True
         assert app.client.get("/readyz").json() == {"status": "draining"}
         assert app.client.get("/readyz").status_code == 503
         assert app.client.get("/livez").status_code == 200
@@ -227,7 +227,7 @@ def test_draining_turns_readiness_off_and_still_answers(artifact: Artifact, bloc
 
 def test_a_closed_engine_is_503(artifact: Artifact) -> None:
     with running_app(artifact) as app:
-        asyncio.run(app.app.state.inference.engine.aclose())
+        asyncio.run(app.app.inference.engine.aclose())
         refused = app.client.post("/classify", content=png(2))
         problem(refused, 503)
         assert refused.headers["retry-after"] == "1"

@@ -105,9 +105,7 @@ def test_maps_lie_in_the_frame_of_the_image(artifact_of: Callable[[str], Artifac
         model = create(artifact, RuntimeOptions(runtime, "cpu", max_batch=2))
         images = np.full((2, 224, 224, 3), 128, np.uint8)
         images[1, :32, :32] = images_for(artifact, 1)[0, :32, :32]
-        plain, marked = (
-            dict(zip(item.top.tolist(), item.maps, strict=True)) for item in map(model.run(images).item, (0, 1))
-        )
+        plain, marked = (dict(zip(item.top.tolist(), item.maps, strict=True)) for item in model.run(images).items())
         common = plain.keys() & marked.keys()
         assert common
         for index in common:

@@ -1,0 +1,41 @@
+"""Query parameters of the inference endpoints: parsed strictly, refused with the parameter's name."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl
+
+from service.errors import InvalidParameter
+
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
+
+#: Spellings of a yes and a no, as FastAPI takes them.
+_BOOLEANS = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
+    **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
+}
+
+
+def parse(query_string: bytes) -> dict[str, str]:
+    """Names and values; of a name given twice, the last. Unknown names are nobody's business here."""
+    return dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)) if query_string else {}
+
+
+def whole_number(query: dict[str, str], name: str, *, default: int, most: int) -> int:
+    """The value of ``name`` between 1 and ``most``; InvalidParameter otherwise."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
+        raise InvalidParameter(f"{name}: a whole number from 1 to {most} is wanted")
+    return int(text)
+
+
+def boolean(query: dict[str, str], name: str, *, default: bool) -> bool:
+    """The value of ``name`` as a yes or no; InvalidParameter otherwise."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if (value := _BOOLEANS.get(text.lower())) is None:
+        raise InvalidParameter(f"{name}: true or false is wanted")
+    return value
