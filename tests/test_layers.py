@@ -11,7 +11,7 @@ import pytest
 SERVICE = Path(__file__).parent.parent / "service"
 
 LAYERS = {
-    **dict.fromkeys(["config", "cores", "errors", "logs", "metrics"], 0),
+    **dict.fromkeys(["config", "cores", "errors", "logs", "memory", "metrics"], 0),
     **dict.fromkeys(["preprocess", "postprocess", "batcher", "admission", "network"], 1),
     **dict.fromkeys(["artifact", "store", "runtimes"], 2),
     "engine": 3,

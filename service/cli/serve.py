@@ -21,11 +21,12 @@ import click
 import uvicorn
 import uvloop
 
-from service import __version__, artifact, logs
+from service import __version__, artifact, logs, memory
 from service.artifact import Artifact
 from service.cli.options import setting_options, settings_from
 from service.compose import create_decoders, create_engine
 from service.config import Settings
+from service.cores import available_cores
 from service.engine import LocalEngine
 from service.errors import OperatorError
 from service.http.app import create_app
@@ -43,6 +44,7 @@ def serve(**given: Any) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C."""
     settings = settings_from(**given)
     logs.configure(settings.log_format, settings.log_level)
+    memory.limit_arenas(max(2, available_cores() // 2))
     # Refused here, before anything listens, if manifest or labels are not in order.
     found = artifact.load(settings.model_store, settings.model, settings.version)
     _ = found.digest
@@ -142,6 +144,7 @@ async def _start(engine: LocalEngine, server: _Server, found: Artifact, listener
     except OperatorError as error:
         server.fail(str(error), exit_status=1)
         return
+    memory.give_back()
     info = (await engine.ready()).info
     assert info is not None
     host, port = listener.getsockname()[:2]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from service.artifact import Artifact
@@ -21,6 +20,7 @@ from service.errors import OperatorError
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
 from service.runtimes.batch import Pool, check_images
 from service.runtimes.openvino_graph import OUTPUTS, build_model
+from service.runtimes.openvino_import import ov
 
 #: CPU flags that stand for bfloat16 arithmetic, as /proc/cpuinfo spells them.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
@@ -119,6 +119,8 @@ class _Request:
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._request = compiled.create_infer_request()
+        # The first inference allocates and is slower; it must not be a request's.
+        self._request.infer()
         # Copied into, rather than wrapping the caller's array: that one may be read-only, which OpenVINO refuses,
         # and would be kept alive until the next call. The copy costs some 10 µs of 3 ms.
         self._input = self._request.get_input_tensor(0).data[0]

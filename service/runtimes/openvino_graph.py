@@ -12,13 +12,12 @@ artifact can name is covered. What torchvision does in separate steps goes into 
 from __future__ import annotations
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13 as ops
 
 from service.network import Conv, Network
 from service.postprocess import MAPS_PER_ITEM
 from service.runtimes.folding import Folded, Weights, fold
+from service.runtimes.openvino_import import ops, ov
 
 #: Names of the outputs, in the order of ``BatchOutputs``.
 OUTPUTS = ("logits", "embeddings", "top", "maps")

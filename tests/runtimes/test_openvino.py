@@ -101,3 +101,16 @@ def test_the_graph_takes_an_open_batch_dimension(artifact_of: Callable[[str], Ar
     expected = create(artifact, RuntimeOptions("openvino", max_batch=3)).run(images)
     assert relative_error(answers["logits"], expected.logits) < 1e-4
     assert relative_error(answers["maps"], expected.maps) < 1e-4
+
+
+def test_the_graph_for_a_lone_image_answers_as_the_others(artifact_of: Callable[[str], Artifact]) -> None:
+    artifact = artifact_of("paper")
+    images = images_for(artifact, 4)
+    runtime = create(artifact, RuntimeOptions("openvino", "cpu", runners=2))
+    for image in images:
+        narrow, wide = runtime.run(image[np.newaxis]), runtime.run(image[np.newaxis], alone=True)
+        np.testing.assert_array_equal(narrow.top, wide.top)
+        for field in ("logits", "embeddings", "maps"):
+            # Threads split the work by rows and channels, not sums; should one do so, this is float32's rounding.
+            np.testing.assert_allclose(getattr(narrow, field), getattr(wide, field), rtol=1e-5, atol=1e-5)
+    runtime.close()
