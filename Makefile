@@ -33,7 +33,7 @@ check: $(VENV)/dev.stamp  ## ruff and mypy --strict
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: install  ## Measure the service on this machine beside a bare loop
+bench: $(VENV)/bench.stamp install  ## Measure the service on this machine beside a bare loop
 	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 format: $(VENV)/dev.stamp  ## Let ruff format and fix
@@ -58,7 +58,11 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.$(SERVE_EXTRA)'
 	@touch $@
 
+$(VENV)/bench.stamp: $(VENV)/serve.stamp
+	@$(PIP) --editable '.[bench]'
+	@touch $@
+
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing what tests need into $(VENV), torch among it: some GB the first time …"
 	@$(PIP) --editable '.[dev]'
-	@touch $@ $(VENV)/serve.stamp
+	@touch $@ $(VENV)/serve.stamp $(VENV)/bench.stamp

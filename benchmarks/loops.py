@@ -26,7 +26,7 @@ import numpy as np
 
 from service import artifact
 from service.artifact import Artifact
-from service.compose import create_runtime
+from service.compose import create_runtime, plan
 from service.config import Settings
 from service.cores import available_cores
 
@@ -83,7 +83,7 @@ def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
     from service.postprocess import classify
     from service.preprocess import Limits, inspect, prepare
 
-    runtime = create_runtime(settings, found)
+    runtime = create_runtime(plan(settings), found)
     transform = found.manifest.preprocessing.transform()
     limits = Limits()
 

@@ -1,14 +1,12 @@
-"""The queue between decoded images and runners.
+"""The queue between requests and runners.
 
-Items come from the engine's ``infer`` (event loop); batches go to runner threads. Work-conserving: an idle runner
-takes what is there, at once, up to ``max_batch_size`` and no more than its share when other runners idle too. A
-positive ``max_queue_delay`` lets a lone item wait for company, counted from the oldest item's arrival.
+Items come from the engine's ``infer`` or, decoded, from its decode pool; batches go to runner threads.
+Work-conserving: an idle runner takes what is there, at once, up to ``max_batch_size`` and no more than its share when
+other runners idle too. A positive ``max_queue_delay`` lets a lone item wait for company, counted from the oldest
+item's arrival.
 
-Runners may also be given jobs (decoding, on a CPU that has no threads to spare for it). Batches go first: what has
-been started is finished before more is begun.
-
-What nobody waits for any more is dropped at dequeue, so that it costs no inference: cancelled items silently,
-expired ones through ``on_expired``.
+What nobody waits for any more is dropped at dequeue, so that it costs neither decoding nor inference: cancelled items
+silently, expired ones through ``on_expired``.
 """
 
 from __future__ import annotations
@@ -20,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from service.preprocess import Prepared
 
 
 class Closed(Exception):
@@ -32,15 +29,14 @@ class Closed(Exception):
 class Item:
     """One image on its way through the engine."""
 
-    image: NDArray[np.uint8]  # (S, S, 3)
+    prepare: Callable[[], Prepared]  # decodes it; called once, on whichever thread gets to it
     deadline: float  # time.monotonic() seconds
     reply: Any  # whatever the engine needs to answer; the batcher never looks at it
+    created_at: float = field(default=0.0)
+    prepared: Prepared | None = field(default=None)
+    prepare_s: float = field(default=0.0)  # how long ``prepare`` took
     enqueued_at: float = field(default=0.0)
     cancelled: bool = field(default=False)
-
-
-#: Work that is not an image: called once by a runner, must not raise.
-Job = Callable[[], None]
 
 
 class Batch(NamedTuple):
@@ -51,7 +47,7 @@ class Batch(NamedTuple):
 
 
 class Batcher:
-    """A queue of items, and of jobs, bounded by admission; thread-safe."""
+    """A queue of items, bounded by admission; thread-safe."""
 
     def __init__(
         self,
@@ -66,7 +62,6 @@ class Batcher:
         self._on_expired = on_expired
         self._clock = clock
         self._items: deque[Item] = deque()
-        self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._idle = 0  # runners inside take()
         self._busy = 0  # runners between take() and done()
@@ -84,65 +79,54 @@ class Batcher:
             self._items.append(item)
             self._changed.notify()
 
-    def put_job(self, job: Job) -> None:
-        """Append; raises Closed after ``close``."""
-        with self._changed:
-            if self._closed:
-                raise Closed
-            self._jobs.append(job)
-            self._changed.notify()
+    def take(self) -> Batch | None:
+        """Block until there is work; return 1 … max_batch_size items in arrival order, or None after the last one.
 
-    def take(self) -> Batch | Job | None:
-        """Block until there is work: a batch of 1 … max_batch_size items in arrival order, a job, or None at the end.
-
-        Call ``done`` once the work is finished.
+        Call ``done`` once the batch is finished.
         """
         while True:
             with self._changed:
                 self._idle += 1
                 try:
-                    work = self._wait_for_work()
+                    batch = self._wait_for_batch()
                 finally:
                     self._idle -= 1
-                if work is not None:
+                if batch is not None:
                     self._busy += 1
-            if not isinstance(work, Batch):
-                return work
-            if live := self._drop_dead(work.items):
-                return Batch(live, work.alone)
+            if batch is None:
+                return None
+            if live := self._drop_dead(batch.items):
+                return Batch(live, batch.alone)
             self.done()
 
     def done(self) -> None:
-        """The work of the last ``take`` is finished."""
+        """The batch of the last ``take`` is finished."""
         with self._changed:
             self._busy -= 1
 
     def close(self) -> None:
-        """Refuse new work. What is queued is still handed out, then ``take`` returns None."""
+        """Refuse new items. What is queued is still handed out, then ``take`` returns None."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def abandon(self) -> tuple[list[Item], list[Job]]:
+    def abandon(self) -> list[Item]:
         """Close and hand back what is queued, for a last word to those who wait."""
         with self._changed:
             self._closed = True
-            items, jobs = list(self._items), list(self._jobs)
+            items = list(self._items)
             self._items.clear()
-            self._jobs.clear()
             self._changed.notify_all()
-        return items, jobs
+        return items
 
-    def _wait_for_work(self) -> Batch | Job | None:
-        """With the lock held."""
+    def _wait_for_batch(self) -> Batch | None:
+        """With the lock held: wait until a batch may leave. None: closed and empty."""
         while True:
             remaining = self._until_batch_leaves()
             if remaining is not None and remaining <= 0:
                 share = min(-(-len(self._items) // self._idle), self.max_batch_size)
                 items = [self._items.popleft() for _ in range(share)]
-                return Batch(items, alone=not self._busy and not self._items and not self._jobs)
-            if self._jobs:
-                return self._jobs.popleft()
+                return Batch(items, alone=not self._busy and not self._items)
             if self._closed and not self._items:
                 return None
             self._changed.wait(remaining)

@@ -24,7 +24,12 @@ class Settings(BaseSettings):
     """Configuration of one service process. Frozen: a running process never changes its mind."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MOBILENET_", frozen=True, extra="ignore", use_attribute_docstrings=True, protected_namespaces=()
+        env_prefix="MOBILENET_",
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+        protected_namespaces=(),
     )
 
     model_store: Path = Field(default_factory=_default_store)
@@ -80,7 +85,7 @@ class Settings(BaseSettings):
     """Largest image, in pixels (width × height), judged from its header before it is decoded."""
 
     decode_threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
-    """Threads that decode images beside the runners; auto: the runners' own threads on a CPU, one a core on a GPU."""
+    """Threads that decode images; auto: none beside the runners for openvino, one a core for torch."""
 
     runners: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     """Threads that each run one batch at a time; auto: one a core on a CPU, one on a GPU."""
@@ -88,8 +93,9 @@ class Settings(BaseSettings):
     threads_per_runner: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     """Cores the network uses for one batch on a CPU; auto: cores divided by runners."""
 
-    drain_timeout_ms: int = Field(default=30_000, ge=0, le=600_000)
-    """How long requests in flight may take to finish after SIGTERM before they are cut off."""
+    drain_timeout_ms: int = Field(default=20_000, ge=1000, le=600_000)
+    """How long requests in flight may take to finish after SIGTERM before they are cut off; less than the 30 seconds
+    after which Kubernetes kills. Rounded up to whole seconds."""
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     """Accepted API keys, separated by commas; empty: no key is asked for."""
@@ -106,4 +112,9 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
-        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        keys = tuple(key.strip() for key in value.split(",") if key.strip())
+        if not keys:  # a slip that would leave the door open
+            raise ValueError("holds no key; unset it to ask for none")
+        return keys

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
+from service.preprocess import Prepared
 
 SIZE = 8
 NUM_CLASSES = 10
@@ -20,6 +21,11 @@ def image(marker: int, size: int = SIZE) -> NDArray[np.uint8]:
     picture = np.zeros((size, size, 3), np.uint8)
     picture[0, 0] = (marker % 256, marker // 256, 1)
     return picture
+
+
+def given(marker: int) -> Callable[[], Prepared]:
+    """That image as ``EngineClient.infer`` takes it."""
+    return lambda: Prepared(image(marker), "png", ())
 
 
 def marker_of(embedding: NDArray[np.float32]) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +33,7 @@ class RunningApp:
     runtime: FakeRuntime
     metrics: Metrics
     client: httpx.Client
+    stop: Callable[[], None]
 
     @property
     def url(self) -> str:
@@ -57,7 +57,12 @@ def png(marker: int, size: int = 224) -> bytes:
 
 @contextmanager
 def running_app(
-    artifact: Artifact, runtime: FakeRuntime | None = None, *, load: bool = True, **changes: Any
+    artifact: Artifact,
+    runtime: FakeRuntime | None = None,
+    *,
+    load: bool = True,
+    drain_timeout_s: float = 10.0,
+    **changes: Any,
 ) -> Iterator[RunningApp]:
     """Serve ``artifact`` until the block ends. ``load=False`` leaves the engine as it is before the model is there."""
     settings = Settings(port=0, **changes)
@@ -69,11 +74,11 @@ def running_app(
         runners=1,
         max_batch_size=fake.max_batch,
         max_queue_delay=0.0,
+        decode_threads=2,
         metrics=metrics,
         on_lost=lambda reason: None,
     )
-    decoders = ThreadPoolExecutor(2)
-    app = create_app(settings, engine, decoders, artifact, metrics)
+    app = create_app(settings, engine, artifact, metrics)
     started = threading.Event()
 
     class Server(uvicorn.Server):
@@ -81,7 +86,9 @@ def running_app(
             await super().startup(sockets)
             started.set()
 
-    server = Server(uvicorn.Config(app, port=0, http="httptools", loop="none", log_config=None, ws="none"))
+    config = uvicorn.Config(app, port=0, http="httptools", loop="none", log_config=None, ws="none")
+    config.timeout_graceful_shutdown = drain_timeout_s  # type: ignore[assignment]  # seconds; a fraction will do
+    server = Server(config)
 
     async def main() -> None:
         if load:
@@ -94,15 +101,17 @@ def running_app(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
 
+    def stop() -> None:
+        server.should_exit = True
+
     thread = threading.Thread(target=run)
     thread.start()
     try:
         assert started.wait(30)
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         with httpx.Client(base_url=f"http://{host}:{port}", timeout=30) as client:
-            yield RunningApp(host, port, app, fake, metrics, client)
+            yield RunningApp(host, port, app, fake, metrics, client, stop)
     finally:
-        server.should_exit = True
+        stop()
         thread.join(30)
         assert not thread.is_alive()
-        decoders.shutdown()

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batcher import Batch, Batcher, Closed, Item, Job
-from tests.fakes import image
+from service.batcher import Batch, Batcher, Closed, Item
+from tests import fakes
 
 FAR = float("inf")
 
@@ -27,15 +27,15 @@ class Clock:
 
 
 def item(marker: int, deadline: float = FAR) -> Item:
-    return Item(image(marker), deadline, reply=marker)
+    return Item(fakes.given(marker), deadline, reply=marker)
 
 
-def items_of(work: Batch | Job | None) -> list[Item]:
+def items_of(work: Batch | None) -> list[Item]:
     assert isinstance(work, Batch)
     return work.items
 
 
-def replies(work: Batch | Job | None) -> list[int]:
+def replies(work: Batch | None) -> list[int]:
     return [entry.reply for entry in items_of(work)]
 
 
@@ -130,25 +130,8 @@ def test_close_wakes_a_waiting_runner() -> None:
 def test_abandon_returns_what_was_queued() -> None:
     batcher = Batcher(8, on_expired=no_expiry)
     batcher.put(item(0))
-    items, jobs = batcher.abandon()
-    assert [entry.reply for entry in items] == [0]
-    assert jobs == []
+    assert [entry.reply for entry in batcher.abandon()] == [0]
     assert batcher.take() is None
-
-
-def test_jobs_are_taken_when_no_batch_may_leave() -> None:
-    clock = Clock()
-    batcher = Batcher(8, on_expired=no_expiry, max_queue_delay=1.0, clock=clock)
-    done: list[str] = []
-    batcher.put_job(lambda: done.append("job"))
-    batcher.put(item(0))
-    job = batcher.take()  # the item still waits for company
-    assert callable(job)
-    job()
-    assert done == ["job"]
-    batcher.put_job(lambda: None)
-    clock.now = 1.0
-    assert replies(batcher.take()) == [0], "batches go first"
 
 
 def test_a_batch_knows_whether_it_is_alone() -> None:
@@ -168,9 +151,6 @@ def test_a_batch_knows_whether_it_is_alone() -> None:
     batcher.put(item(2))
     assert alone()
     batcher.done()
-    batcher.put(item(3))
-    batcher.put_job(lambda: None)
-    assert not alone(), "a job is queued"
 
 
 def test_what_was_dropped_is_not_work_at_hand() -> None:
@@ -181,21 +161,6 @@ def test_what_was_dropped_is_not_work_at_hand() -> None:
     batch = batcher.take()
     assert isinstance(batch, Batch)
     assert batch.alone
-
-
-def test_abandon_returns_jobs_too_and_close_hands_them_out() -> None:
-    def job() -> None: ...
-
-    batcher = Batcher(8, on_expired=no_expiry)
-    batcher.put_job(job)
-    batcher.close()
-    assert batcher.take() is job
-    assert batcher.take() is None
-    with pytest.raises(Closed):
-        batcher.put_job(job)
-    other = Batcher(8, on_expired=no_expiry)
-    other.put_job(job)
-    assert other.abandon() == ([], [job])
 
 
 Step = tuple[str, int]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import orjson
 from service import artifact, logs
 from service.artifact import Artifact
 from service.cli.options import setting_options, settings_from
-from service.compose import create_decoders, create_engine
+from service.compose import create_engine, plan
 from service.config import Settings
 from service.cores import available_cores
 from service.engine import LocalEngine
@@ -26,13 +27,16 @@ from service.errors import OperatorError, ServiceError
 from service.metrics import Metrics
 from service.postprocess import ItemOutput, normalize
 from service.postprocess import classify as top_classes
-from service.preprocess import Limits, inspect, prepare
+from service.preprocess import Limits, Prepared, inspect, prepare
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "decode", "max_pixels"]
 
 #: A bar for fewer files than this is gone before it is read.
 _BAR_FROM = 20
+
+#: Nobody waits for a local command's single image; a day is never.
+_PATIENCE_S = 86_400.0
 
 Result = ItemOutput | ServiceError
 
@@ -73,6 +77,8 @@ def embed(paths: Sequence[Path], out: Path, unit_length: bool, skip_errors: bool
 
     The rows' paths go to a text file of the same name with .txt, a line a row.
     """
+    if out.suffix != ".npy":
+        raise OperatorError(f"--out {out}: a name that ends in .npy is wanted")
     settings = settings_from(**given)
     files = _files(paths)
     _, results = _infer(settings, files)
@@ -133,35 +139,34 @@ async def _infer_all(
 ) -> list[Result]:
     transform = found.manifest.preprocessing.transform()
     limits = Limits(max_pixels=settings.max_pixels)
-    loop = asyncio.get_running_loop()
     # Enough to keep decoders and runners busy; files beyond are not even read yet.
     turn = asyncio.Semaphore(4 * available_cores() + 64)
 
-    def decode(path: Path) -> Any:
+    def decode(path: Path) -> Prepared:
         try:
             data = path.read_bytes()
         except OSError as error:
             raise ServiceError(error.strerror or "cannot be read") from None
-        return prepare(data, inspect(data, limits), transform, settings.decode, limits).image
+        return prepare(data, inspect(data, limits), transform, settings.decode, limits)
 
     async def one(path: Path) -> Result:
         async with turn:
             try:
-                image = await loop.run_in_executor(pool, decode, path)
-                return (await engine.infer(image, math.inf)).output
+                return (await engine.infer(partial(decode, path), time.monotonic() + _PATIENCE_S)).output
             except ServiceError as error:
                 return error
             finally:
                 advance()
 
     async with _engine(settings, found) as engine:
-        pool = create_decoders(settings, engine)
         return await asyncio.gather(*(one(path) for path in files))
 
 
 @asynccontextmanager
 async def _engine(settings: Settings, found: Artifact) -> AsyncIterator[LocalEngine]:
-    engine = create_engine(settings, found, Metrics(), lambda reason: click.echo(f"error: {reason}", err=True))
+    engine = create_engine(
+        settings, plan(settings), found, Metrics(), lambda reason: click.echo(f"error: {reason}", err=True)
+    )
     try:
         await engine.start()
         yield engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,6 +33,10 @@ def setting_options(names: Iterable[str] = ()) -> Callable[[Command], Command]:
 
 def settings_from(**given: Any) -> Settings:
     """Settings from the environment and what the command line gave; OperatorError names what is wrong."""
+    for name in sorted(os.environ):
+        # A warning and no more: orchestrators put variables of their own beside ours (MOBILENET_SERVICE_HOST).
+        if name.startswith("MOBILENET_") and name.removeprefix("MOBILENET_").lower() not in Settings.model_fields:
+            click.echo(f"warning: {name} is set, but there is no such setting", err=True)
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

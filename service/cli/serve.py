@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import sys
@@ -24,12 +25,12 @@ import uvloop
 from service import __version__, artifact, logs, memory
 from service.artifact import Artifact
 from service.cli.options import setting_options, settings_from
-from service.compose import create_decoders, create_engine
+from service.compose import Plan, create_engine, plan
 from service.config import Settings
 from service.cores import available_cores
 from service.engine import LocalEngine
 from service.errors import OperatorError
-from service.http.app import create_app
+from service.http.app import Service, create_app
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -45,51 +46,35 @@ def serve(**given: Any) -> None:
     settings = settings_from(**given)
     logs.configure(settings.log_format, settings.log_level)
     memory.limit_arenas(max(2, available_cores() // 2))
-    # Refused here, before anything listens, if manifest or labels are not in order.
+    # Refused here, before anything listens, if manifest, labels or devices are not in order.
     found = artifact.load(settings.model_store, settings.model, settings.version)
     _ = found.digest
+    chosen = plan(settings)
     listener = _listen(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_serve(settings, found, listener))
+        status = runner.run(_serve(settings, chosen, found, listener))
     sys.stdout.flush()
     sys.stderr.flush()
     # A runner thread stuck in a driver must not keep the process alive past its drain.
     os._exit(status)
 
 
-async def _serve(settings: Settings, found: Artifact, listener: socket.socket) -> int:
+async def _serve(settings: Settings, chosen: Plan, found: Artifact, listener: socket.socket) -> int:
     loop = asyncio.get_running_loop()
     metrics = Metrics()
-    engine = create_engine(
-        settings,
-        found,
-        metrics,
-        lambda reason: loop.call_soon_threadsafe(server.fail, reason, EXIT_ENGINE_LOST),
-    )
-    app = create_app(settings, engine, create_decoders(settings, engine), found, metrics)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            loop="none",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            proxy_headers=False,  # nobody reads them; the wrapper is one more call a request
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=2048,
-            # Longer than the idle time-outs of the usual balancers, so that they close first and never race a request.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=settings.drain_timeout_ms // 1000 + 1,
-        ),
-        on_drain=lambda: setattr(app.inference, "draining", True),
-    )
+
+    def on_lost(reason: str) -> None:
+        loop.call_soon_threadsafe(server.fail, reason, EXIT_ENGINE_LOST)
+
+    engine = create_engine(settings, chosen, found, metrics, on_lost)
+    app = create_app(settings, engine, found, metrics)
+    server = _Server(_config(app, settings), on_drain=app.inference.drain)
     start = asyncio.create_task(_start(engine, server, found, listener))
     await server.serve(sockets=[listener])
     start.cancel()
     try:
-        await asyncio.wait_for(engine.aclose(), timeout=settings.drain_timeout_ms / 1e3 + 1)
+        # The drain's time is spent once: what the requests have used of it, the engine does not get again.
+        await asyncio.wait_for(engine.aclose(), timeout=max(1.0, server.drain_ends - time.monotonic()))
     except TimeoutError:
         logger.error("the engine did not finish in time and was cut off")
     if server.failure is None:
@@ -97,6 +82,24 @@ async def _serve(settings: Settings, found: Artifact, listener: socket.socket) -
         return 0
     click.echo(f"error: {server.failure}", err=True)
     return server.exit_status
+
+
+def _config(app: Service, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,  # nobody reads them; the wrapper is one more call a request
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=2048,
+        # Longer than the idle time-outs of the usual balancers, so that they close first and never race a request.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_ms / 1e3),
+    )
 
 
 class _Server(uvicorn.Server):
@@ -107,19 +110,23 @@ class _Server(uvicorn.Server):
         self._on_drain = on_drain
         self.failure: str | None = None
         self.exit_status = 0
+        self.drain_ends = math.inf  # time.monotonic()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not super(): it would raise the signal again after the drain, and end a clean stop with a signal's status.
         if self.should_exit:
             os._exit(128 + sig)
         logger.info("draining", extra={"fields": {"signal": int(sig)}})
-        self._on_drain()
-        self.should_exit = True
+        self._drain()
 
     def fail(self, reason: str, exit_status: int) -> None:
         self.failure = reason
         self.exit_status = exit_status
+        self._drain()
+
+    def _drain(self) -> None:
         self._on_drain()
+        self.drain_ends = time.monotonic() + (self.config.timeout_graceful_shutdown or 0)
         self.should_exit = True
 
 

@@ -1,6 +1,6 @@
 """Batcher and runners behind one small interface: images in, logits, embeddings and maps out."""
 
 from service.engine.local import LocalEngine
-from service.engine.protocols import EngineClient, InferResult, Readiness, Runtime, RuntimeInfo
+from service.engine.protocols import EngineClient, InferResult, Prepare, Readiness, Runtime, RuntimeInfo
 
-__all__ = ["EngineClient", "InferResult", "LocalEngine", "Readiness", "Runtime", "RuntimeInfo"]
+__all__ = ["EngineClient", "InferResult", "LocalEngine", "Prepare", "Readiness", "Runtime", "RuntimeInfo"]

@@ -1,8 +1,11 @@
 """The engine inside this process: batcher, runner threads, readiness.
 
-    infer() ─► Item ─► Batcher ─► Runner threads ─► Runtime
-       ▲                              │
-       └───── call_soon_threadsafe ◄──┘   one hop a batch
+    infer() ─► Item ─► [decode pool] ─► Batcher ─► runner threads: [decode,] Runtime
+       ▲                                               │
+       └─────────── call_soon_threadsafe ◄─────────────┘   one hop a batch
+
+Decoding happens on a pool where batches are to be gathered from decoded images (a GPU), and on the runners' own
+threads where every core has a runner (a CPU): there a pool would only take turns with them.
 
 States: starting → ready ⇄ failing → closed, or lost for good. ``failing`` means that the last batch failed as a
 whole; ``ready()`` then tries the canary, so that a passing fault heals without traffic.
@@ -16,18 +19,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from service.batcher import Batcher, Closed, Item, Job
-from service.engine import warmup
-from service.engine.decoders import DecodeJob, RunnerExecutor
-from service.engine.protocols import InferResult, Readiness, Runtime, RuntimeInfo
+from service.batcher import Batcher, Closed, Item
+from service.engine import runner, warmup
+from service.engine.protocols import InferResult, Prepare, Readiness, Runtime, RuntimeInfo
 from service.engine.runner import Answers, Outcome, Runner
 from service.errors import DeadlineExceeded, Draining, NotReady, OperatorError, ServiceError
 from service.metrics import Metrics
+from service.preprocess import Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class LocalEngine:
 
     ``create_runtime`` is called on a thread of its own by ``start``, so that the process can answer health checks
     while a model loads. ``on_lost`` is called from a runner's thread, once, when the device is gone for good.
+    ``decode_threads=0`` decodes on the runners' threads.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class LocalEngine:
         runners: int,
         max_batch_size: int | Literal["auto"],
         max_queue_delay: float,
+        decode_threads: int,
         metrics: Metrics,
         on_lost: Callable[[str], object],
     ) -> None:
@@ -67,8 +70,7 @@ class LocalEngine:
         self._runners: list[Runner] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batcher = Batcher(1, on_expired=self._expire, max_queue_delay=max_queue_delay)
-        #: Runs calls on the runners' threads; raises NotReady or Draining where ``infer`` would.
-        self.decoders = RunnerExecutor(self._put_job)
+        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode") if decode_threads else None
         metrics.watch(metrics.queue_depth, lambda: len(self._batcher))
         metrics.watch(metrics.ready, lambda: float(self._state == "ready"))
 
@@ -97,55 +99,65 @@ class LocalEngine:
         threading.Thread(target=load, name="engine-load", daemon=True).start()
         await loaded
 
-    async def infer(self, image: NDArray[np.uint8], deadline: float) -> InferResult:
-        self._refuse_before_start()
+    async def infer(self, prepare: Prepare, deadline: float) -> InferResult:
+        if self._state == "starting":
+            raise NotReady("the model is still loading")
+        if self._state in ("closed", "lost"):
+            raise self._refusal()
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[InferResult] = loop.create_future()
-        item = Item(image, deadline, reply)
+        item = Item(prepare, deadline, reply, created_at=time.monotonic())
         try:
-            self._batcher.put(item)
+            if self._pool is None:
+                self._batcher.put(item)
+            else:
+                self._pool.submit(self._decode, item)
         except Closed:
             raise self._refusal() from None
         # The batcher drops expired items at dequeue; this timer also answers when no runner comes by in time.
-        timer = loop.call_later(max(0.0, deadline - time.monotonic()), _resolve, reply, _expired())
+        timer = loop.call_later(max(0.0, deadline - item.created_at), _resolve, reply, _expired())
         try:
             return await reply
         finally:
             timer.cancel()
             item.cancelled = True  # no effect on an item that was answered
 
+    def _decode(self, item: Item) -> None:
+        """On a thread of the pool."""
+        if item.cancelled:
+            return
+        error = _expired() if item.deadline <= time.monotonic() else runner.prepare(item)
+        if error is None:
+            try:
+                self._batcher.put(item)
+            except Closed:
+                error = self._refusal()
+        if error is not None:
+            self._deliver([(item, error)])
+
     async def ready(self) -> Readiness:
         if self._state == "failing":
             # Success and failure both reach ``_report``, which sets the state that is read below.
             with contextlib.suppress(ServiceError):
-                await self.infer(self._canary, time.monotonic() + _CANARY_TIMEOUT_S)
+                await self.infer(lambda: Prepared(self._canary, "png", ()), time.monotonic() + _CANARY_TIMEOUT_S)
         return Readiness(self._state == "ready", self._state, self._info)
 
     async def aclose(self) -> None:
         if self._state != "lost":
             self._state = "closed"
-        self._batcher.close()
-        await asyncio.to_thread(self._join)
-
-    def _put_job(self, job: Job) -> None:
-        self._refuse_before_start()
-        try:
-            self._batcher.put_job(job)
-        except Closed:
-            raise self._refusal() from None
-
-    def _refuse_before_start(self) -> None:
-        if self._state == "starting":
-            raise NotReady("the model is still loading")
+        await asyncio.to_thread(self._close)
 
     def _refusal(self) -> ServiceError:
         if self._state == "lost":
             return NotReady("the device was lost")
         return Draining("the service is shutting down")
 
-    def _join(self) -> None:
-        for runner in self._runners:
-            runner.join()
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()  # what it was given still reaches the batcher
+        self._batcher.close()
+        for thread in self._runners:
+            thread.join()
         self._abandon()  # only a lost device leaves anything
         if self._runtime is not None:
             runtime, self._runtime = self._runtime, None
@@ -164,8 +176,8 @@ class LocalEngine:
         self._info = RuntimeInfo(runtime.name, runtime.device, runtime.precision, self._batcher.max_batch_size, cost)
         self._runtime = runtime
         self._runners = [self._runner(index, runtime) for index in range(self._runner_count)]
-        for runner in self._runners:
-            runner.start()
+        for thread in self._runners:
+            thread.start()
         if self._state == "starting":
             self._state = "ready"
         fields = {
@@ -211,12 +223,8 @@ class LocalEngine:
         self._on_lost(reason)
 
     def _abandon(self) -> None:
-        items, jobs = self._batcher.abandon()
-        if items:
+        if items := self._batcher.abandon():
             self._deliver([(item, self._refusal()) for item in items])
-        for job in jobs:
-            if isinstance(job, DecodeJob):
-                job.future.set_exception(self._refusal())
 
 
 def _expired() -> DeadlineExceeded:

@@ -8,6 +8,7 @@ against every ``EngineClient``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.postprocess import BatchOutputs, ItemOutput
+from service.preprocess import Prepared
 
 
 class Runtime(Protocol):
@@ -46,11 +48,17 @@ class Runtime(Protocol):
     def close(self) -> None: ...
 
 
+#: Decodes one image. Called once, on a thread of the engine's; may raise ServiceError for what the sender did.
+Prepare = Callable[[], Prepared]
+
+
 class InferResult(NamedTuple):
     """One image's outputs and where its time went."""
 
     output: ItemOutput
-    queue_s: float  # from ``infer`` to the start of the forward pass
+    prepared: Prepared
+    decode_s: float
+    queue_s: float  # from ``infer`` to the start of the forward pass, decoding excepted
     infer_s: float  # the forward pass of the whole batch
     batch_size: int
 
@@ -79,11 +87,11 @@ class Readiness:
 class EngineClient(Protocol):
     """What the HTTP layer knows of inference. Used from one event loop."""
 
-    async def infer(self, image: NDArray[np.uint8], deadline: float) -> InferResult:
-        """Outputs for one (S, S, 3) uint8 image before ``deadline`` (time.monotonic() seconds).
+    async def infer(self, prepare: Prepare, deadline: float) -> InferResult:
+        """Outputs for the (S, S, 3) uint8 image of ``prepare`` before ``deadline`` (time.monotonic() seconds).
 
-        Raises NotReady, Draining, DeadlineExceeded or InferenceFailed. Cancelling the call drops the image from the
-        queue; one that is already running is computed and forgotten.
+        Raises what ``prepare`` raises, NotReady, Draining, DeadlineExceeded or InferenceFailed. Cancelling the call
+        drops the image from the queue; one that is already running is computed and forgotten.
         """
 
     async def ready(self) -> Readiness:

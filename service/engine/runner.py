@@ -1,7 +1,8 @@
-"""One thread that takes work from the batcher and does it; a loop that cannot die.
+"""One thread that takes batches from the batcher and runs them; a loop that cannot die.
 
-Everything that can go wrong with a batch goes wrong inside the loop: a batch that fails is halved until the failing
-item is alone, and only that item gets an error. The one way out besides closing is a lost device.
+Everything that can go wrong with a batch goes wrong inside the loop. An image that cannot be decoded leaves the batch
+before it runs. A batch that fails is halved until the failing item is alone, and only that item gets an error. The
+one way out besides closing is a lost device.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.batcher import Batch, Batcher, Item
 from service.engine.protocols import InferResult, Runtime
@@ -58,12 +60,9 @@ class Runner(threading.Thread):
         self._lost = lost
 
     def run(self) -> None:
-        while (work := self._batcher.take()) is not None:
+        while (batch := self._batcher.take()) is not None:
             try:
-                if isinstance(work, Batch):
-                    self._infer(work)
-                else:
-                    work()
+                self._infer(batch)
             except DeviceLost as error:
                 self._lost(str(error))
                 return
@@ -71,17 +70,27 @@ class Runner(threading.Thread):
                 self._batcher.done()
 
     def _infer(self, batch: Batch) -> None:
-        try:
-            answers = self._answer(batch.items, batch.alone)
-        except DeviceLost:
-            self._deliver([(item, InferenceFailed("the device was lost")) for item in batch.items])
-            raise
-        self._report(Outcome(any(isinstance(answer, InferResult) for _, answer in answers)))
+        answers: Answers = []
+        decoded: list[Item] = []
+        for item in batch.items:
+            if (error := prepare(item)) is not None:
+                answers.append((item, error))
+            else:
+                decoded.append(item)
+        if decoded:
+            try:
+                inferred = self._answer(decoded, batch.alone)
+            except DeviceLost:
+                self._deliver([*answers, *((item, InferenceFailed("the device was lost")) for item in decoded)])
+                raise
+            self._report(Outcome(any(isinstance(answer, InferResult) for _, answer in inferred)))
+            answers += inferred
         self._deliver(answers)
 
     def _answer(self, items: list[Item], alone: bool) -> Answers:
         started = time.monotonic()
-        images = items[0].image[np.newaxis] if len(items) == 1 else np.stack([item.image for item in items])
+        pixels = [_pixels(item) for item in items]
+        images = pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
         try:
             outputs = self._runtime.run(images, alone=alone)
         except DeviceLost:
@@ -95,14 +104,39 @@ class Runner(threading.Thread):
         self._observe_batch(len(items))
         infer_s = time.monotonic() - started
         return [
-            (item, _result(output, started - item.enqueued_at, infer_s, len(items)))
+            (item, _result(item, output, started, infer_s, len(items)))
             for item, output in zip(items, outputs.items(), strict=True)
         ]
 
 
-def _result(output: ItemOutput, queue_s: float, infer_s: float, batch_size: int) -> InferResult | ServiceError:
+def prepare(item: Item) -> ServiceError | None:
+    """Decode ``item`` unless that has been done; what went wrong, if anything did."""
+    if item.prepared is not None:
+        return None
+    started = time.monotonic()
+    try:
+        item.prepared = item.prepare()
+    except ServiceError as error:
+        return error
+    except Exception:
+        logger.exception("an image could not be decoded, through no fault of its sender's")
+        return ServiceError("the image could not be processed")
+    item.prepare_s = time.monotonic() - started
+    return None
+
+
+def _pixels(item: Item) -> NDArray[np.uint8]:
+    assert item.prepared is not None
+    return item.prepared.image
+
+
+def _result(
+    item: Item, output: ItemOutput, started: float, infer_s: float, batch_size: int
+) -> InferResult | ServiceError:
     # A network that overflows (half precision, foreign weights) must not be served as an answer. One logit that is
     # not a number makes the sum of them all none.
     if not math.isfinite(output.log_sum_exp):
         return InferenceFailed("the model's output is not finite for this image")
-    return InferResult(output, queue_s, infer_s, batch_size)
+    assert item.prepared is not None
+    queue_s = started - item.created_at - item.prepare_s
+    return InferResult(output, item.prepared, item.prepare_s, queue_s, infer_s, batch_size)

@@ -6,8 +6,6 @@ fixture in tests).
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-
 from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -54,17 +52,14 @@ class Service(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(
-    settings: Settings, engine: EngineClient, decoders: Executor, artifact: Artifact, metrics: Metrics
-) -> Service:
-    """The service over ``engine``, decoding on ``decoders``."""
+def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, metrics: Metrics) -> Service:
+    """The service over ``engine``."""
     inference = Inference(
         engine,
         metrics,
         transform=artifact.manifest.preprocessing.transform(),
         mode=settings.decode,
         limits=Limits(max_pixels=settings.max_pixels),
-        decoders=decoders,
         max_in_flight=settings.max_in_flight,
         max_body_bytes=settings.max_body_bytes,
         max_images=settings.max_images,
@@ -80,13 +75,14 @@ def create_app(
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the wrong scheme behind TLS
     )
     app.inference = inference
     for path, endpoint in endpoints.items():
         # For the methods it does not take, and for whoever mounts the application into another.
         app.router.routes.append(Route(path, _Direct(endpoint), methods=["POST"]))
     app.include_router(operations.build(inference, artifact, metrics))
-    docs.install(app, num_classes=num_classes, keyed=bool(settings.api_keys))
+    docs.install(app, num_classes=num_classes, keyed=_PROTECTED if settings.api_keys else ())
     problems.install(app, metrics)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:

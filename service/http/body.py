@@ -35,8 +35,6 @@ async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max
 
     Raises BadRequest (empty body, no ``file`` part, malformed form), BodyTooLarge, or ClientGone.
     """
-    if declared_length(headers, default=0) > max_bytes:
-        raise _too_large(max_bytes)
     media_type, options = parse_options_header(headers.get("content-type"))
     if not media_type.startswith(b"multipart/"):
         body = await _read_raw(receive, max_bytes)
@@ -58,7 +56,7 @@ def declared_length(headers: Headers, *, default: int) -> int:
     return int(declared)
 
 
-def _too_large(max_bytes: int) -> BodyTooLarge:
+def too_large(max_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body is larger than {max_bytes} bytes")
 
 
@@ -77,7 +75,7 @@ async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], obje
         if chunk := message.get("body", b""):
             total += len(chunk)
             if total > max_bytes:
-                raise _too_large(max_bytes)
+                raise too_large(max_bytes)
             feed(chunk)
         if not message.get("more_body", False):
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -17,7 +18,7 @@ _ASSETS = "docs/assets"
 _UI_PARAMETERS = {"tryItOutEnabled": True, "displayRequestDuration": True, "defaultModelsExpandDepth": 0}
 
 
-def install(app: FastAPI, *, num_classes: int, keyed: bool) -> None:
+def install(app: FastAPI, *, num_classes: int, keyed: Collection[str]) -> None:
     """Add ``/docs`` and its assets, send ``/`` there, and complete the OpenAPI document."""
     app.mount(f"/{_ASSETS}", StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
@@ -44,7 +45,9 @@ def install(app: FastAPI, *, num_classes: int, keyed: bool) -> None:
             document["components"]["schemas"] |= schemas.components()
             if keyed:
                 document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-                document["security"] = [{"key": []}]
+                for path in keyed:
+                    for operation in document["paths"][path].values():
+                        operation["security"] = [{"key": []}]
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -63,9 +63,9 @@ class Encoder:
                 return {"error": problems.problem(outcome)}
             predictions = [
                 {"index": p.index, "label": p.label, "probability": p.probability}
-                for p in classify(outcome.result.output, self._labels, top_k)
+                for p in classify(outcome.output, self._labels, top_k)
             ]
-            return {"predictions": predictions, "warnings": outcome.warnings}
+            return {"predictions": predictions, "warnings": outcome.prepared.warnings}
 
         return self._json([one(outcome) for outcome in outcomes])
 
@@ -75,7 +75,7 @@ class Encoder:
         def vector(outcome: Outcome) -> NDArray[np.float32]:
             if isinstance(outcome, ServiceError):
                 raise outcome
-            embedding = outcome.result.output.embedding
+            embedding = outcome.output.embedding
             return normalize(embedding) if unit_length else embedding
 
         if media_type != JSON:
@@ -84,7 +84,7 @@ class Encoder:
             [
                 {"error": problems.problem(outcome)}
                 if isinstance(outcome, ServiceError)
-                else {"embedding": vector(outcome), "warnings": outcome.warnings}
+                else {"embedding": vector(outcome), "warnings": outcome.prepared.warnings}
                 for outcome in outcomes
             ]
         )

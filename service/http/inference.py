@@ -1,6 +1,6 @@
-"""From the images of one request to the engine's answers: permit, read, decode, infer.
+"""From the body of one request to the engine's answers: permit, read, inspect, infer.
 
-    permit ─► read body ─► inspect headers, widen permit ─► decoders ─► engine.infer ─► outcomes
+    permit ─► read body ─► inspect headers, widen permit ─► engine: decode, batch, infer ─► outcomes
 
 One image's failure is that image's outcome; it never raises here and never touches its neighbours.
 """
@@ -8,12 +8,10 @@ One image's failure is that image's outcome; it never raises here and never touc
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.types import Receive
@@ -21,30 +19,16 @@ from starlette.types import Receive
 from service.admission import Admission, body_weight, image_weight
 from service.engine import EngineClient, InferResult
 from service.errors import BadImage, DeadlineExceeded, InvalidParameter, ServiceError
-from service.http.body import ClientGone, declared_length, read_images
+from service.http.body import ClientGone, declared_length, read_images, too_large
 from service.http.timing import StageTimes
 from service.metrics import Metrics
-from service.preprocess import Header, Limits, Mode, Prepared, Transform, inspect, prepare
-
-logger = logging.getLogger(__name__)
+from service.preprocess import Header, Limits, Mode, Transform, inspect, prepare
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
-class Answer(NamedTuple):
-    """One inferred image."""
-
-    result: InferResult
-    warnings: tuple[str, ...]
-
-
-Outcome = Answer | ServiceError
-
-
-class Decoded(NamedTuple):
-    prepared: Prepared
-    started: float
-    finished: float
+#: What became of one image.
+Outcome = InferResult | ServiceError
 
 
 class Inference:
@@ -58,7 +42,6 @@ class Inference:
         transform: Transform,
         mode: Mode,
         limits: Limits,
-        decoders: Executor,
         max_in_flight: int,
         max_body_bytes: int,
         max_images: int,
@@ -72,12 +55,16 @@ class Inference:
         self._transform = transform
         self._mode = mode
         self._limits = limits
-        self._decoders = decoders
         self._admission = Admission(max_in_flight)
         self._max_body_bytes = max_body_bytes
         self._max_images = max_images
         self._timeout_s = timeout_s
         metrics.watch(metrics.in_flight, lambda: self._admission.in_flight)
+
+    def drain(self) -> None:
+        """Begin the shutdown: see ``draining``."""
+        self.draining = True
+        self._metrics.watch(self._metrics.ready, lambda: 0.0)
 
     async def run(self, headers: Headers, receive: Receive, times: StageTimes) -> list[Outcome]:
         """One outcome an image, in the order sent.
@@ -105,8 +92,11 @@ class Inference:
         return min(int(wish) / 1e3, self._timeout_s)
 
     def _expected_bytes(self, headers: Headers) -> int:
-        """The body's declared size; the most it can be where it is not declared."""
-        return min(declared_length(headers, default=self._max_body_bytes), self._max_body_bytes)
+        """The body's declared size, the most it can be where it is not declared; BodyTooLarge before anything else."""
+        declared = declared_length(headers, default=self._max_body_bytes)
+        if declared > self._max_body_bytes:
+            raise too_large(self._max_body_bytes)
+        return declared
 
     async def _read(self, headers: Headers, receive: Receive, deadline: float) -> list[bytes]:
         try:
@@ -124,39 +114,25 @@ class Inference:
             return error
 
     async def _answer(self, data: bytes, header: Header | ServiceError, deadline: float, times: StageTimes) -> Outcome:
-        outcome: Outcome
+        if isinstance(header, ServiceError):
+            return self._count("unknown", header)
+        call = partial(prepare, data, header, self._transform, self._mode, self._limits)
         try:
-            if isinstance(header, ServiceError):
-                raise header
-            outcome = await self._decode_and_infer(data, header, deadline, times)
+            result = await self.engine.infer(call, deadline)
         except ServiceError as error:
-            outcome = error
-        except Exception:
-            logger.exception("an image could not be processed")
-            outcome = ServiceError("the image could not be processed")
-        image_format = header.format if isinstance(header, Header) else "unknown"
-        self._metrics.images.labels(image_format, outcome.reason if isinstance(outcome, ServiceError) else "ok").inc()
-        if isinstance(outcome, ServiceError):
-            self._metrics.rejected.labels(outcome.reason).inc()
-        return outcome
-
-    async def _decode_and_infer(self, data: bytes, header: Header, deadline: float, times: StageTimes) -> Answer:
-        submitted = time.monotonic()
-        loop = asyncio.get_running_loop()
-        decoded = await loop.run_in_executor(self._decoders, self._decode, data, header, deadline)
-        times.add("decode", decoded.finished - decoded.started)
-        result = await self.engine.infer(decoded.prepared.image, deadline)
-        times.add("queue", decoded.started - submitted + result.queue_s)
+            return self._count(header.format, error)
+        times.add("decode", result.decode_s)
+        times.add("queue", result.queue_s)
         times.add("infer", result.infer_s)
-        return Answer(result, decoded.prepared.warnings)
+        return self._count(header.format, result)
 
-    def _decode(self, data: bytes, header: Header, deadline: float) -> Decoded:
-        """On a decoder's thread."""
-        started = time.monotonic()
-        if started >= deadline:
-            raise DeadlineExceeded("the deadline passed before the image was decoded")
-        prepared = prepare(data, header, self._transform, self._mode, self._limits)
-        return Decoded(prepared, started, time.monotonic())
+    def _count(self, image_format: str, outcome: Outcome) -> Outcome:
+        word = "ok"
+        if isinstance(outcome, ServiceError):
+            word = outcome.reason
+            self._metrics.rejected.labels(word).inc()
+        self._metrics.images.labels(image_format, word).inc()
+        return outcome
 
 
 @asynccontextmanager

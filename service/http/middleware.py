@@ -5,6 +5,7 @@ Outermost ``Observe`` (request id, last-resort 500, metrics, access log), then `
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -17,7 +18,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import HeadersTooLarge, ServiceError, Unauthorized
+from service.errors import Draining, HeadersTooLarge, ServiceError, Unauthorized
 from service.http import problems
 from service.metrics import Metrics
 
@@ -68,6 +69,12 @@ class Observe:
 
         try:
             await self._app(scope, receive, send_observed)
+        except asyncio.CancelledError:
+            if status or not self._draining():
+                raise
+            # The drain's time is up. Nobody else cancels a request, so this is its last word.
+            error: ServiceError = Draining("the service shut down before this request was finished")
+            await problems.refuse(error, self._metrics)(scope, receive, send_observed)
         except Exception:
             logger.exception("a request failed unexpectedly", extra={"fields": {"request_id": request_id}})
             if status:

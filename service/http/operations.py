@@ -21,10 +21,12 @@ def build(inference: Inference, artifact: Artifact, metrics: Metrics) -> APIRout
         state = await inference.engine.ready()
         return Readiness(False, "draining", state.info) if inference.draining else state
 
+    @router.head("/livez", include_in_schema=False)
     @router.get("/livez", response_model=schemas.Status, summary="The process answers")
     async def livez() -> Response:
         return _json({"status": "ok"})
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get(
         "/readyz",
         response_model=schemas.Status,

@@ -15,6 +15,7 @@ from PIL import Image
 
 from service.artifact import WEIGHTS
 from service.cli import cli
+from service.cli.options import settings_from
 from service.config import Settings
 from service.errors import OperatorError
 from tests.artifacts import make_artifact
@@ -113,6 +114,26 @@ def test_embed_writes_nothing_if_a_file_is_bad_unless_told_to_skip(store: Path, 
     assert not out.exists()
     assert run(*arguments, "--skip-errors").exit_code == 0
     assert np.load(out).shape == (1, 1280)
+
+
+def test_embed_wants_a_name_that_ends_in_npy(store: Path, folder: Path, tmp_path: Path) -> None:
+    refused = run("embed", folder, "--out", tmp_path / "vectors.txt", *model(store))
+    assert isinstance(refused.exception, OperatorError)
+    assert not any(tmp_path.iterdir())
+
+
+def test_variables_of_no_setting_are_mentioned_and_empty_ones_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOBILENET_PROT", "9000")
+    monkeypatch.setenv("MOBILENET_PORT", "")
+    result = run("models", "list")
+    assert "warning: MOBILENET_PROT is set, but there is no such setting" in result.stderr
+    assert result.exit_code == 0
+
+
+def test_keys_that_hold_no_key_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOBILENET_API_KEYS", " , ")
+    with pytest.raises(OperatorError, match=r"MOBILENET_API_KEYS: .*holds no key"):
+        settings_from()
 
 
 def test_models_list_and_verify(tmp_path: Path) -> None:

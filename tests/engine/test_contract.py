@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from service.engine import EngineClient, LocalEngine
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
-from tests.fakes import SIZE, FakeRuntime, image, marker_of
+from tests.fakes import SIZE, FakeRuntime, given, marker_of
 
 pytestmark = pytest.mark.anyio
 
@@ -27,13 +28,14 @@ BAD = 66
 
 
 @asynccontextmanager
-async def local(runtime: FakeRuntime) -> AsyncIterator[EngineClient]:
+async def local(runtime: FakeRuntime, *, decode_threads: int) -> AsyncIterator[EngineClient]:
     engine = LocalEngine(
         lambda: runtime,
         image_size=SIZE,
         runners=1,
         max_batch_size=runtime.max_batch,
         max_queue_delay=0.0,
+        decode_threads=decode_threads,
         metrics=Metrics(),
         on_lost=lambda reason: None,
     )
@@ -45,13 +47,15 @@ async def local(runtime: FakeRuntime) -> AsyncIterator[EngineClient]:
         await engine.aclose()
 
 
-IMPLEMENTATIONS: list[OpenClient] = [local]
+IMPLEMENTATIONS: dict[str, OpenClient] = {
+    "local, runners decode": partial(local, decode_threads=0),
+    "local, a pool decodes": partial(local, decode_threads=1),
+}
 
 
-@pytest.fixture(params=IMPLEMENTATIONS, ids=lambda implementation: implementation.__name__)
+@pytest.fixture(params=IMPLEMENTATIONS)
 def open_client(request: pytest.FixtureRequest) -> OpenClient:
-    implementation: OpenClient = request.param
-    return implementation
+    return IMPLEMENTATIONS[request.param]
 
 
 def soon(seconds: float = 30.0) -> float:
@@ -90,7 +94,7 @@ def fail_on_bad(images: Images) -> None:
 
 async def test_each_caller_gets_the_answer_to_its_own_image(open_client: OpenClient) -> None:
     async with open_client(FakeRuntime()) as client:
-        results = await asyncio.gather(*(client.infer(image(marker), soon()) for marker in range(1000)))
+        results = await asyncio.gather(*(client.infer(given(marker), soon()) for marker in range(1000)))
     assert [marker_of(result.output.embedding) for result in results] == list(range(1000))
     assert all(int(result.output.logits.argmax()) == marker % 256 % 10 for marker, result in enumerate(results))
 
@@ -99,9 +103,9 @@ async def test_images_that_queue_behind_a_running_batch_leave_together(open_clie
     gate = Gate()
     runtime = FakeRuntime(max_batch=4, before=gate)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(image(0), soon()))
+        first = asyncio.ensure_future(client.infer(given(0), soon()))
         await gate.reached()
-        others = [asyncio.ensure_future(client.infer(image(marker), soon())) for marker in range(1, 7)]
+        others = [asyncio.ensure_future(client.infer(given(marker), soon())) for marker in range(1, 7)]
         await asyncio.sleep(0)  # each of them has put its image into the queue
         gate.open()
         results = await asyncio.gather(first, *others)
@@ -118,10 +122,10 @@ async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
         fail_on_bad(images)
 
     async with open_client(FakeRuntime(before=before)) as client:
-        first = asyncio.ensure_future(client.infer(image(0), soon()))
+        first = asyncio.ensure_future(client.infer(given(0), soon()))
         await gate.reached()
         markers = [1, 2, BAD, 4, 5, 6, 7]
-        others = [asyncio.ensure_future(client.infer(image(marker), soon())) for marker in markers]
+        others = [asyncio.ensure_future(client.infer(given(marker), soon())) for marker in markers]
         await asyncio.sleep(0)
         gate.open()
         results = await asyncio.gather(first, *others, return_exceptions=True)
@@ -143,44 +147,44 @@ async def test_an_answer_that_is_not_finite_is_a_failure(open_client: OpenClient
 
     async with open_client(Overflowing()) as client:
         with pytest.raises(InferenceFailed):
-            await client.infer(image(BAD), soon())
-        assert marker_of((await client.infer(image(1), soon())).output.embedding) == 1
+            await client.infer(given(BAD), soon())
+        assert marker_of((await client.infer(given(1), soon())).output.embedding) == 1
 
 
 async def test_a_deadline_passes_in_the_queue(open_client: OpenClient) -> None:
     gate = Gate()
     runtime = FakeRuntime(before=gate)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(image(0), soon()))
+        first = asyncio.ensure_future(client.infer(given(0), soon()))
         await gate.reached()
         with pytest.raises(DeadlineExceeded):
-            await client.infer(image(1), soon(0.01))
+            await client.infer(given(1), soon(0.01))
         gate.open()
         await first
-        await client.infer(image(2), soon())
+        await client.infer(given(2), soon())
     assert runtime.batches == [1, 1], "the expired image must not have been inferred"
 
 
 async def test_a_deadline_in_the_past_is_refused(open_client: OpenClient) -> None:
     async with open_client(FakeRuntime()) as client:
         with pytest.raises(DeadlineExceeded):
-            await client.infer(image(0), soon(-1))
+            await client.infer(given(0), soon(-1))
 
 
 async def test_a_cancelled_call_leaves_the_queue(open_client: OpenClient) -> None:
     gate = Gate()
     runtime = FakeRuntime(before=gate)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(image(0), soon()))
+        first = asyncio.ensure_future(client.infer(given(0), soon()))
         await gate.reached()
-        cancelled = asyncio.ensure_future(client.infer(image(1), soon()))
+        cancelled = asyncio.ensure_future(client.infer(given(1), soon()))
         await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
         gate.open()
         await first
-        await client.infer(image(2), soon())
+        await client.infer(given(2), soon())
     assert runtime.batches == [1, 1], "the cancelled image must not have been inferred"
 
 
@@ -196,24 +200,24 @@ async def test_readiness_goes_with_a_failed_batch_and_returns_by_the_canary(open
         assert (await client.ready()).ok
         runtime.before = before
         with pytest.raises(InferenceFailed):
-            await client.infer(image(0), soon())
+            await client.infer(given(0), soon())
         state = await client.ready()
         assert (state.ok, state.reason) == (False, "failing")
         broken = False
         assert (await client.ready()).ok
-        await client.infer(image(1), soon())
+        await client.infer(given(1), soon())
 
 
 async def test_close_finishes_what_was_taken_and_refuses_the_rest(open_client: OpenClient) -> None:
     gate = Gate()
     runtime = FakeRuntime(max_batch=1, before=gate)
     async with open_client(runtime) as client:
-        taken = [asyncio.ensure_future(client.infer(image(marker), soon())) for marker in range(3)]
+        taken = [asyncio.ensure_future(client.infer(given(marker), soon())) for marker in range(3)]
         await gate.reached()
         closing = asyncio.ensure_future(client.aclose())
         await asyncio.sleep(0)
         with pytest.raises(Draining):
-            await client.infer(image(9), soon())
+            await client.infer(given(9), soon())
         assert not (await client.ready()).ok
         gate.open()
         results = await asyncio.gather(*taken)
@@ -232,14 +236,14 @@ async def test_a_lost_device_answers_everybody_and_is_not_ready(open_client: Ope
             raise DeviceLost("gone")
 
     async with open_client(FakeRuntime(max_batch=1, before=before)) as client:
-        running = asyncio.ensure_future(client.infer(image(0), soon()))
+        running = asyncio.ensure_future(client.infer(given(0), soon()))
         await gate.reached()
-        queued = asyncio.ensure_future(client.infer(image(1), soon()))
+        queued = asyncio.ensure_future(client.infer(given(1), soon()))
         await asyncio.sleep(0)
         gate.open()
         results = await asyncio.gather(running, queued, return_exceptions=True)
         assert isinstance(results[0], InferenceFailed)
         assert isinstance(results[1], NotReady)
         with pytest.raises(NotReady):
-            await client.infer(image(2), soon())
+            await client.infer(given(2), soon())
         assert not (await client.ready()).ok

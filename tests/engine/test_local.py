@@ -15,7 +15,8 @@ from service.engine import LocalEngine, Runtime, warmup
 from service.errors import DeviceLost, InferenceFailed, NotReady, OperatorError
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
-from tests.fakes import SIZE, FakeRuntime, image
+from service.preprocess import Prepared
+from tests.fakes import SIZE, FakeRuntime, given, image
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +32,7 @@ def engine_of(runtime: Runtime | Exception, **changes: Any) -> LocalEngine:
         "runners": 1,
         "max_batch_size": 4,
         "max_queue_delay": 0.0,
+        "decode_threads": 0,
         "metrics": Metrics(),
         "on_lost": lambda reason: None,
     }
@@ -52,7 +54,7 @@ async def test_it_is_not_ready_before_the_model_is_loaded() -> None:
     await asyncio.sleep(0)
     assert (await engine.ready()).reason == "starting"
     with pytest.raises(NotReady):
-        await engine.infer(image(0), soon())
+        await engine.infer(given(0), soon())
     loading.set()
     await start
     assert (await engine.ready()).ok
@@ -91,7 +93,7 @@ async def test_two_runners_run_at_the_same_time() -> None:
 
     engine = engine_of(FakeRuntime(before=before), runners=2)
     await engine.start()
-    await asyncio.gather(engine.infer(image(0), soon()), engine.infer(image(1), soon()))
+    await asyncio.gather(engine.infer(given(0), soon()), engine.infer(given(1), soon()))
     await engine.aclose()
 
 
@@ -104,7 +106,7 @@ async def test_a_lost_device_is_reported_once() -> None:
     engine = engine_of(FakeRuntime(before=before), runners=2, on_lost=reasons.append)
     await engine.start()
     with pytest.raises(InferenceFailed):
-        await engine.infer(image(0), soon())
+        await engine.infer(given(0), soon())
     await engine.aclose()
     assert reasons == ["fell off the bus"]
 
@@ -113,7 +115,7 @@ async def test_metrics_show_batches_and_an_empty_queue() -> None:
     metrics = Metrics()
     engine = engine_of(FakeRuntime(), metrics=metrics)
     await engine.start()
-    await asyncio.gather(*(engine.infer(image(marker), soon()) for marker in range(10)))
+    await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(10)))
     text = metrics.render().decode()
     assert "mobilenet_ready 1.0" in text
     assert "mobilenet_queue_depth 0.0" in text
@@ -168,3 +170,30 @@ def test_the_canary_is_a_picture() -> None:
     assert picture.dtype == np.uint8
     assert picture.std() > 40
     np.testing.assert_array_equal(picture, warmup.canary(224))
+
+
+async def test_a_lone_image_may_use_every_core() -> None:
+    runtime = FakeRuntime()
+    engine = engine_of(runtime, max_batch_size=1)
+    await engine.start()
+    runtime.alone.clear()
+    await engine.infer(given(0), soon())
+    await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(8)))
+    await engine.aclose()
+    assert runtime.alone[0]
+    assert not all(runtime.alone[1:])
+
+
+@pytest.mark.parametrize(("decode_threads", "thread"), [(0, "runner-0"), (2, "decode_0")])
+async def test_images_are_decoded_on_the_pool_or_on_the_runner(decode_threads: int, thread: str) -> None:
+    names: list[str] = []
+
+    def prepare() -> Prepared:
+        names.append(threading.current_thread().name)
+        return given(0)()
+
+    engine = engine_of(FakeRuntime(), decode_threads=decode_threads)
+    await engine.start()
+    await engine.infer(prepare, soon())
+    await engine.aclose()
+    assert names == [thread]

@@ -225,6 +225,23 @@ def test_draining_turns_readiness_off_and_still_answers(artifact: Artifact, bloc
         assert late.headers["connection"] == "close"
 
 
+def test_work_that_outlasts_the_drain_is_told_so(artifact: Artifact, blocking: Blocking) -> None:
+    with running_app(artifact, blocking, drain_timeout_s=0.2) as app:
+        first = Background(app)
+        assert blocking.entered.wait(30)
+        app.app.inference.drain()
+        app.stop()
+        problem(first.result(), 503)
+        blocking.release.set()
+
+
+def test_draining_shows_in_the_metrics(artifact: Artifact) -> None:
+    with running_app(artifact) as app:
+        assert app.metric("mobilenet_ready") == 1
+        app.app.inference.drain()
+        assert app.metric("mobilenet_ready") == 0
+
+
 def test_a_closed_engine_is_503(artifact: Artifact) -> None:
     with running_app(artifact) as app:
         asyncio.run(app.app.inference.engine.aclose())
