@@ -9,9 +9,9 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import random
 import re
 import time
-import uuid
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -150,6 +150,6 @@ def _digest(key: str) -> bytes:
 
 
 def _request_id(headers: Headers) -> str:
-    """The client's own id if it is harmless in a header and a log line, else a new one."""
+    """The client's own id if it is harmless in a header and a log line, else a new one (unique, not secret)."""
     offered = headers.get("x-request-id")
-    return offered if offered is not None and _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+    return offered if offered is not None and _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}"

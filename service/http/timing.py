@@ -20,7 +20,7 @@ class StageTimes:
 
     def observe(self, metrics: Metrics) -> None:
         for stage, seconds in self._seconds.items():
-            metrics.stage_duration.labels(stage).observe(seconds)
+            metrics.stages[stage].observe(seconds)
 
     def header(self) -> str:
         """``read;dur=0.1, decode;dur=1.8, …`` in milliseconds, stages in order, those never reached left out."""

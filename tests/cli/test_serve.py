@@ -1,0 +1,19 @@
+"""What ``serve`` relies on in uvicorn without an option for it."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http import flow_control, httptools_impl
+
+from service.cli.serve import _config
+from service.config import Settings
+
+
+def test_the_parsers_limit_on_unread_bodies_is_where_we_set_it() -> None:
+    assert hasattr(httptools_impl, "HIGH_WATER_LIMIT")
+    assert flow_control.HIGH_WATER_LIMIT == 65536, "uvicorn's own default has changed: look at it again"
+
+    async def app(scope: object, receive: object, send: object) -> None: ...
+
+    config = _config(app, Settings(drain_timeout_ms=1500))  # type: ignore[arg-type]  # any application will do
+    assert vars(httptools_impl)["HIGH_WATER_LIMIT"] == 2**18
+    assert config.timeout_graceful_shutdown == 2
