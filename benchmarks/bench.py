@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ import uvloop
 
 from benchmarks import load, loops, photos, report
 from benchmarks.processes import Loop, Server, environment
+from service import artifact
+from service.compose import create_runtime, plan
+from service.config import Settings
+from service.errors import OperatorError
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,13 +35,28 @@ PACKAGES = ("openvino", "pillow", "numpy", "fastapi", "starlette", "uvicorn", "u
 REQUESTS_FOR_MEMORY = 10_000
 
 
+def available() -> list[str]:
+    """Precisions that can be served here: fp32, bf16 where the CPU has it, int8 where it was derived."""
+    settings = Settings()
+    found = artifact.load(settings.model_store, settings.model, settings.version)
+    usable = []
+    for precision in ("fp32", "bf16", "int8"):
+        try:
+            create_runtime(plan(settings.model_copy(update={"precision": precision})), found).close()
+        except OperatorError as reason:
+            sys.stderr.write(f"  without {precision}: {reason}\n")
+        else:
+            usable.append(precision)
+    return usable
+
+
 class Bench:
     """One run; ``figures`` collects what the report shows."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         self.rounds: int = arguments.rounds
         self.seconds: float = arguments.seconds
-        self.precisions: list[str] = arguments.precision.split(",")
+        self.precisions: list[str] = arguments.precision.split(",") if arguments.precision else available()
         self.figures: dict[str, Any] = {"environment": environment(PACKAGES)}
         chosen = photos.from_folder(arguments.images, 64) if arguments.images else photos.collection("500x375", 32)
         self.bodies = {photos.STANDARD: chosen}
@@ -66,6 +86,7 @@ class Bench:
         """Rounds of every loop and every concurrency; lists hold one figure a round."""
         running = {name: Loop(name, precision) for name in ("plain", "own", "single")}
         rates: dict[str, list[float]] = {name: [] for name in running}
+        cpu: dict[str, list[float]] = {name: [] for name in (*running, "event loop", "runners", "load generator")}
         alone: list[float] = []
         samples = {concurrency: load.Sample() for concurrency in concurrencies}
         served: dict[int, list[float]] = {concurrency: [] for concurrency in concurrencies}
@@ -76,10 +97,18 @@ class Bench:
             for name, loop in running.items():
                 result = loop.measure(self.seconds, self.files[photos.STANDARD])
                 rates[name].append(result["rate"])
+                cpu[name].append(result["cpu"])
                 if name == "single":
                     alone.append(result["p50"])
             for concurrency in concurrencies:
+                before, own = server.cpu(), time.process_time()
                 sample = await self.closed(server, photos.STANDARD, concurrency, self.seconds)
+                if concurrency == 32:
+                    count = sum(sample.statuses.values())
+                    used = server.cpu().since(before)
+                    cpu["event loop"].append(used.main_thread / count)
+                    cpu["runners"].append(used.other_threads / count)
+                    cpu["load generator"].append((time.process_time() - own) / count)
                 samples[concurrency].merge(sample)
                 served[concurrency].append(sample.rate)
                 if concurrency == 1:
@@ -91,6 +120,7 @@ class Bench:
             "single_p50": alone,
             "served": served,
             "c1_p50": medians,
+            "cpu": {name: statistics.median(values) for name, values in cpu.items()},
             "latency": {c: {str(p): s.percentile(p) for p in (50, 95, 99)} for c, s in samples.items()},
             "statuses": {c: dict(s.statuses) for c, s in samples.items()},
             "stages": {
@@ -173,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement in a round")
-    parser.add_argument("--precision", default="fp32", help="comma-separated; fp32 gets the whole programme")
+    parser.add_argument("--precision", help="comma-separated; default: all there are; fp32 gets the whole programme")
     parser.add_argument("--images", type=Path, help="folder of JPEGs to send in place of synthetic 500×375 ones")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for report, plots and raw figures")
     arguments = parser.parse_args()

@@ -107,14 +107,14 @@ def measure(steps: list[Step], photos: list[bytes], seconds: float) -> dict[str,
             turn += len(steps)
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(len(steps))]
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    elapsed = time.perf_counter() - started
+    elapsed, used = time.perf_counter() - started, time.process_time() - used
     every = [seconds for thread_times in times for seconds in thread_times]
-    return {"rate": len(every) / elapsed, "p50": float(np.median(every))}
+    return {"rate": len(every) / elapsed, "p50": float(np.median(every)), "cpu": used / len(every)}
 
 
 def save_photos(path: Path, photos: list[bytes]) -> None:

@@ -74,7 +74,19 @@ def _closed(precision: str, measured: Figures) -> str:
         f"{ratio(served, loops['own']):.3f}. "
         f"p50 at 1 over one image without HTTP: {ratio(measured['c1_p50'], measured['single_p50']):.2f}.\n"
     )
-    return f"## {precision}, exact, 500×375\n\n" + table(["", "images/s", "p50", "p95", "p99"], rows) + "\n" + ratios
+    head = f"## {precision}, exact, 500×375\n\n"
+    return "\n".join([head + table(["", "images/s", "p50", "p95", "p99"], rows), ratios, _cpu(measured["cpu"])])
+
+
+def _cpu(cpu: dict[str, float]) -> str:
+    server = cpu["event loop"] + cpu["runners"]
+    rows = [
+        ["own loop", f"{cpu['own'] * 1e3:.2f}"],
+        ["server at 32 at once", f"{server * 1e3:.2f}"],
+        ["… of it its event loop", f"{cpu['event loop'] * 1e3:.2f}"],
+        ["load generator beside it", f"{cpu['load generator'] * 1e3:.2f}"],
+    ]
+    return table(["processor time", "ms an image"], rows)
 
 
 def _targets(figures: Figures, fp32: Figures) -> str:
