@@ -166,7 +166,7 @@ class Bench:
         while self.sent < REQUESTS_FOR_MEMORY:
             await self.closed(server, photos.STANDARD, 32, 3)
             curve.append((self.sent, server.memory()))
-            self.say(f"memory after {self.sent} requests: {curve[-1][1]:.0f} MB")
+            self.say(f"memory after {self.sent} requests: {curve[-1][1]:.0f} MiB")
         return curve
 
     async def run(self) -> dict[str, Any]:
@@ -189,10 +189,11 @@ class Bench:
             if precision == "fp32":
                 capacity = statistics.median(measured["served"][32])
                 self.figures["open"] = await self.open_loops(server, capacity)
+                self.figures["memory"] = [(0, first), *await self.memory(server)]
                 fast = Server("--decode", "fast")
                 self.figures["sizes"] = await self.sizes(server, fast)
                 fast.stop()
-                self.figures["memory"] = [(0, first), *await self.memory(server)]
+                self.figures["memory_after_sizes"] = server.memory()
                 (model,) = server.get("/models")["models"]
                 self.figures["batch_cost"] = model["runtime"]["batch_cost_seconds"]
             server.stop()

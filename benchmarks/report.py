@@ -92,9 +92,7 @@ def _cpu(cpu: dict[str, float]) -> str:
 def _targets(figures: Figures, fp32: Figures) -> str:
     seconds = statistics.median(start["seconds"] for start in figures["start"])
     memory = max(start["memory"] for start in figures["start"])
-    return (
-        f"Start to ready: {seconds:.2f} s (median of {len(figures['start'])}); resident memory then: {memory:.0f} MB.\n"
-    )
+    return f"Start to ready: {seconds:.2f} s (median of {len(figures['start'])}); resident memory then: {memory:.0f} MiB.\n"
 
 
 def _stages(fp32: Figures) -> str:
@@ -126,5 +124,6 @@ def _sizes(figures: Figures) -> str:
 
 
 def _memory(figures: Figures) -> str:
-    rows = [[str(count), f"{megabytes:.0f}"] for count, megabytes in figures["memory"]]
-    return "## Memory of the server\n\n" + table(["after requests", "resident MB"], rows)
+    rows = [[str(count), f"{size:.0f}"] for count, size in figures["memory"]]
+    rows.append(["… and photos of 12 megapixels, 8 at once", f"{figures['memory_after_sizes']:.0f}"])
+    return "## Memory of the server\n\n" + table(["after requests", "resident MiB"], rows)
