@@ -92,7 +92,8 @@ def _cpu(cpu: dict[str, float]) -> str:
 def _targets(figures: Figures, fp32: Figures) -> str:
     seconds = statistics.median(start["seconds"] for start in figures["start"])
     memory = max(start["memory"] for start in figures["start"])
-    return f"Start to ready: {seconds:.2f} s (median of {len(figures['start'])}); resident memory then: {memory:.0f} MiB.\n"
+    count = len(figures["start"])
+    return f"Start to ready: {seconds:.2f} s (median of {count}); resident memory then: {memory:.0f} MiB.\n"
 
 
 def _stages(fp32: Figures) -> str:
