@@ -53,7 +53,9 @@ class Metrics:
         self.batch_size = Histogram(
             "mobilenet_batch_size", "Images in one forward pass.", buckets=_BATCHES, registry=registry
         )
-        self.queue_depth = Gauge("mobilenet_queue_depth", "Decoded images waiting for a runner.", registry=registry)
+        self.queue_depth = Gauge(
+            "mobilenet_queue_depth", "Images waiting for a runner, decoded or not.", registry=registry
+        )
         self.in_flight = Gauge(
             "mobilenet_in_flight", "Images admitted and not yet answered, large ones weighing more.", registry=registry
         )

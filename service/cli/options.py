@@ -43,7 +43,9 @@ def settings_from(**given: Any) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         option = f"--{name.replace('_', '-')}" if given.get(name) is not None else f"MOBILENET_{name.upper()}"
-        raise OperatorError(f"{option}: {first['msg']} (got {first['input']!r})") from None
+        message = first["msg"].removeprefix("Value error, ")
+        shown = "" if name in _ENVIRONMENT_ONLY else f" (got {first['input']!r})"
+        raise OperatorError(f"{option}: {message}{shown}") from None
 
 
 def _option(name: str) -> Callable[[Command], Command]:

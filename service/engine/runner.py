@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.batcher import Batch, Batcher, Item
 from service.engine.protocols import InferResult, Runtime
-from service.errors import DeviceLost, InferenceFailed, ServiceError
+from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, ServiceError
 from service.postprocess import ItemOutput
 
 logger = logging.getLogger(__name__)
@@ -114,6 +114,8 @@ def prepare(item: Item) -> ServiceError | None:
     if item.prepared is not None:
         return None
     started = time.monotonic()
+    if item.deadline <= started:  # its neighbours' decoding took too long
+        return DeadlineExceeded("the deadline passed before the image was decoded")
     try:
         item.prepared = item.prepare()
     except ServiceError as error:

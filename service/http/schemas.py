@@ -18,7 +18,7 @@ class Problem(BaseModel):
     type: str = "about:blank"
     status: int = Field(examples=[422])
     title: str = Field(examples=["Unprocessable image"])
-    detail: str = Field(examples=["The image is truncated."])
+    detail: str = Field(examples=["the image is truncated: its data ends before its last pixel"])
 
 
 class ItemProblem(BaseModel):

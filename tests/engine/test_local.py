@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import LocalEngine, Runtime, warmup
-from service.errors import DeviceLost, InferenceFailed, NotReady, OperatorError
+from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, NotReady, OperatorError
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
 from service.preprocess import Prepared
@@ -197,3 +197,28 @@ async def test_images_are_decoded_on_the_pool_or_on_the_runner(decode_threads: i
     await engine.infer(prepare, soon())
     await engine.aclose()
     assert names == [thread]
+
+
+async def test_an_image_that_expires_while_its_neighbour_is_decoded_is_not_decoded() -> None:
+    deadline = time.monotonic() + 0.05
+    decoded: list[str] = []
+
+    def slow() -> Prepared:
+        while time.monotonic() < deadline:
+            pass
+        decoded.append("slow")
+        return given(1)()
+
+    def late() -> Prepared:
+        decoded.append("late")
+        return given(2)()
+
+    engine = engine_of(FakeRuntime(), max_queue_delay=1.0, max_batch_size=2)
+    await engine.start()
+    first, second = await asyncio.gather(
+        engine.infer(slow, soon()), engine.infer(late, deadline), return_exceptions=True
+    )
+    await engine.aclose()
+    assert not isinstance(first, BaseException)
+    assert isinstance(second, DeadlineExceeded)
+    assert decoded == ["slow"]
