@@ -6,6 +6,7 @@ megabytes too many for one that allocates much while it loads and then the same 
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 
 _M_ARENA_MAX = -8  # <malloc.h>
@@ -21,6 +22,31 @@ def give_back() -> None:
     """Return freed memory to the system: after loading, when what was needed for it is garbage."""
     if (library := _glibc()) is not None:
         library.malloc_trim(0)
+
+
+class GiveBackWhenIdle:
+    """Calls ``give_back`` once a burst of work has been over for ``after`` seconds. Belongs to one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, after: float = 1.0) -> None:
+        self._loop = loop
+        self._after = after
+        self._last_work = 0.0
+        self._waiting = False
+
+    def worked(self) -> None:
+        """Some work has just ended."""
+        self._last_work = self._loop.time()
+        if not self._waiting:
+            self._waiting = True
+            self._loop.call_later(self._after, self._look)
+
+    def _look(self) -> None:
+        remaining = self._last_work + self._after - self._loop.time()
+        if remaining > 0:
+            self._loop.call_later(remaining, self._look)
+        else:
+            self._waiting = False
+            give_back()
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -68,7 +68,7 @@ async def _serve(settings: Settings, chosen: Plan, found: Artifact, listener: so
         loop.call_soon_threadsafe(server.fail, reason, EXIT_ENGINE_LOST)
 
     engine = create_engine(settings, chosen, found, metrics, on_lost)
-    app = create_app(settings, engine, found, metrics)
+    app = create_app(settings, engine, found, metrics, memory.GiveBackWhenIdle(loop).worked)
     server = _Server(_config(app, settings), on_drain=app.inference.drain)
     start = asyncio.create_task(_start(engine, server, found, listener))
     await server.serve(sockets=[listener])

@@ -6,6 +6,8 @@ fixture in tests).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,8 +54,14 @@ class Service(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, metrics: Metrics) -> Service:
-    """The service over ``engine``."""
+def create_app(
+    settings: Settings,
+    engine: EngineClient,
+    artifact: Artifact,
+    metrics: Metrics,
+    worked: Callable[[], object] = lambda: None,
+) -> Service:
+    """The service over ``engine``; ``worked`` is called after each request that was inferred."""
     inference = Inference(
         engine,
         metrics,
@@ -64,6 +72,7 @@ def create_app(settings: Settings, engine: EngineClient, artifact: Artifact, met
         max_body_bytes=settings.max_body_bytes,
         max_images=settings.max_images,
         timeout_s=settings.request_timeout_ms / 1e3,
+        worked=worked,
     )
     num_classes = artifact.manifest.architecture.num_classes
     encoder = Encoder(artifact.manifest.name, artifact.manifest.version, artifact.labels)

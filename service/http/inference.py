@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -46,6 +46,7 @@ class Inference:
         max_body_bytes: int,
         max_images: int,
         timeout_s: float,
+        worked: Callable[[], object],
     ) -> None:
         self.engine = engine
         #: Set on shutdown: readiness is off and answers close their connections. Work that still arrives is done all
@@ -59,6 +60,7 @@ class Inference:
         self._max_body_bytes = max_body_bytes
         self._max_images = max_images
         self._timeout_s = timeout_s
+        self._worked = worked
         metrics.watch(metrics.in_flight, lambda: self._admission.in_flight)
 
     def drain(self) -> None:
@@ -80,7 +82,9 @@ class Inference:
             permit.widen(sum(image_weight(seen.pixels) for seen in inspected if isinstance(seen, Header)))
             async with _cancelled_by_disconnect(receive):
                 work = [self._answer(*pair, deadline, times) for pair in zip(images, inspected, strict=True)]
-                return [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+                outcomes = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+        self._worked()
+        return outcomes
 
     def _timeout(self, headers: Headers) -> float:
         """Seconds this request may take: the client's wish, never more than the service's own limit."""
