@@ -13,10 +13,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SERVE_EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '[torch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bench format figures clean
+.PHONY: help install serve test check bench bench-peers format figures clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(VENV)/serve.stamp  ## Create .venv with what serving needs
 	@$(BIN)/mobilenet-service models pull
@@ -35,6 +35,9 @@ check: $(VENV)/dev.stamp  ## ruff and mypy --strict
 
 bench: $(VENV)/bench.stamp install  ## Measure the service on this machine beside a bare loop
 	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-peers: $(VENV)/bench.stamp install  ## Measure other servers beside ours; installs them into .cache/peers, 7 GB
+	$(BIN)/python -m benchmarks.peers_bench $(ARGS)
 
 format: $(VENV)/dev.stamp  ## Let ruff format and fix
 	$(BIN)/ruff check --fix

@@ -4,6 +4,7 @@
         model.json             the manifest (committed): everything a reader must know about the weights
         labels.txt             one label a line, in class order (committed)
         weights.safetensors    float32 tensors under torchvision's names (made by ``models pull`` / ``models add``)
+        int8.xml, int8.bin     a quantised graph in OpenVINO's format, where ``models quantize`` made one
 
 A file whose sha256 is not the manifest's is refused. No pickle is read, here or anywhere else at serving time.
 """
@@ -96,6 +97,17 @@ class FileDigest(_Strict):
     bytes: int = Field(ge=0)
 
 
+class Derived(_Strict):
+    """A graph that was made from the weights by a search, so that it cannot be rebuilt at load: files and origin."""
+
+    graph: FileDigest  # <precision>.xml
+    constants: FileDigest  # <precision>.bin
+    #: ``Manifest.fingerprint`` of what it was made from.
+    made_from: str = Field(pattern=r"^[0-9a-f]{64}$")
+    recipe: str  # for people: how it was made …
+    calibration: str  # … and on what
+
+
 class Manifest(_Strict):
     """``model.json``."""
 
@@ -111,6 +123,14 @@ class Manifest(_Strict):
     weights: FileDigest | None = None
     #: Figures with their conditions, shown by ``/models``; measured, never typed in from a paper.
     measured: dict[str, int | float | str] = Field(default_factory=dict)
+    #: Graphs by precision.
+    derived: dict[Literal["int8"], Derived] = Field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """sha256 of all that a graph is made from: weights, architecture, preprocessing."""
+        weights = self.weights.sha256 if self.weights else ""
+        parts = (weights, self.architecture.model_dump_json(), self.preprocessing.model_dump_json())
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @field_validator("architecture")
     @classmethod
@@ -154,21 +174,44 @@ class Artifact:
         Raises ArtifactError if the file is missing, does not match the manifest's digest or does not fit the
         architecture.
         """
-        path = self.directory / WEIGHTS
-        expected = self.digest
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise ArtifactError(f"{self.reference}: {WEIGHTS} is not there; {self.remedy}") from None
-        except OSError as error:
-            raise ArtifactError(f"{self.reference}: {WEIGHTS} cannot be read: {error.strerror}") from None
-        if hashlib.sha256(data).hexdigest() != expected:
-            raise ArtifactError(
-                f"{self.reference}: {WEIGHTS} is corrupt (its sha256 is not the manifest's); {self.remedy}"
-            )
+        data = self._read(WEIGHTS, self.digest, self.remedy)
         tensors = parse_safetensors(data, self.reference)
         check_tensors(tensors, self.network, self.reference)
         return tensors
+
+    def load_derived(self, precision: Literal["int8"]) -> tuple[bytes, bytes]:
+        """Graph (XML) and constants of the graph for ``precision``, both verified.
+
+        Raises ArtifactError if it was never made, is missing or damaged, or was made from something else than the
+        manifest describes now.
+        """
+        remedy = f"run: mobilenet-service models quantize {self.reference}"
+        entry = self.manifest.derived.get(precision)
+        if entry is None:
+            raise ArtifactError(f"{self.reference}: there is no {precision} graph yet; {remedy}")
+        if entry.made_from != self.manifest.fingerprint():
+            raise ArtifactError(f"{self.reference}: the {precision} graph was made from other weights; {remedy}")
+        graph, constants = derived_files(precision)
+        return (
+            self._read(graph, entry.graph.sha256, remedy),
+            self._read(constants, entry.constants.sha256, remedy),
+        )
+
+    def _read(self, name: str, sha256: str, remedy: str) -> bytes:
+        try:
+            data = (self.directory / name).read_bytes()
+        except FileNotFoundError:
+            raise ArtifactError(f"{self.reference}: {name} is not there; {remedy}") from None
+        except OSError as error:
+            raise ArtifactError(f"{self.reference}: {name} cannot be read: {error.strerror}") from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ArtifactError(f"{self.reference}: {name} is corrupt (its sha256 is not the manifest's); {remedy}")
+        return data
+
+
+def derived_files(precision: Literal["int8"]) -> tuple[str, str]:
+    """Names of a derived graph's files: the graph, its constants."""
+    return f"{precision}.xml", f"{precision}.bin"
 
 
 def load(store: Path, name: str, version: str) -> Artifact:

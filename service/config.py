@@ -54,9 +54,9 @@ class Settings(BaseSettings):
     runtime: Literal["auto", "openvino", "torch"] = "auto"
     """auto (openvino on a CPU, torch on CUDA), openvino or torch."""
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the network: fp32; bf16 (a CPU or GPU that has it); fp16 (GPU). All but fp32 change answers
-    slightly."""
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    """Arithmetic of the network: fp32; bf16 (a CPU or GPU that has it); fp16 (GPU); int8 (CPU, after models
+    quantize). All but fp32 change answers slightly."""
 
     decode: Literal["exact", "fast"] = "exact"
     """exact: pixels bit-equal to torchvision's transform; fast: large JPEGs are decoded at a reduced scale, never

@@ -6,19 +6,15 @@
 from __future__ import annotations
 
 import io
-import re
-import subprocess
-import sys
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from service.store.calibration import fetch_photos
+
 _CACHE = Path(__file__).parent.parent / ".cache" / "photos"
-_REQUIREMENT = "foolbox==3.3.4 --hash=sha256:11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb\n"
-_MEMBER = re.compile(r"foolbox/data/(imagenet_\d\d_(\d+)\.jpg)")
 
 
 @dataclass(frozen=True)
@@ -38,19 +34,8 @@ def load() -> list[Photo]:
 def _fetch() -> None:
     _CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        requirements = Path(folder) / "requirements.txt"
-        requirements.write_text(_REQUIREMENT)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run(
-            [*command, "--require-hashes", "--requirement", str(requirements), "--dest", folder],
-            check=True,
-            timeout=100,
-        )
-        (wheel,) = Path(folder).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            for member in archive.namelist():
-                if match := _MEMBER.fullmatch(member):
-                    (_CACHE / match[1]).write_bytes(archive.read(member))
+        for name, data in fetch_photos(Path(folder)).items():
+            (_CACHE / name).write_bytes(data)
 
 
 def variations(photos: list[Photo], count: int) -> list[bytes]:

@@ -12,13 +12,14 @@ import click
 from service.cli.options import setting_options, settings_from
 from service.cli.progress import ProgressBars
 from service.errors import OperatorError
+from service.runtimes.recipes import DEFAULT_RECIPE, RECIPES
 
 _DEFAULT = "mobilenet_v2/1"
 
 
 @click.group()
 def models() -> None:
-    """Pull, list, verify and add model versions."""
+    """Pull, list, verify, add, quantise and compare model versions."""
 
 
 @models.command()
@@ -50,7 +51,8 @@ def list_models(model_store: str | None) -> None:
     width = max(len(entry.reference) for entry in entries)
     for entry in entries:
         about = entry.detail or (entry.manifest.description if entry.manifest else "")
-        click.echo(f"{entry.reference:{width}}  {entry.state:10}  {about}")
+        precisions = f"  [{', '.join(entry.derived)}]" if entry.derived else ""
+        click.echo(f"{entry.reference:{width}}  {entry.state:10}  {about}{precisions}")
 
 
 @models.command()
@@ -109,6 +111,63 @@ def add(checkpoint: Path, labels: Path, inverted_residual_setting: str | None, *
     artifact = add_model(store, checkpoint, labels, inverted_residual_setting=_rows(inverted_residual_setting), **given)
     click.echo(f"{artifact.reference} is ready. Serve it with:")
     click.echo(f"  mobilenet-service serve --model {artifact.manifest.name} --version {artifact.manifest.version}")
+
+
+@models.command()
+@click.argument("reference", metavar="[NAME[/VERSION]]", default=_DEFAULT)
+@click.option(
+    "--images",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Photos to calibrate on.  [default: 20 public ones]",
+)
+@click.option("--recipe", type=click.Choice(sorted(RECIPES)), default=DEFAULT_RECIPE, show_default=True)
+@setting_options(["model_store"])
+def quantize(reference: str, images: Path | None, recipe: str, model_store: str | None) -> None:
+    """Make an int8 graph for the CPU beside the weights, calibrated on photos; serve it with --precision int8.
+
+    \b
+    close   loses least
+    fast    also quantises the first three convolutions
+
+    Photos like those that will be served calibrate best; a hundred are plenty, labels are not needed. Afterwards
+    'models parity' says what it costs and what it brings.
+    """
+    from service.store.quantize import quantize as quantize_model
+
+    store = settings_from(model_store=model_store).model_store
+    with ProgressBars() as bars:
+        artifact = quantize_model(store, *_split(reference), images=images, recipe=recipe, progress=bars)
+    entry = artifact.manifest.derived["int8"]
+    click.echo(f"{artifact.reference}: int8 is ready ({entry.recipe}; {entry.calibration}). Serve it with:")
+    click.echo(
+        f"  mobilenet-service serve --model {artifact.manifest.name} --version {artifact.manifest.version} "
+        "--precision int8 --device cpu"
+    )
+
+
+@models.command()
+@click.argument("reference", metavar="[NAME[/VERSION]]", default=_DEFAULT)
+@click.option("--images", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Photos to compare on.")
+@click.option("--save/--no-save", default=True, show_default=True, help="Put the figures into the manifest.")
+@setting_options(["model_store"])
+def parity(reference: str, images: Path, save: bool, model_store: str | None) -> None:
+    """Measure what each precision and decode mode costs, against exact fp32, on your photos and this CPU.
+
+    Accuracy is printed where every photo's class can be read: a class index before the first '_' of its name
+    (285_Egyptian_cat.jpg), or as the name of its subfolder (285/cat.jpg).
+    """
+    from service.cli import parity as measure
+    from service.store.quantize import record
+
+    store = settings_from(model_store=model_store).model_store
+    name, version = _split(reference)
+    with ProgressBars() as bars:
+        report = measure.compare(store, name, version, images, bars)
+    for line in report.lines():
+        click.echo(line)
+    if save:
+        record(store, name, version, measure.PREFIX, report.figures())
 
 
 def _split(reference: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
     openvino        CPU, the default there     openvino ─► openvino_graph
     torch           CUDA, the default there;   torch ─► torch_replay ─► torch_module
                     CPU as the reference
+                                                 (recipes, quantization: for ``models quantize``, not for the server)
 
 A runtime has ``name``, ``device``, ``precision``, ``max_batch``, ``run(images) -> BatchOutputs`` (thread-safe) and
 ``close()``. It raises DeviceLost when its device is gone for good; any other exception of ``run`` concerns that one
@@ -35,7 +36,7 @@ class RuntimeOptions:
 
     runtime: str = "auto"  # auto, openvino, torch
     device: str = "auto"  # auto, cpu, cuda, cuda:N
-    precision: str = "fp32"  # fp32, bf16, fp16
+    precision: str = "fp32"  # fp32, bf16, fp16, int8
     runners: int = 1  # threads that call run() at once
     threads_per_runner: int = 1  # CPU threads behind each of them
     max_batch: int = 1  # the largest batch that run() must take

@@ -1,5 +1,7 @@
 """The CPU runtime: the network of ``openvino_graph``, compiled for one image, one infer request per runner.
 
+int8 is a graph that the artifact carries (``models quantize`` made it); it is read, not built.
+
 A batch is run image by image. On a CPU that is faster than a batch dimension, takes less memory, and makes an
 image's answer independent of its neighbours to the last bit; ADR 0004 has the numbers.
 """
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.artifact import Artifact
-from service.errors import OperatorError
+from service.errors import ArtifactError, OperatorError
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
 from service.runtimes.batch import Pool, check_images
 from service.runtimes.openvino_graph import OUTPUTS, build_model
@@ -25,7 +27,7 @@ from service.runtimes.openvino_import import ov
 #: CPU flags that stand for bfloat16 arithmetic, as /proc/cpuinfo spells them.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of what its graph leaves unquantised
 
 
 class OpenVinoRuntime:
@@ -39,23 +41,14 @@ class OpenVinoRuntime:
     ) -> None:
         core = ov.Core()
         if precision not in _HINTS:
-            raise OperatorError(f"precision={precision} is not there on a CPU; choose fp32 or bf16")
+            raise OperatorError(f"precision={precision} is not there on a CPU; choose fp32, bf16 or int8")
         if precision == "bf16" and not has_bf16(core):
             raise OperatorError("precision=bf16 needs a CPU with bfloat16 instructions, this one has none; use fp32")
         self.precision = precision
         self.max_batch = max_batch
 
-        preprocessing = artifact.manifest.preprocessing
-        self._size = preprocessing.crop_size
-        model = build_model(
-            artifact.network,
-            artifact.load_weights(),
-            size=self._size,
-            mean=preprocessing.mean,
-            std=preprocessing.std,
-            rotate_180=preprocessing.rotate_180,
-            precision=precision,
-        )
+        self._size = artifact.manifest.preprocessing.crop_size
+        model = read_int8(core, artifact) if precision == "int8" else build(artifact, precision)
         # A graph of its own for each runner, rather than one graph with a stream each: with a single stream OpenVINO
         # computes on the calling thread. A stream's own thread is one more to schedule, which cost 15 % of the
         # throughput of decode + infer on two cores (ADR 0004). The price is some 25 MB a runner.
@@ -132,6 +125,33 @@ class _Request:
         targets: tuple[NDArray[Any], ...] = outputs
         for target, source in zip(targets, self._outputs, strict=True):
             target[index] = source
+
+
+def build(artifact: Artifact, precision: str) -> ov.Model:
+    """The graph of ``artifact``'s weights. Raises ArtifactError."""
+    preprocessing = artifact.manifest.preprocessing
+    return build_model(
+        artifact.network,
+        artifact.load_weights(),
+        size=preprocessing.crop_size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        rotate_180=preprocessing.rotate_180,
+        precision=precision,
+    )
+
+
+def read_int8(core: ov.Core, artifact: Artifact) -> ov.Model:
+    """The quantised graph that ``models quantize`` left, from bytes that were verified. Raises ArtifactError."""
+    graph, constants = artifact.load_derived("int8")
+    try:
+        return core.read_model(model=graph, weights=constants)
+    except RuntimeError:
+        # It is the file that was written: another OpenVINO wrote it.
+        raise ArtifactError(
+            f"{artifact.reference}: this OpenVINO cannot read the int8 graph; "
+            f"run: mobilenet-service models quantize {artifact.reference}"
+        ) from None
 
 
 def properties(precision: str, threads: int) -> dict[str, Any]:

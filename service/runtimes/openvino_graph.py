@@ -22,6 +22,9 @@ from service.runtimes.openvino_import import ops, ov
 #: Names of the outputs, in the order of ``BatchOutputs``.
 OUTPUTS = ("logits", "embeddings", "top", "maps")
 
+#: Ending of a residual sum's node name.
+SUM = "/sum"
+
 
 def build_model(
     net: Network,
@@ -38,7 +41,8 @@ def build_model(
 
     ``weights`` are those of ``Artifact.load_weights()``; ``precision`` is what the model will be compiled for;
     ``batch=-1`` leaves the batch dimension open. The maps and the features behind them lie in the frame of the image
-    as given, whatever ``rotate_180`` says.
+    as given, whatever ``rotate_180`` says. A convolution's node is named ``layer.conv``, a residual sum its project
+    layer's ``layer.conv + SUM``: quantisation leaves some of them alone by name.
     """
     images = ops.parameter([batch, size, size, 3], np.uint8, name="images")
     pixels = ops.subtract(ops.convert(images, "f32"), _constant(255.0 * np.array(mean, np.float32).reshape(1, 1, 1, 3)))
@@ -59,7 +63,7 @@ def build_model(
         for layer in block.convs:
             node = conv(node, layer)
         if block.residual:
-            node = ops.add(node, shortcut)
+            node = ops.add(node, shortcut, name=block.convs[-1].conv + SUM)
     features = conv(node, net.head)
     return ov.Model(_heads(features, net, weights), [images], "mobilenet_v2")
 
@@ -96,10 +100,10 @@ def _conv(node: ov.Node, layer: Conv, folded: Folded, pads: tuple[int, int], rot
     kernel = folded.kernel[:, :, ::-1, ::-1] if rotate_180 else folded.kernel
     strides, begins, ends = [layer.stride] * 2, [pads[0]] * 2, [pads[1]] * 2
     if layer.groups == 1:
-        node = ops.convolution(node, _constant(kernel), strides, begins, ends, [1, 1])
+        node = ops.convolution(node, _constant(kernel), strides, begins, ends, [1, 1], name=layer.conv)
     else:
         grouped = kernel.reshape(layer.groups, layer.out_channels // layer.groups, *kernel.shape[1:])
-        node = ops.group_convolution(node, _constant(grouped), strides, begins, ends, [1, 1])
+        node = ops.group_convolution(node, _constant(grouped), strides, begins, ends, [1, 1], name=layer.conv)
     node = ops.add(node, _constant(folded.bias[np.newaxis, :, np.newaxis, np.newaxis]))
     return ops.clamp(node, 0.0, 6.0) if layer.activation else node
 

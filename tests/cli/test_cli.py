@@ -50,6 +50,7 @@ def model(store: Path) -> Sequence[str]:
 @pytest.mark.parametrize(
     "command",
     [(), ("serve",), ("models",), ("models", "pull"), ("models", "list"), ("models", "verify"), ("models", "add"),
+     ("models", "quantize"), ("models", "parity"),
      ("classify",), ("embed",)],
 )  # fmt: skip
 def test_every_command_explains_itself(command: Sequence[str]) -> None:
@@ -182,6 +183,8 @@ def test_a_malformed_stage_table_is_refused(store: Path, tmp_path: Path, text: s
         (["classify", "nowhere.jpg", "--model", "huge"], "error: no model huge/1 in the store"),
         (["models", "pull", "huge"], "error: no model huge/1 in the store"),
         (["models", "list", "--model-store", "/nowhere"], "error: the model store /nowhere cannot be read"),
+        (["models", "quantize", "huge"], "error: no model huge/1 in the store"),
+        (["models", "parity", "--images", "/nowhere"], "error: /nowhere is not a folder"),
         (["models", "add", "x.safetensors", "--labels", "gone.txt", "--name", "a"], "error: the labels gone.txt"),
     ],
 )

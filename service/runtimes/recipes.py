@@ -1,0 +1,38 @@
+"""How a network may be quantised, as data; ``quantization`` does it.
+
+Importing this imports neither OpenVINO nor NNCF.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import NamedTuple
+
+from service.errors import MissingExtra
+
+
+class Recipe(NamedTuple):
+    """Weights of convolutions in int8 by output channel, activations in uint8; pooling, classifier and class maps in
+    fp32. The biases are corrected layer by layer for what rounding shifts."""
+
+    fp32_convs: int  # so many convolutions from the start stay in fp32
+    fp32_sums: bool  # the residual stream is not rounded between blocks, only where a convolution reads it
+    about: str
+
+
+#: docs/quantization.md has the figures of these and of what was tried beside them.
+RECIPES = {
+    "close": Recipe(3, True, "all but the first three convolutions, residual sums and classifier"),
+    "fast": Recipe(0, True, "all but residual sums and classifier"),
+}
+DEFAULT_RECIPE = "close"
+
+
+def require_nncf() -> None:
+    """Raise MissingExtra unless NNCF is installed."""
+    try:
+        found = importlib.util.find_spec("nncf") is not None
+    except ValueError:  # a None in sys.modules, which is how an import is blocked
+        found = False
+    if not found:
+        raise MissingExtra("quantising a model", "int8")
