@@ -38,20 +38,14 @@ def plain(settings: Settings, found: Artifact) -> list[Step]:
     import openvino as ov
     from PIL import Image
 
-    from service.runtimes.openvino_graph import build_model
+    from service.runtimes.openvino import build, properties, read_int8
 
     preprocessing = found.manifest.preprocessing
-    model = build_model(
-        found.network,
-        found.load_weights(),
-        size=preprocessing.crop_size,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        rotate_180=preprocessing.rotate_180,
-    )
-    hint = {"fp32": "f32", "bf16": "bf16"}[settings.precision]
-    compiled = ov.Core().compile_model(
-        model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+    core = ov.Core()
+    model = read_int8(core, found) if settings.precision == "int8" else build(found, settings.precision)
+    precision = "INFERENCE_PRECISION_HINT"
+    compiled = core.compile_model(
+        model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", precision: properties(settings.precision, 1)[precision]}
     )
 
     def thread_step() -> Step:

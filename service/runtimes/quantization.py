@@ -98,7 +98,7 @@ def serialize(model: ov.Model) -> tuple[bytes, bytes]:
     OpenVINO numbers them by a counter of the process, and the same graph would be another file each time.
     """
     for index, operation in enumerate(model.get_ordered_ops()):
-        if re.fullmatch(r"\w+_\d+", operation.get_friendly_name()):
+        if re.fullmatch(r"[A-Za-z]+_\d+(/.*)?", operation.get_friendly_name()):
             operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
