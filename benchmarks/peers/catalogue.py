@@ -1,0 +1,131 @@
+"""Every peer: how it is installed, started and asked, and how its answer is read.
+
+A photo becomes one request on the wire (``Peer.request``), in the form that the peer's documentation uses for an
+image; its answer becomes ``[(label, score), …]``, best first (``Peer.read``).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Prediction = tuple[str, float]
+
+_BOUNDARY = b"peers-7d1f0c"
+
+
+def request(path: str, body: bytes, content_type: str, extra: str = "") -> bytes:
+    """A whole HTTP/1.1 request, ready for the socket; ``extra`` is header lines, each with its CRLF."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
+        f"{extra}Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def raw(path: str) -> Callable[[bytes], bytes]:
+    return lambda jpeg: request(path, jpeg, "image/jpeg")
+
+
+def multipart(path: str, field: str) -> Callable[[bytes], bytes]:
+    def build(jpeg: bytes) -> bytes:
+        disposition = f'Content-Disposition: form-data; name="{field}"; filename="photo.jpg"'.encode()
+        body = b"--%s\r\n%s\r\nContent-Type: image/jpeg\r\n\r\n%s\r\n--%s--\r\n" % (
+            _BOUNDARY,
+            disposition,
+            jpeg,
+            _BOUNDARY,
+        )
+        return request(path, body, f"multipart/form-data; boundary={_BOUNDARY.decode()}")
+
+    return build
+
+
+def open_inference(path: str) -> Callable[[bytes], bytes]:
+    """Open Inference Protocol v2 with the binary data extension: one BYTES element."""
+
+    def build(jpeg: bytes) -> bytes:
+        element = struct.pack("<I", len(jpeg)) + jpeg
+        image = {
+            "name": "image",
+            "shape": [1, 1],
+            "datatype": "BYTES",
+            "parameters": {"binary_data_size": len(element)},
+        }
+        head = json.dumps({"inputs": [image]}).encode()
+        extra = f"Inference-Header-Content-Length: {len(head)}\r\n"
+        return request(path, head + element, "application/octet-stream", extra)
+
+    return build
+
+
+def read_list(body: bytes) -> list[Prediction]:
+    """``[{"label": …, "score": …}, …]``, or a list of one such list."""
+    answer = json.loads(body)
+    if isinstance(answer[0], list):
+        (answer,) = answer
+    return [(entry["label"], float(entry["score"])) for entry in answer]
+
+
+def read_mapping(body: bytes) -> list[Prediction]:
+    """TorchServe's ``{label: score, …}``."""
+    return [(label, float(score)) for label, score in json.loads(body).items()]
+
+
+def read_open_inference(body: bytes) -> list[Prediction]:
+    outputs = {output["name"]: output["data"] for output in json.loads(body)["outputs"]}
+    return list(zip(outputs["label"], map(float, outputs["score"]), strict=True))
+
+
+def read_ours(body: bytes) -> list[Prediction]:
+    return [(entry["label"], float(entry["probability"])) for entry in json.loads(body)["results"][0]["predictions"]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    title: str  # in tables
+    package: str  # whose version is shown
+    folder: str  # below benchmarks/peers
+    request: Callable[[bytes], bytes]
+    read: Callable[[bytes], list[Prediction]] = read_list
+    runtime: str = "torch"  # or openvino: our own
+    #: {python}, {bin}, {folder} and {port} are filled in.
+    command: tuple[str, ...] = ("{python}", "{folder}/server.py")
+
+    def precisions(self) -> tuple[str, ...]:
+        return ("fp32", "bf16") if self.runtime == "torch" else ("fp32", "bf16", "int8")
+
+
+def _command(*parts: str) -> tuple[str, ...]:
+    return (*parts, "--port", "{port}")
+
+
+_MOSEC = _command("{python}", "{folder}/server.py", "--address", "127.0.0.1", "--log-level", "warning")
+_BENTOML = _command(
+    "{bin}/bentoml", "serve", "server:ImageClassifier", "--working-dir", "{folder}", "--host", "127.0.0.1"
+)
+_TRITON = open_inference("/v2/models/mobilenet/infer")
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("fastapi", "FastAPI + torch, no batching", "fastapi", "fastapi", multipart("/classify", "file")),
+        Peer("litserve", "LitServe", "litserve", "litserve", multipart("/predict", "file")),
+        Peer("bentoml", "BentoML", "bentoml", "bentoml", multipart("/classify", "images"), command=_BENTOML),
+        Peer("ray", "Ray Serve", "ray", "ray", raw("/")),
+        Peer("torchserve", "TorchServe", "torchserve", "torchserve", raw("/predictions/mobilenet"), read_mapping),
+        Peer("mosec", "mosec", "mosec", "mosec", raw("/inference"), command=_MOSEC),
+        Peer("triton", "Triton (PyTriton)", "nvidia-pytriton", "triton", _TRITON, read_open_inference),
+        Peer("fastapi-openvino", "FastAPI, thread pool, our runtime", "fastapi", "fastapi_pool", raw("/classify"),
+             runtime="openvino"),
+        Peer("litserve-openvino", "LitServe, our runtime", "litserve", "litserve", multipart("/predict", "file"),
+             runtime="openvino"),
+        Peer("mosec-openvino", "mosec, our runtime", "mosec", "mosec", raw("/inference"), runtime="openvino",
+             command=_MOSEC),
+        Peer("triton-openvino", "Triton (PyTriton), our runtime", "nvidia-pytriton", "triton", _TRITON,
+             read_open_inference, runtime="openvino"),
+    )
+}  # fmt: skip

@@ -1,0 +1,26 @@
+"""What a peer serves, by ``PEER_RUNTIME``: torch (the recipe of its documentation) or openvino (our own runtime).
+
+    prepare(jpeg) -> array                        one photo, decoded and brought to the network's input size
+    load(threads, callers) -> classify(arrays)    the model; ``classify`` answers for a batch, in its order
+
+An answer is the five most probable classes: ``[{"label": "tabby", "score": 0.62}, …]``.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["BATCH", "CORES", "PORT", "RUNTIME", "WAIT", "load", "prepare"]
+
+#: Largest batch, for every peer.
+BATCH = 8
+#: Seconds that a batch may wait for company, where a peer lets one say so.
+WAIT = 0.005
+CORES = len(os.sched_getaffinity(0))
+PORT = int(os.environ.get("PEER_PORT", "8000"))
+RUNTIME = os.environ.get("PEER_RUNTIME", "torch")
+
+if RUNTIME == "openvino":
+    from benchmarks.peers.ours import load, prepare
+else:
+    from benchmarks.peers.model import load, prepare

@@ -1,0 +1,73 @@
+"""A virtual environment for each peer, below ``.cache/peers``.
+
+torch takes 5.5 GB, so it has an environment of its own, with OpenVINO in another; a ``.pth`` file makes one of them
+visible in a peer's. What the peer itself has installed comes first on its path. A stamp is written last, with what was
+asked for: an interrupted set-up is taken up again, a changed one repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.peers.catalogue import Peer
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "peers"
+HERE = Path(__file__).parent
+
+
+def binaries(name: str) -> Path:
+    return CACHE / name / "bin"
+
+
+def requirements(peer: Peer) -> Path:
+    return HERE / peer.folder / "requirements.txt"
+
+
+def version(peer: Peer) -> str:
+    """The version of the peer's package that its requirements name."""
+    for line in requirements(peer).read_text().splitlines():
+        name, _, pinned = line.partition("==")
+        if name == peer.package:
+            return pinned
+    raise LookupError(f"{requirements(peer)} does not name {peer.package}")
+
+
+def prepare(peer: Peer) -> None:
+    """Create what ``peer`` needs, unless it is there."""
+    shared = _install(peer.runtime, HERE / f"{peer.runtime}.txt")
+    site = _install(peer.name, requirements(peer))
+    (site / "shared.pth").write_text(f"{shared}\n")
+
+
+def is_ready(peer: Peer) -> bool:
+    return all(
+        _stamp(name).is_file() and _stamp(name).read_text() == _wanted(listed)
+        for name, listed in ((peer.runtime, HERE / f"{peer.runtime}.txt"), (peer.name, requirements(peer)))
+    )
+
+
+def _stamp(name: str) -> Path:
+    return CACHE / name / "stamp"
+
+
+def _wanted(listed: Path) -> str:
+    return hashlib.sha256(listed.read_bytes()).hexdigest()
+
+
+def _install(name: str, listed: Path) -> Path:
+    """The environment's site-packages, with everything in ``listed``."""
+    python = binaries(name) / "python"
+    if not (_stamp(name).is_file() and _stamp(name).read_text() == _wanted(listed)):
+        sys.stderr.write(f"  installing {name} …\n")
+        _stamp(name).unlink(missing_ok=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(CACHE / name)], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        # Lists are complete; a resolver would see no torch yet and install another.
+        subprocess.run([*pip, "--no-deps", "--requirement", str(listed)], check=True)
+        _stamp(name).write_text(_wanted(listed))
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip())

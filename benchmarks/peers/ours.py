@@ -1,0 +1,51 @@
+"""The OpenVINO side: our preprocessing and runtime inside another server, so that only the server differs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service import artifact, runtimes
+from service.postprocess import classify as most_probable
+from service.preprocess import Limits, inspect
+from service.preprocess import prepare as decode
+
+_ARTIFACT = artifact.load(Path(__file__).parents[2] / "model_store", "mobilenet_v2", "1")
+_TRANSFORM = _ARTIFACT.manifest.preprocessing.transform()
+_LIMITS = Limits()
+
+Answer = list[dict[str, Any]]
+
+
+def prepare(jpeg: bytes) -> Any:
+    """A JPEG → (224, 224, 3) uint8."""
+    return decode(jpeg, inspect(jpeg, _LIMITS), _TRANSFORM, "exact", _LIMITS).image
+
+
+def load(threads: int, callers: int = 1) -> Callable[[Sequence[Any]], list[Answer]]:
+    """``callers``: how many threads will call at once, with ``threads`` cores for each."""
+    options = runtimes.RuntimeOptions(
+        runtime="openvino",
+        device="cpu",
+        precision=os.environ.get("PEER_PRECISION", "fp32"),
+        runners=callers,
+        threads_per_runner=threads,
+        max_batch=8,
+    )
+    runtime = runtimes.create(_ARTIFACT, options)
+
+    def classify(images: Sequence[Any]) -> list[Answer]:
+        outputs = runtime.run(np.stack(images))
+        return [
+            [
+                {"label": best.label, "score": float(best.probability)}
+                for best in most_probable(output, _ARTIFACT.labels, 5)
+            ]
+            for output in outputs.items()
+        ]
+
+    return classify

@@ -1,0 +1,162 @@
+"""A peer's processes: started together, measured together, and all gone afterwards.
+
+Servers start servers: some of their children leave the process group or outlive their parent. Each process that
+descends from a peer inherits a mark in its environment, and by that mark it is found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from benchmarks.peers.catalogue import Peer
+from benchmarks.peers.environments import CACHE, HERE, ROOT, binaries
+from benchmarks.processes import tree_memory
+
+MARK = "BENCHMARK_PEER_RUN"
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+
+#: Nothing is to be sent anywhere.
+SILENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "DO_NOT_TRACK": "1",
+    "OTEL_SDK_DISABLED": "true",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+class Memory(NamedTuple):
+    """Of all processes, in MB (10⁶ bytes)."""
+
+    resident: float  # a page shared by n processes counts n times
+    proportional: float  # … counts once
+
+
+class Running:
+    """One started peer. ``stop`` ends every process that came of it."""
+
+    def __init__(self, peer: Peer, precision: str) -> None:
+        self._mark = uuid.uuid4().hex
+        # Short, for sockets have short paths; everything that a peer writes lies below.
+        self._folder = Path(tempfile.mkdtemp(prefix="peer-"))
+        port = _free_ports(5)
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = CACHE / f"{peer.name}.log"
+        bin_folder = binaries(peer.name)
+        values = {
+            "python": bin_folder / "python",
+            "bin": bin_folder,
+            "folder": HERE / peer.folder,
+            "port": port,
+        }
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {
+            **SILENT,
+            MARK: self._mark,
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PEER_PORT": str(port),
+            "PEER_RUNTIME": peer.runtime,
+            "PEER_PRECISION": precision,
+            **{name: str(self._folder) for name in ("HOME", "TMPDIR", "TEMP", "BENTOML_HOME", "PYTRITON_HOME")},
+        }
+        self.started = time.perf_counter()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [part.format(**values) for part in peer.command],
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def last_words(self, lines: int = 15) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def memory(self) -> Memory:
+        proportional = 0.0
+        for pid in self._members():
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                if match := re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE):
+                    proportional += int(match[1]) * 1024 / 1e6
+        return Memory(tree_memory(self.process.pid), proportional)
+
+    def stop(self) -> int:
+        """End it; returns how many processes had to be killed after ``GRACE``."""
+        if not self.has_ended():
+            self.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while self._members() and time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.2)
+            time.sleep(0.1)
+        killed = set()
+        # Again until none is left: a supervisor may start a child while its others are being killed.
+        deadline = time.monotonic() + GRACE
+        while members := self._members():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"processes {members} cannot be ended")
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+            time.sleep(0.1)
+        self.process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return len(killed)
+
+    def _members(self) -> list[int]:
+        """Processes that carry this run's mark and have not ended."""
+        mark = f"{MARK}={self._mark}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    # A zombie's environment is empty.
+                    if mark in (entry / "environ").read_bytes().split(b"\0"):
+                        found.append(int(entry.name))
+        return found
+
+
+def interrupt_on_sigterm() -> None:
+    """SIGTERM unwinds this process as Ctrl+C does, so that ``stop`` is reached."""
+
+    def raise_interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, raise_interrupt)
+
+
+def _free_ports(count: int) -> int:
+    """The first of ``count`` neighbouring ports of 127.0.0.1 that are free now."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+            sockets[0].bind(("127.0.0.1", 0))
+            first: int = sockets[0].getsockname()[1]
+            if first + count > 65535:
+                continue
+            try:
+                for offset, other in enumerate(sockets[1:], start=1):
+                    other.bind(("127.0.0.1", first + offset))
+            except OSError:
+                continue
+            return first

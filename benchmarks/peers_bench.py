@@ -1,0 +1,202 @@
+"""``make bench-peers``: other servers of the same model beside ours, one at a time, in interleaved rounds.
+
+For each peer: set it up, start it, compare its answers with ours, then rounds of our server and the peer at 1, 8 and
+32 connections, stop it. Our server stays up throughout and is idle while a peer is measured. Writes
+``peers.{md,json,svg}`` to ``benchmarks/results``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks import photos
+from benchmarks.bench import PACKAGES, RESULTS, available
+from benchmarks.load import Sample
+from benchmarks.peers import client, environments, report
+from benchmarks.peers.catalogue import PEERS, Peer, Prediction, raw, read_ours
+from benchmarks.peers.running import Running, interrupt_on_sigterm
+from benchmarks.processes import Server, environment
+
+CONCURRENCIES = (1, 8, 32)
+START_TIMEOUT = 180.0
+COMPARED = 8  # photos whose answers are compared
+#: How far a probability may be off in fp32: decoders, resizers and the order of sums differ in the last bits.
+TOLERANCE = 0.01
+
+
+class Unusable(Exception):
+    """A peer cannot be measured; the message is the reason."""
+
+
+class PeersBench:
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.rounds: int = arguments.rounds
+        self.seconds: float = arguments.seconds
+        self.lead: float = arguments.lead
+        self.bodies = photos.from_folder(arguments.images, 64) if arguments.images else photos.collection("500x375", 32)
+
+    async def run(self, chosen: list[Peer], precisions: list[str]) -> dict[str, Any]:
+        figures: dict[str, Any] = {
+            "environment": environment(PACKAGES),
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "lead": self.lead,
+            "precisions": {},
+        }
+        for precision in precisions:
+            ours = Server("--precision", precision)
+            rows = figures["precisions"][precision] = {}
+            try:
+                for peer in chosen:
+                    if precision in peer.precisions():
+                        rows[peer.name] = {"title": peer.title, "version": environments.version(peer)}
+                        try:
+                            rows[peer.name] |= await self.measure(ours, peer, precision)
+                        except Unusable as reason:
+                            say(f"{peer.name}: {reason}")
+                            rows[peer.name]["reason"] = str(reason)
+            finally:
+                ours.stop()
+        return figures
+
+    async def measure(self, ours: Server, peer: Peer, precision: str) -> dict[str, Any]:
+        say(f"{precision}: {peer.title}")
+        try:
+            environments.prepare(peer)
+        except subprocess.CalledProcessError as error:
+            raise Unusable(f"could not be installed ({error})") from None
+        our_requests = [raw("/classify")(body) for body in self.bodies]
+        requests = [peer.request(body) for body in self.bodies]
+        running = Running(peer, precision)
+        try:
+            start = await self.until_ready(running, requests[0])
+            for index in range(COMPARED):
+                expected = read_ours((await client.ask(ours.url, our_requests[index]))[1])
+                status, body = await client.ask(running.url, requests[index])
+                if status != 200:
+                    raise Unusable(f"answered a photo with status {status}")
+                try:
+                    answer = peer.read(body)
+                except (LookupError, TypeError, ValueError):
+                    raise Unusable(f"answered a photo with {body[:200]!r}") from None
+                if not agrees(answer, expected, precision):
+                    raise Unusable(f"answers {answer[:2]} where ours is {expected[:2]}")
+            our_samples: dict[int, list[Sample]] = {at_once: [] for at_once in CONCURRENCIES}
+            samples: dict[int, list[Sample]] = {at_once: [] for at_once in CONCURRENCIES}
+            await self.load(ours.url, our_requests, 8)
+            await self.load(running.url, requests, 8)
+            for turn in range(self.rounds):
+                say(f"  round {turn + 1} of {self.rounds}")
+                for url, prepared, into in (
+                    (ours.url, our_requests, our_samples),
+                    (running.url, requests, samples),
+                ):
+                    for at_once in CONCURRENCIES:
+                        into[at_once].append(await self.load(url, prepared, at_once))
+            if running.has_ended():
+                raise Unusable(f"ended under load; its last words: {running.last_words()}")
+            memory, our_memory = running.memory(), ours.memory()
+        finally:
+            killed = running.stop()
+            if killed:
+                say(f"  {killed} of its processes had to be killed")
+        return {
+            "start": start,
+            "memory": memory.resident,
+            "memory_proportional": memory.proportional,
+            "killed": killed,
+            "our_start": ours.start_seconds,
+            "our_memory": our_memory,
+            "our_memory_proportional": our_memory,  # one process: nothing of it is shared with another of its own
+            "ours": {at_once: summary(taken) for at_once, taken in our_samples.items()},
+            "peer": {at_once: summary(taken) for at_once, taken in samples.items()},
+        }
+
+    async def load(self, url: str, prepared: list[bytes], at_once: int) -> Sample:
+        return await client.closed_loop(
+            url, prepared, concurrency=at_once, seconds=self.seconds, lead=self.lead, patience=client.PATIENCE
+        )
+
+    async def until_ready(self, running: Running, request: bytes) -> float:
+        """Seconds from the start of the process to its first answer with status 200."""
+        deadline = time.perf_counter() + START_TIMEOUT
+        while time.perf_counter() < deadline:
+            if running.has_ended():
+                raise Unusable(f"ended while starting; its last words: {running.last_words()}")
+            # A server may accept a request before its model is there and never answer it: ask again.
+            status, _ = await client.ask(running.url, request, patience=10)
+            if status == 200:
+                return time.perf_counter() - running.started
+            await asyncio.sleep(0.1)
+        raise Unusable(f"did not answer within {START_TIMEOUT:.0f} s; its last words: {running.last_words()}")
+
+
+def agrees(answer: list[Prediction], expected: list[Prediction], precision: str) -> bool:
+    """In fp32 the same five probabilities and the same best class; else the best class among ours."""
+    if precision != "fp32":
+        return answer[0][0] in [label for label, _ in expected]
+    close = all(
+        math.isclose(score, wanted, abs_tol=TOLERANCE) for (_, score), (_, wanted) in zip(answer, expected, strict=True)
+    )
+    return close and answer[0][0] == expected[0][0]
+
+
+def summary(samples: list[Sample]) -> dict[str, Any]:
+    """Lists hold a figure a round; p99 is of all answers, None if there are none."""
+    merged = Sample()
+    for sample in samples:
+        merged.merge(sample)
+    answers = merged.statuses[200]
+    return {
+        "rate": [sample.rate for sample in samples],
+        "p50": [sample.percentile(50) if sample.latencies else 0.0 for sample in samples],
+        "p99": merged.percentile(99) if answers else None,
+        "statuses": dict(merged.statuses),
+        "answers": answers,
+        "errors": sum(merged.statuses.values()) - answers,
+    }
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"  {text}\n")
+    sys.stderr.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: %(default)s")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement in a round")
+    parser.add_argument("--lead", type=float, default=1.0, help="seconds at full concurrency before each measurement")
+    parser.add_argument("--precision", default="fp32", help="comma-separated: fp32, bf16, int8")
+    parser.add_argument("--images", type=Path, help="folder of JPEGs to send in place of synthetic 500×375 ones")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for report, plot and raw figures")
+    parser.add_argument("--setup", action="store_true", help="only install the peers (each into .cache/peers/<peer>)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.peers.split(",")) - PEERS.keys():
+        parser.error(f"unknown peers: {', '.join(sorted(unknown))}")
+    chosen = [PEERS[name] for name in arguments.peers.split(",")]
+    if arguments.setup:
+        for peer in chosen:
+            environments.prepare(peer)
+        return
+    precisions = arguments.precision.split(",")
+    if missing := set(precisions) - set(available()):
+        parser.error(f"cannot be served here: {', '.join(sorted(missing))}")
+    interrupt_on_sigterm()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        figures = runner.run(PeersBench(arguments).run(chosen, precisions))
+    sys.stdout.write(report.write(figures, arguments.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""``make bench-peers`` without any peer: requests on the wire, answers read, load counted, the report drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from email.parser import BytesParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.load import Sample
+from benchmarks.peers import catalogue, client, environments, report
+from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers_bench import agrees, summary
+
+JPEG = b"\xff\xd8 not really \r\n\r\n a photo \xff\xd9"
+
+
+def parts(request: bytes) -> tuple[str, dict[str, str], bytes]:
+    head, _, body = request.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return first, headers, body
+
+
+@pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
+def test_a_request_is_whole_and_carries_the_photo(peer: catalogue.Peer) -> None:
+    first, headers, body = parts(peer.request(JPEG))
+    assert first.startswith("POST /")
+    assert int(headers["content-length"]) == len(body)
+    assert JPEG in body
+
+
+@pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
+def test_a_peer_is_complete(peer: catalogue.Peer) -> None:
+    assert environments.version(peer)
+    assert any(environments.HERE.joinpath(peer.folder).glob("server.py"))
+    lines = environments.requirements(peer).read_text().splitlines()
+    assert all("==" in line and "/" not in line for line in lines), "exact versions, no addresses"
+    assert f"`{peer.name}`" in (environments.HERE / "README.md").read_text()
+
+
+def test_multipart_is_what_a_mail_parser_reads() -> None:
+    _, headers, body = parts(catalogue.multipart("/p", "image")(JPEG))
+    message = BytesParser().parsebytes(f"Content-Type: {headers['content-type']}\r\n\r\n".encode() + body)
+    _, part = message.walk()
+    assert part.get_param("name", header="content-disposition") == "image"
+    assert part.get_payload(decode=True) == JPEG
+
+
+def test_open_inference_appends_the_element_after_its_json() -> None:
+    _, headers, body = parts(catalogue.open_inference("/infer")(JPEG))
+    split = int(headers["inference-header-content-length"])
+    (image,) = json.loads(body[:split])["inputs"]
+    element = body[split:]
+    assert image["parameters"]["binary_data_size"] == len(element)
+    assert struct.unpack("<I", element[:4]) == (len(JPEG),)
+    assert element[4:] == JPEG
+
+
+@pytest.mark.parametrize(
+    ("read", "answer"),
+    [
+        (catalogue.read_list, [{"label": "ant", "score": 0.5}, {"label": "bee", "score": 0.25}]),
+        (catalogue.read_list, [[{"label": "ant", "score": 0.5}, {"label": "bee", "score": 0.25}]]),
+        (catalogue.read_mapping, {"ant": 0.5, "bee": 0.25}),
+        (
+            catalogue.read_open_inference,
+            {"outputs": [{"name": "label", "data": ["ant", "bee"]}, {"name": "score", "data": [0.5, 0.25]}]},
+        ),
+        (
+            catalogue.read_ours,
+            {
+                "results": [
+                    {"predictions": [{"label": "ant", "probability": 0.5}, {"label": "bee", "probability": 0.25}]}
+                ]
+            },
+        ),
+    ],
+)
+def test_answers_are_read(read: Any, answer: Any) -> None:
+    assert read(json.dumps(answer).encode()) == [("ant", 0.5), ("bee", 0.25)]
+
+
+def test_answers_must_agree() -> None:
+    expected = [("ant", 0.5), ("bee", 0.25)]
+    assert agrees([("ant", 0.501), ("bee", 0.249)], expected, "fp32")
+    assert not agrees([("bee", 0.5), ("ant", 0.25)], expected, "fp32")
+    assert not agrees([("ant", 0.6), ("bee", 0.25)], expected, "fp32")
+    assert agrees([("bee", 0.4), ("ant", 0.3)], expected, "bf16")
+    assert not agrees([("cat", 0.4), ("ant", 0.3)], expected, "bf16")
+
+
+async def _serve(answers: list[bytes]) -> tuple[asyncio.Server, str]:
+    """A server that gives each request, in turn, one of ``answers``, and hangs up after an empty one."""
+    turn = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal turn
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            answer = answers[turn % len(answers)]
+            turn += 1
+            if not answer:
+                break
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    async def handle_quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await handle(reader, writer)
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    server = await asyncio.start_server(handle_quietly, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"
+REFUSED = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [(WHOLE, (200, b"ok")), (CHUNKED, (200, b"ok")), (REFUSED, (503, b"")), (b"", (0, b""))]
+)
+def test_the_client_reads_every_kind_of_answer(answer: bytes, expected: tuple[int, bytes]) -> None:
+    async def run() -> tuple[int, bytes]:
+        server, url = await _serve([answer])
+        try:
+            return await client.ask(url, catalogue.request("/", JPEG, "image/jpeg"))
+        finally:
+            server.close()
+
+    assert asyncio.run(run()) == expected
+
+
+def test_load_survives_refusals_and_hang_ups_and_counts_them() -> None:
+    async def run() -> Sample:
+        server, url = await _serve([WHOLE, CHUNKED, REFUSED, b""])
+        prepared = [catalogue.request("/", JPEG, "image/jpeg")]
+        try:
+            return await client.closed_loop(url, prepared, concurrency=3, seconds=0.3, lead=0.0)
+        finally:
+            server.close()
+
+    sample = asyncio.run(run())
+    assert set(sample.statuses) == {200, 503, 0}
+    assert len(sample.latencies) == sample.statuses[200]
+
+
+def _samples(rate: float) -> dict[int, Any]:
+    samples = []
+    for factor in (1, 2):
+        sample = Sample(seconds=1.0, latencies=[1 / rate / factor])
+        sample.statuses.update({200: round(rate * factor), 503: 1})
+        samples.append(sample)
+    return {at_once: summary(samples) for at_once in (1, 8, 32)}
+
+
+def test_the_report_has_a_row_a_peer_ratios_by_round_and_reasons(tmp_path: Path) -> None:
+    measured = {
+        "title": "Other", "version": "1.2", "start": 3.0, "memory": 900.0, "memory_proportional": 800.0, "killed": 0,
+        "our_start": 0.5, "our_memory": 200.0, "our_memory_proportional": 200.0,
+        "ours": _samples(100), "peer": _samples(20),
+    }  # fmt: skip
+    figures = {
+        "environment": {"machine": "a machine"}, "rounds": 2, "seconds": 1.0, "lead": 0.5,
+        "precisions": {"fp32": {"other": measured, "gone": {"title": "Gone", "version": "1", "reason": "no wheel"}}},
+    }  # fmt: skip
+    text = report.write(figures, tmp_path)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    head, _, ours, other = rows
+    assert {len(row) for row in rows} == {len(head)}
+    assert ours[0] == "**ours**"
+    assert other[0] == "Other 1.2"
+    assert other[-2:] == ["5.00", "0.20"], "ours is five times as fast in each round"
+    assert other[head.index("not answered 200")] == "6 of 186"
+    assert "* Gone: no wheel" in text
+    assert (tmp_path / "peers.md").read_text() == text
+    assert json.loads((tmp_path / "peers.json").read_text())["precisions"]["fp32"]["other"]["peer"]["32"]["errors"] == 2
+    assert (tmp_path / "peers.svg").read_text().startswith("<?xml")
