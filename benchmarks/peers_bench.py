@@ -151,14 +151,14 @@ def agrees(answer: list[Prediction], expected: list[Prediction], precision: str)
 
 
 def summary(samples: list[Sample]) -> dict[str, Any]:
-    """Lists hold a figure a round; p99 is of all answers, None if there are none."""
+    """Lists hold a figure a round; p50 and p99 are None where nothing was answered."""
     merged = Sample()
     for sample in samples:
         merged.merge(sample)
     answers = merged.statuses[200]
     return {
         "rate": [sample.rate for sample in samples],
-        "p50": [sample.percentile(50) if sample.latencies else 0.0 for sample in samples],
+        "p50": [sample.percentile(50) if sample.latencies else None for sample in samples],
         "p99": merged.percentile(99) if answers else None,
         "statuses": dict(merged.statuses),
         "answers": answers,

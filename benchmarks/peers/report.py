@@ -44,7 +44,7 @@ def markdown(figures: Figures) -> str:
 
 
 def _table(peers: Figures) -> str:
-    head = ["server", "1 at once, req/s", "p50", "8 at once", "32 at once", "p99", "not answered 200", "memory, MB"]
+    head = ["server", "1 at once, req/s", "p50", "8 at once", "32 at once", "p99", "not answered 200", "memory, MiB"]
     head += ["start, s", "ours ÷ peer: rate", "p50"]
     measured = {name: peer for name, peer in peers.items() if "peer" in peer}
     rows = []
@@ -81,7 +81,7 @@ def _samples(samples: Figures) -> list[str]:
     count = errors + sum(sample["answers"] for sample in samples.values())
     return [
         _spread(samples["1"]["rate"]),
-        _ms(statistics.median(samples["1"]["p50"])),
+        _ms(_median(samples["1"]["p50"])),
         _spread(samples["8"]["rate"]),
         _spread(samples["32"]["rate"]),
         _ms(samples["32"]["p99"]),
@@ -106,8 +106,14 @@ def _memory(peer: Figures) -> str:
     return f"{peer['memory']:.0f} ({peer['memory_proportional']:.0f})"
 
 
+def _median(values: list[float | None]) -> float | None:
+    """None where a round had no answer: what it would have been is not known."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if len(known) == len(values) else None
+
+
 def _ratio(upper: list[float], lower: list[float]) -> str:
-    return f"{ratio(upper, lower):.2f}" if all(lower) else "–"
+    return f"{ratio(upper, lower):.2f}" if all(upper) and all(lower) else "–"
 
 
 def draw(figures: Figures, path: Path) -> None:
@@ -136,7 +142,7 @@ def draw(figures: Figures, path: Path) -> None:
         medians += [peer["peer"]["1"]["p50"] for peer in peers.values()]
         colours = ["#ee5253", *("#10ac84" if "our runtime" in name else "#2e86de" for name in names[1:])]
         _bars(rate_axes, names, [statistics.median(values) for values in rates], colours, "{:.0f}")
-        _bars(latency_axes, names, [1e3 * statistics.median(values) for values in medians], colours, "{:.1f}")
+        _bars(latency_axes, names, [1e3 * (_median(values) or 0.0) for values in medians], colours, "{:.1f}")
         rate_axes.set_title(f"{precision}: requests a second, 32 at once (more is better)", fontsize=9)
         latency_axes.set_title(f"{precision}: p50 in ms, 1 at once (less is better)", fontsize=9)
         latency_axes.set_yticklabels([])

@@ -27,8 +27,9 @@ from benchmarks.processes import tree_memory
 MARK = "BENCHMARK_PEER_RUN"
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 
-#: Nothing is to be sent anywhere.
+#: Nothing is to be sent anywhere, nor to be reached from anywhere.
 SILENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's way to say: this machine only, on 127.0.0.1
     "RAY_USAGE_STATS_ENABLED": "0",
     "BENTOML_DO_NOT_TRACK": "True",
     "DO_NOT_TRACK": "1",
@@ -38,7 +39,7 @@ SILENT = {
 
 
 class Memory(NamedTuple):
-    """Of all processes, in MB (10⁶ bytes)."""
+    """Of all processes, in MiB."""
 
     resident: float  # a page shared by n processes counts n times
     proportional: float  # … counts once
@@ -96,7 +97,7 @@ class Running:
             with contextlib.suppress(OSError):
                 text = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 if match := re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE):
-                    proportional += int(match[1]) * 1024 / 1e6
+                    proportional += int(match[1]) / 1024
         return Memory(tree_memory(self.process.pid), proportional)
 
     def stop(self) -> int:

@@ -164,6 +164,18 @@ def _samples(rate: float) -> dict[int, Any]:
     return {at_once: summary(samples) for at_once in (1, 8, 32)}
 
 
+def test_a_peer_that_never_answered_has_dashes_in_its_row(tmp_path: Path) -> None:
+    silent = summary([Sample(seconds=1.0), Sample(seconds=1.0)])
+    peer = {
+        "title": "Other", "version": "1.2", "start": 3.0, "memory": 900.0, "memory_proportional": 800.0, "killed": 0,
+        "our_start": 0.5, "our_memory": 200.0, "our_memory_proportional": 200.0,
+        "ours": _samples(100), "peer": dict.fromkeys((1, 8, 32), silent),
+    }  # fmt: skip
+    figures = {"environment": {}, "rounds": 2, "seconds": 1.0, "lead": 0.5, "precisions": {"fp32": {"other": peer}}}
+    row = report.write(figures, tmp_path).splitlines()[-1].split("|")
+    assert [cell.strip() for cell in row].count("–") == 4, "p50, p99 and both ratios"
+
+
 def test_the_report_has_a_row_a_peer_ratios_by_round_and_reasons(tmp_path: Path) -> None:
     measured = {
         "title": "Other", "version": "1.2", "start": 3.0, "memory": 900.0, "memory_proportional": 800.0, "killed": 0,

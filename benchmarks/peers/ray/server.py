@@ -23,11 +23,21 @@ class ImageClassifier:
         return await self.classify(prepare(await request.body()))
 
 
+def stay_local() -> None:
+    """In each worker: the replica's gRPC server, which would listen on every interface, listens on 127.0.0.1."""
+    from ray.serve._private import replica
+
+    add_port = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda grpc_server, address: add_port(
+        grpc_server, address.replace("[::]", "127.0.0.1")
+    )
+
+
 if __name__ == "__main__":
     ray.init(
         include_dashboard=False,
         num_cpus=CORES,
-        _node_ip_address="127.0.0.1",
+        runtime_env={"worker_process_setup_hook": stay_local},
         _temp_dir=f"{tempfile.gettempdir()}/ray",
         log_to_driver=False,
     )

@@ -8,9 +8,11 @@ from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-from benchmarks.peers.classifier import BATCH, CORES, PORT, WAIT, load, prepare
+from benchmarks.peers.classifier import BATCH, CORES, PORT, RUNTIME, WAIT, load, prepare
 
-classify = load(threads=CORES)
+# torch computes one batch on every core; our runtime computes on one core an instance.
+INSTANCES = CORES if RUNTIME == "openvino" else 1
+classify = load(threads=CORES // INSTANCES, callers=INSTANCES)
 
 
 @batch
@@ -32,7 +34,7 @@ if __name__ == "__main__":
     with Triton(config=local) as triton:
         triton.bind(
             model_name="mobilenet",
-            infer_func=infer,
+            infer_func=[infer] * INSTANCES,
             inputs=[Tensor(name="image", dtype=bytes, shape=(1,))],
             outputs=[Tensor(name="label", dtype=bytes, shape=(5,)), Tensor(name="score", dtype=np.float32, shape=(5,))],
             config=ModelConfig(
