@@ -12,10 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 import numpy as np
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 
 @dataclass
@@ -92,11 +94,12 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
-async def _connect(url: str) -> _Connection:
+async def connect(url: str, protocol: type[P]) -> P:
+    """A connection to ``url``'s host and port that ``protocol`` speaks."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
-    _, connection = await asyncio.get_running_loop().create_connection(_Connection, address.hostname, address.port)
+    _, connection = await asyncio.get_running_loop().create_connection(protocol, address.hostname, address.port)
     return connection
 
 
@@ -118,7 +121,7 @@ async def closed_loop(url: str, prepared: Sequence[bytes], *, concurrency: int, 
     ends = started + seconds
 
     async def client(index: int) -> None:
-        connection = await _connect(url)
+        connection = await connect(url, _Connection)
         turn = index
         while (sent := time.perf_counter()) < ends:
             status, head = await connection.ask(prepared[turn % len(prepared)])
@@ -134,12 +137,12 @@ async def closed_loop(url: str, prepared: Sequence[bytes], *, concurrency: int, 
 async def open_loop(url: str, prepared: Sequence[bytes], *, rate: float, seconds: float, seed: int = 0) -> Sample:
     rng = np.random.default_rng(seed)
     due = np.cumsum(rng.exponential(1 / rate, int(rate * seconds)))
-    idle: list[_Connection] = [await _connect(url) for _ in range(8)]
+    idle: list[_Connection] = [await connect(url, _Connection) for _ in range(8)]
     sample = Sample()
     started = time.perf_counter()
 
     async def one(index: int, at: float) -> None:
-        connection = idle.pop() if idle else await _connect(url)
+        connection = idle.pop() if idle else await connect(url, _Connection)
         status, head = await connection.ask(prepared[index % len(prepared)])
         _record(sample, status, head, time.perf_counter() - at)
         idle.append(connection)

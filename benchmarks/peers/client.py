@@ -10,11 +10,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import httptools
 
-from benchmarks.load import Sample
+from benchmarks.load import Sample, connect
 
 PATIENCE = 30.0  # seconds for one answer
 
@@ -73,18 +72,10 @@ class _Connection(asyncio.Protocol):
             await self._lost.wait()
 
 
-async def _connect(url: str) -> _Connection:
-    address = urlsplit(url)
-    assert address.hostname is not None
-    assert address.port is not None
-    _, connection = await asyncio.get_running_loop().create_connection(_Connection, address.hostname, address.port)
-    return connection
-
-
 async def ask(url: str, request: bytes, patience: float = PATIENCE) -> tuple[int, bytes]:
     """Status and body; (0, b"") if the server cannot be reached, hangs up or does not answer."""
     try:
-        connection = await _connect(url)
+        connection = await connect(url, _Connection)
     except OSError:
         return 0, b""
     try:
@@ -117,7 +108,7 @@ async def closed_loop(
                 if connection is None or not connection.usable:
                     if connection is not None:
                         await connection.close()
-                    connection = await _connect(url)
+                    connection = await connect(url, _Connection)
                 async with asyncio.timeout(patience):
                     status, _ = await connection.ask(prepared[turn % len(prepared)])
             except (OSError, TimeoutError):

@@ -25,7 +25,7 @@ from typing import Literal
 from service.batcher import Batcher, Closed, Item
 from service.engine import runner, warmup
 from service.engine.protocols import InferResult, Prepare, Readiness, Runtime, RuntimeInfo
-from service.engine.runner import Answers, Outcome, Runner
+from service.engine.runner import Answers, Runner
 from service.errors import DeadlineExceeded, Draining, NotReady, OperatorError, ServiceError
 from service.metrics import Metrics
 from service.preprocess import Prepared
@@ -211,9 +211,9 @@ class LocalEngine:
     def _expire(self, item: Item) -> None:
         self._deliver([(item, _expired())])
 
-    def _report(self, outcome: Outcome) -> None:
+    def _report(self, inferred: bool) -> None:
         if self._state in ("ready", "failing"):
-            self._state = "ready" if outcome.ok else "failing"
+            self._state = "ready" if inferred else "failing"
 
     def _lose(self, reason: str) -> None:
         if self._state == "lost":

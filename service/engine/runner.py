@@ -12,7 +12,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +27,11 @@ logger = logging.getLogger(__name__)
 Answers = list[tuple[Item, InferResult | ServiceError]]
 
 
-class Outcome(NamedTuple):
-    """How a batch went, for readiness: it did if at least one of its images was inferred."""
-
-    ok: bool
-
-
 class Runner(threading.Thread):
     """Runs batches until the batcher is closed and empty, or the device is lost.
 
-    ``deliver`` gets every item exactly once; ``report`` learns each batch's outcome; ``lost`` is called once, last.
+    ``deliver`` gets every item exactly once; ``report`` learns of each batch whether at least one of
+    its images was inferred; ``lost`` is called once, last.
     """
 
     def __init__(
@@ -47,7 +41,7 @@ class Runner(threading.Thread):
         batcher: Batcher,
         *,
         deliver: Callable[[Answers], None],
-        report: Callable[[Outcome], None],
+        report: Callable[[bool], None],
         observe_batch: Callable[[float], None],
         lost: Callable[[str], None],
     ) -> None:
@@ -83,7 +77,7 @@ class Runner(threading.Thread):
             except DeviceLost:
                 self._deliver([*answers, *((item, InferenceFailed("the device was lost")) for item in decoded)])
                 raise
-            self._report(Outcome(any(isinstance(answer, InferResult) for _, answer in inferred)))
+            self._report(any(isinstance(answer, InferResult) for _, answer in inferred))
             answers += inferred
         self._deliver(answers)
 

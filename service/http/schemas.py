@@ -6,7 +6,7 @@ Answers are encoded without these classes (``encode``); tests hold the two to ea
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
@@ -113,8 +113,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def components() -> dict[str, Any]:
     """Every schema that ``inference_paths`` and ``problems`` refer to, by name."""
-    models = [(model, "serialization") for model in (Problem, ClassifyResponse, EmbedResponse)]
-    _, definitions = models_json_schema(models, ref_template=_REFERENCE)  # type: ignore[arg-type]  # a list is invariant
+    models: list[tuple[type[BaseModel], Literal["serialization"]]] = [
+        (model, "serialization") for model in (Problem, ClassifyResponse, EmbedResponse)
+    ]
+    _, definitions = models_json_schema(models, ref_template=_REFERENCE)
     found: dict[str, Any] = definitions["$defs"]
     return found
 

@@ -18,14 +18,14 @@ import logging
 import re
 import sys
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from service.artifact import Artifact
 from service.errors import MissingExtra, OperatorError
-from service.postprocess import BatchOutputs
+
+if TYPE_CHECKING:  # for the signature alone: neither library is imported before it is chosen
+    from service.runtimes.openvino import OpenVinoRuntime
+    from service.runtimes.torch import TorchRuntime
 
 logger = logging.getLogger(__name__)
 
@@ -42,19 +42,7 @@ class RuntimeOptions:
     max_batch: int = 1  # the largest batch that run() must take
 
 
-class _Runtime(Protocol):
-    """What ``create`` returns; the engine states the same contract as its ``Runtime``."""
-
-    name: str
-    device: str
-    precision: str
-    max_batch: int
-
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs: ...
-    def close(self) -> None: ...
-
-
-def create(artifact: Artifact, options: RuntimeOptions) -> _Runtime:
+def create(artifact: Artifact, options: RuntimeOptions) -> OpenVinoRuntime | TorchRuntime:
     """Load ``artifact`` onto the device that ``options`` ask for; takes a fraction of a second on a CPU.
 
     Raises ArtifactError if the weights are missing or damaged, MissingExtra if torch is needed and not installed,

@@ -14,7 +14,7 @@ import pytest
 
 from service.artifact import WEIGHTS, Artifact
 from tests.artifacts import make_artifact
-from tests.e2e.process import server
+from tests.e2e.process import ServerProcess, server
 from tests.photos import Photo
 
 
@@ -77,6 +77,16 @@ def test_sigterm_under_load_loses_no_request_it_has_taken(real_artifact: Artifac
     assert sorted(request_id for _, request_id in taken) == sorted(answered)
 
 
+def drain_with_one_in_flight(running: ServerProcess) -> None:
+    """Wait until the request that was begun is admitted, then until SIGTERM has been noticed."""
+    with running.client() as client:
+        while "mobilenet_in_flight 1.0" not in client.get("/metrics").text:
+            pass
+    running.process.send_signal(signal.SIGTERM)
+    while not any("draining" in line for line in running.lines):
+        pass
+
+
 def test_a_request_in_flight_is_answered_after_sigterm(real_artifact: Artifact, photos: list[Photo]) -> None:
     with server() as running:
         host, port = running.url.removeprefix("http://").split(":")
@@ -84,12 +94,7 @@ def test_a_request_in_flight_is_answered_after_sigterm(real_artifact: Artifact, 
         with socket.create_connection((host, int(port)), 30) as connection:
             connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
             connection.sendall(body[:1000])
-            with running.client() as client:
-                while "mobilenet_in_flight 1.0" not in client.get("/metrics").text:
-                    pass
-            running.process.send_signal(signal.SIGTERM)
-            while not any("draining" in line for line in running.lines):
-                pass
+            drain_with_one_in_flight(running)
             connection.sendall(body[1000:])
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         assert running.wait() == 0
@@ -100,12 +105,7 @@ def test_a_second_signal_ends_it_at_once(store: Path) -> None:
         host, port = running.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), 30) as connection:
             connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
-            with running.client() as client:
-                while "mobilenet_in_flight 1.0" not in client.get("/metrics").text:
-                    pass
-            running.process.send_signal(signal.SIGTERM)
-            while not any("draining" in line for line in running.lines):
-                pass
+            drain_with_one_in_flight(running)
             assert running.terminate() == 128 + signal.SIGTERM
 
 

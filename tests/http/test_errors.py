@@ -32,7 +32,7 @@ def problem(response: httpx.Response, status: int) -> dict[str, object]:
     return body
 
 
-def form(body: bytes, boundary: str = "x") -> dict[str, object]:
+def form(body: bytes, boundary: str = "x") -> dict[str, Any]:
     return {"content": body, "headers": {"Content-Type": f"multipart/form-data; boundary={boundary}"}}
 
 
@@ -61,8 +61,8 @@ PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\
         "too many other parts",
     ],
 )  # fmt: skip
-def test_malformed_requests_are_400(app: RunningApp, request_arguments: dict[str, object]) -> None:
-    problem(app.client.post("/classify", **request_arguments), 400)  # type: ignore[arg-type]  # a table of keywords
+def test_malformed_requests_are_400(app: RunningApp, request_arguments: dict[str, Any]) -> None:
+    problem(app.client.post("/classify", **request_arguments), 400)
 
 
 def test_a_declared_length_over_the_limit_is_refused_unread(app: RunningApp) -> None:
