@@ -2,7 +2,8 @@
 
 Rounds go plain loop, own loop, single image, server at each concurrency, and round again, so that a machine whose
 speed drifts hurts all alike; rates are medians over rounds, ratios are medians of the rounds' own ratios. Then open
-loop, image sizes, memory, start-up. Prints Markdown; writes it with plots and raw figures to ``benchmarks/results/``.
+loop, image sizes, memory, start-up, a profile of the event loop, other numbers of runners and threads. Prints Markdown;
+writes it with plots and raw figures to ``benchmarks/results/``.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from benchmarks import load, loops, photos, report
+from benchmarks import load, loops, photos, profiling, report
 from benchmarks.processes import Loop, Server, environment
 from service import artifact
 from service.compose import create_runtime, plan
 from service.config import Settings
+from service.cores import available_cores
 from service.errors import OperatorError
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,6 +58,7 @@ class Bench:
     """One run; ``figures`` collects what the report shows."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
+        self.folder = folder
         self.rounds: int = arguments.rounds
         self.seconds: float = arguments.seconds
         self.precisions: list[str] = arguments.precision.split(",") if arguments.precision else available()
@@ -84,7 +89,13 @@ class Bench:
 
     async def interleaved(self, server: Server, precision: str, concurrencies: Sequence[int]) -> dict[str, Any]:
         """Rounds of every loop and every concurrency; lists hold one figure a round."""
-        running = {name: Loop(name, precision) for name in ("plain", "own", "single")}
+        with ExitStack() as stack:
+            running = {name: stack.enter_context(Loop(name, precision)) for name in ("plain", "own", "single")}
+            return await self._rounds(server, running, precision, concurrencies)
+
+    async def _rounds(
+        self, server: Server, running: dict[str, Loop], precision: str, concurrencies: Sequence[int]
+    ) -> dict[str, Any]:
         rates: dict[str, list[float]] = {name: [] for name in running}
         cpu: dict[str, list[float]] = {name: [] for name in (*running, "event loop", "runners", "load generator")}
         alone: list[float] = []
@@ -113,8 +124,6 @@ class Bench:
                 served[concurrency].append(sample.rate)
                 if concurrency == 1:
                     medians.append(sample.percentile(50))
-        for loop in running.values():
-            loop.stop()
         return {
             "loops": rates,
             "single_p50": alone,
@@ -147,18 +156,16 @@ class Bench:
         return rows
 
     async def sizes(self, server: Server, fast: Server) -> dict[str, dict[str, float]]:
-        own, own_fast = Loop("own"), Loop("own", decode="fast")
         rows: dict[str, dict[str, float]] = {}
-        for size in (*photos.SIZES, "mix"):
-            self.say(f"images of {size}")
-            rows[size] = {
-                "own": own.measure(self.seconds, self.files[size])["rate"],
-                "served": (await self.closed(server, size, 8, self.seconds)).rate,
-                "own_fast": own_fast.measure(self.seconds, self.files[size])["rate"],
-                "served_fast": (await self.closed(fast, size, 8, self.seconds)).rate,
-            }
-        own.stop()
-        own_fast.stop()
+        with Loop("own") as own, Loop("own", decode="fast") as own_fast:
+            for size in (*photos.SIZES, "mix"):
+                self.say(f"images of {size}")
+                rows[size] = {
+                    "own": own.measure(self.seconds, self.files[size])["rate"],
+                    "served": (await self.closed(server, size, 8, self.seconds)).rate,
+                    "own_fast": own_fast.measure(self.seconds, self.files[size])["rate"],
+                    "served_fast": (await self.closed(fast, size, 8, self.seconds)).rate,
+                }
         return rows
 
     async def memory(self, server: Server) -> list[tuple[int, float]]:
@@ -169,35 +176,72 @@ class Bench:
             self.say(f"memory after {self.sent} requests: {curve[-1][1]:.0f} MiB")
         return curve
 
+    async def profile(self) -> dict[str, float]:
+        """Microseconds of the event loop a request, by library."""
+        self.say("profile of the event loop")
+        stats = self.folder / "profile"
+        with Server(program=("-m", "benchmarks.profiling", str(stats))) as server:
+            await self.closed(server, photos.STANDARD, 32, 1.0)
+            server.process.send_signal(signal.SIGUSR1)
+            before = server.cpu()
+            sample = await self.closed(server, photos.STANDARD, 32, 2 * self.seconds)
+            used = server.cpu().since(before)
+        return profiling.by_library(stats, sum(sample.statuses.values()), used.main_thread)
+
+    async def shapes(self) -> list[dict[str, Any]]:
+        """Other numbers of runners and of threads for each than the ones taken from the cores."""
+        cores = available_cores()
+        with ExitStack() as stack:
+            servers = {
+                (runners, threads): stack.enter_context(
+                    Server("--runners", str(runners), "--threads-per-runner", str(threads))
+                )
+                for runners, threads in dict.fromkeys([(cores, 1), (1, cores), (cores + 1, 1), (cores, cores)])
+            }
+            rows: list[dict[str, Any]] = [
+                {"runners": shape[0], "threads": shape[1], "served": [], "c1_p50": [], "memory": server.memory()}
+                for shape, server in servers.items()
+            ]
+            for turn in range(self.rounds):
+                self.say(f"runners and threads: round {turn + 1} of {self.rounds}")
+                for row, server in zip(rows, servers.values(), strict=True):
+                    row["served"].append((await self.closed(server, photos.STANDARD, 32, self.seconds)).rate)
+                    alone = await self.closed(server, photos.STANDARD, 1, self.seconds / 2)
+                    row["c1_p50"].append(alone.percentile(50))
+        return rows
+
     async def run(self) -> dict[str, Any]:
         self.say("start-up")
         starts = []
         for _ in range(5):
-            server = Server()
-            starts.append({"seconds": server.start_seconds, "memory": server.memory()})
-            server.stop()
+            with Server() as server:
+                starts.append({"seconds": server.start_seconds, "memory": server.memory()})
         self.figures["start"] = starts
         prepared = load.requests("http://127.0.0.1:1", "/classify", self.bodies[photos.STANDARD])
         self.figures["generator_ceiling"] = await load.ceiling(prepared)
 
         for precision in self.precisions:
-            server = Server("--precision", precision)
-            first = server.memory()
-            concurrencies = CONCURRENCIES if precision == "fp32" else (1, 32)
-            measured = await self.interleaved(server, precision, concurrencies)
-            self.figures.setdefault("precisions", {})[precision] = measured
-            if precision == "fp32":
-                capacity = statistics.median(measured["served"][32])
-                self.figures["open"] = await self.open_loops(server, capacity)
-                self.figures["memory"] = [(0, first), *await self.memory(server)]
-                fast = Server("--decode", "fast")
-                self.figures["sizes"] = await self.sizes(server, fast)
-                fast.stop()
-                self.figures["memory_after_sizes"] = server.memory()
-                (model,) = server.get("/models")["models"]
-                self.figures["batch_cost"] = model["runtime"]["batch_cost_seconds"]
-            server.stop()
+            with Server("--precision", precision) as server:
+                first = server.memory()
+                concurrencies = CONCURRENCIES if precision == "fp32" else (1, 32)
+                measured = await self.interleaved(server, precision, concurrencies)
+                self.figures.setdefault("precisions", {})[precision] = measured
+                if precision == "fp32":
+                    await self.whole_programme(server, first)
         return self.figures
+
+    async def whole_programme(self, server: Server, first: float) -> None:
+        """What is measured in fp32 only; ``first`` is the server's memory before it was asked anything."""
+        capacity = statistics.median(self.figures["precisions"]["fp32"]["served"][32])
+        self.figures["memory"] = [(0, first), *await self.memory(server)]
+        self.figures["open"] = await self.open_loops(server, capacity)
+        with Server("--decode", "fast") as fast:
+            self.figures["sizes"] = await self.sizes(server, fast)
+        self.figures["memory_after_sizes"] = server.memory()
+        (model,) = server.get("/models")["models"]
+        self.figures["batch_cost"] = model["runtime"]["batch_cost_seconds"]
+        self.figures["profile"] = await self.profile()
+        self.figures["shapes"] = await self.shapes()
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ class PeersBench:
         self.lead: float = arguments.lead
         self.bodies = photos.from_folder(arguments.images, 64) if arguments.images else photos.collection("500x375", 32)
 
-    async def run(self, chosen: list[Peer], precisions: list[str]) -> dict[str, Any]:
+    async def run(self, chosen: list[Peer], precisions: list[str]) -> AsyncGenerator[dict[str, Any]]:
+        """The figures so far, after each peer: what has been measured outlives an interruption."""
         figures: dict[str, Any] = {
             "environment": environment(PACKAGES),
             "rounds": self.rounds,
@@ -64,9 +67,9 @@ class PeersBench:
                         except Unusable as reason:
                             say(f"{peer.name}: {reason}")
                             rows[peer.name]["reason"] = str(reason)
+                        yield figures
             finally:
                 ours.stop()
-        return figures
 
     async def measure(self, ours: Server, peer: Peer, precision: str) -> dict[str, Any]:
         say(f"{precision}: {peer.title}")
@@ -193,9 +196,16 @@ def main() -> None:
     if missing := set(precisions) - set(available()):
         parser.error(f"cannot be served here: {', '.join(sorted(missing))}")
     interrupt_on_sigterm()
+
+    async def measure() -> str:
+        text = ""
+        async with aclosing(PeersBench(arguments).run(chosen, precisions)) as progress:
+            async for figures in progress:
+                text = report.write(figures, arguments.out)
+        return text
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(PeersBench(arguments).run(chosen, precisions))
-    sys.stdout.write(report.write(figures, arguments.out))
+        sys.stdout.write(runner.run(measure()))
 
 
 if __name__ == "__main__":

@@ -13,18 +13,32 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 _ADDRESS = re.compile(r"curl --data-binary @photo\.jpg (http://[^/]+)/classify")
 
 
-class Server:
+class _Process:
+    """Stopped at the end of a ``with`` block, whatever happens inside it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+
+class Server(_Process):
     """``mobilenet-service serve`` on a free port, as a user starts it, without its access log."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, program: Sequence[str] = ("-m", "service")) -> None:
         started = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", "--port", "0", "--no-access-log", *arguments],
+            [sys.executable, *program, "serve", "--port", "0", "--no-access-log", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -35,6 +49,7 @@ class Server:
                 self.url = match[1]
                 break
         else:
+            self.process.wait(60)
             raise RuntimeError("the server did not start")
         #: Seconds from the start of the process to the first "ready" answer of its own health check.
         self.start_seconds = self._until_ready(started)
@@ -57,11 +72,12 @@ class Server:
         return Cpu.of(self.process.pid)
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
 
 
-class Loop:
+class Loop(_Process):
     """A process of ``benchmarks.loops``."""
 
     def __init__(self, name: str, precision: str = "fp32", decode: str = "exact") -> None:

@@ -18,7 +18,8 @@ def write(figures: Figures, folder: Path) -> str:
         parts.append(_closed(precision, measured))
     fp32 = figures["precisions"].get("fp32")
     if fp32:
-        parts += [_targets(figures, fp32), _stages(fp32), _open(figures), _sizes(figures), _memory(figures)]
+        parts += [_targets(figures, fp32), _stages(fp32), _profile(figures), _open(figures), _sizes(figures)]
+        parts += [_memory(figures), _shapes(figures)]
         plots.draw(figures, folder)
     text = "\n".join(parts)
     (folder / "bench.md").write_text(text)
@@ -128,3 +129,22 @@ def _memory(figures: Figures) -> str:
     rows = [[str(count), f"{size:.0f}"] for count, size in figures["memory"]]
     rows.append(["… and photos of 12 megapixels, 8 at once", f"{figures['memory_after_sizes']:.0f}"])
     return "## Memory of the server\n\n" + table(["after requests", "resident MiB"], rows)
+
+
+def _profile(figures: Figures) -> str:
+    rows = [[name, f"{microseconds:.0f}"] for name, microseconds in figures["profile"].items()]
+    rows.append(["**together, the profiler's own cost in it**", f"{sum(figures['profile'].values()):.0f}"])
+    return "## The event loop's processor time by library (cProfile, 32 at once)\n\n" + table(
+        ["", "µs a request"], rows
+    )
+
+
+def _shapes(figures: Figures) -> str:
+    first = figures["shapes"][0]["served"]
+    rows = [
+        [str(row["runners"]), str(row["threads"]), _spread(row["served"]), f"{ratio(row['served'], first):.3f}",
+         _ms(statistics.median(row["c1_p50"])), f"{row['memory']:.0f}"]
+        for row in figures["shapes"]
+    ]  # fmt: skip
+    head = ["runners", "threads each", "images/s at 32 at once", "over the default", "p50 at 1", "resident MiB"]
+    return "## Runners and threads; the default is the first\n\n" + table(head, rows)
