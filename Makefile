@@ -1,5 +1,5 @@
 # What a newcomer needs: make serve | test | check | bench (each does its own set-up), make install.
-# Variables: HOST, PORT (serve), PYTHON (3.11 or newer), ARGS (extra options for serve, test and bench).
+# Variables: HOST, PORT (serve), PYTHON (3.11 or newer), ARGS (extra options for serve, test, torture and bench).
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SERVE_EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '[torch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bench bench-peers format figures clean
+.PHONY: help install serve test torture check bench bench-peers format figures clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,10 @@ serve: install  ## Serve on http://HOST:PORT (127.0.0.1:8000)
 test: $(VENV)/dev.stamp  ## Run every test (installs torch, to compare with torchvision)
 	@$(BIN)/mobilenet-service models pull
 	$(BIN)/python -m pytest $(ARGS)
+
+torture: $(VENV)/dev.stamp  ## Run the tests that take minutes: floods, fuzzing, faults, rounds of hostile files
+	@$(BIN)/mobilenet-service models pull
+	$(BIN)/python -m pytest -m torture --timeout 1200 $(ARGS)
 
 check: $(VENV)/dev.stamp  ## ruff and mypy --strict
 	$(BIN)/ruff check

@@ -22,10 +22,12 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 @dataclass
 class Sample:
-    """What one run of load gave. Latencies are in seconds, of answered requests only."""
+    """What one run of load gave. Latencies are in seconds, of requests answered with 200 only."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)  # latencies of all other answers
+    retry_after: list[bytes | None] = field(default_factory=list)  # of each of them, its header
     statuses: Counter[int] = field(default_factory=Counter)
     stages: dict[str, list[float]] = field(default_factory=dict)  # milliseconds from Server-Timing
 
@@ -40,17 +42,19 @@ class Sample:
     def merge(self, other: Sample) -> None:
         self.seconds += other.seconds
         self.latencies += other.latencies
+        self.refusals += other.refusals
+        self.retry_after += other.retry_after
         self.statuses += other.statuses
         for stage, values in other.stages.items():
             self.stages.setdefault(stage, []).extend(values)
 
 
-def requests(url: str, path: str, bodies: Sequence[bytes]) -> list[bytes]:
-    """Whole requests, ready for the socket."""
+def requests(url: str, path: str, bodies: Sequence[bytes], *, headers: str = "") -> list[bytes]:
+    """Whole requests, ready for the socket; ``headers`` is further header lines, each with its CRLF."""
     host = urlsplit(url).netloc
     return [
-        b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s"
-        % (path.encode(), host.encode(), len(body), body)
+        b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: image/jpeg\r\n%sContent-Length: %d\r\n\r\n%s"
+        % (path.encode(), host.encode(), headers.encode(), len(body), body)
         for body in bodies
     ]
 
@@ -94,18 +98,27 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
-async def connect(url: str, protocol: type[P]) -> P:
-    """A connection to ``url``'s host and port that ``protocol`` speaks."""
+async def connect(url: str, protocol: type[P], *, source: str | None = None) -> P:
+    """A connection to ``url``'s host and port that ``protocol`` speaks, from the address ``source``."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
-    _, connection = await asyncio.get_running_loop().create_connection(protocol, address.hostname, address.port)
+    _, connection = await asyncio.get_running_loop().create_connection(
+        protocol, address.hostname, address.port, local_addr=None if source is None else (source, 0)
+    )
     return connection
+
+
+def _header(head: bytes, name: bytes) -> bytes | None:
+    _, found, rest = head.lower().partition(b"\r\n" + name + b": ")
+    return rest.split(b"\r\n", 1)[0] if found else None
 
 
 def _record(sample: Sample, status: int, head: bytes, latency: float) -> None:
     sample.statuses[status] += 1
     if status != 200:
+        sample.refusals.append(latency)
+        sample.retry_after.append(_header(head, b"retry-after"))
         return
     sample.latencies.append(latency)
     at = head.find(b"server-timing: ")
@@ -115,13 +128,15 @@ def _record(sample: Sample, status: int, head: bytes, latency: float) -> None:
             sample.stages.setdefault(stage.decode(), []).append(float(duration))
 
 
-async def closed_loop(url: str, prepared: Sequence[bytes], *, concurrency: int, seconds: float) -> Sample:
+async def closed_loop(
+    url: str, prepared: Sequence[bytes], *, concurrency: int, seconds: float, source: str | None = None
+) -> Sample:
     sample = Sample()
     started = time.perf_counter()
     ends = started + seconds
 
     async def client(index: int) -> None:
-        connection = await connect(url, _Connection)
+        connection = await connect(url, _Connection, source=source)
         turn = index
         while (sent := time.perf_counter()) < ends:
             status, head = await connection.ask(prepared[turn % len(prepared)])

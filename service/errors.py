@@ -9,7 +9,8 @@
     ├── BadImage                 422  truncated or corrupt image
     ├── InvalidParameter         422  a query parameter or header out of range
     ├── HeadersTooLarge          431  request header block over its limit
-    ├── Overloaded               503  no room; carries ``retry_after`` seconds
+    ├── Overloaded               503  no room, or no time before the deadline; carries ``retry_after`` seconds
+    │   └── TooManyRequests      429  the client has its share in flight already
     ├── NotReady                 503  starting, or the model cannot infer
     ├── Draining                 503  shutting down
     ├── DeadlineExceeded         504  the request's own deadline passed
@@ -100,6 +101,12 @@ class Overloaded(ServiceError):
     def __init__(self, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = max(1, retry_after)
+
+
+class TooManyRequests(Overloaded):
+    status = 429
+    title = "Too many requests"
+    reason = "client_share"
 
 
 class NotReady(ServiceError):

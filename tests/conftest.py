@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from service import artifact
+from service.artifact import Artifact
+from service.config import Settings
+from service.store.pull import pull
+
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     """Asynchronous tests run on asyncio's own event loop and on uvloop, which is what serves."""
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+@pytest.fixture(scope="session")
+def real_artifact() -> Artifact:
+    """The default model with its real weights."""
+    store = Settings().model_store
+    pull(store, "mobilenet_v2", "1")
+    return artifact.load(store, "mobilenet_v2", "1")

@@ -1,4 +1,4 @@
-"""The admission limit: weights, refusal, Retry-After."""
+"""The admission limit: weights, refusal, shares of clients."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import pytest
 
 from service.admission import Admission, body_weight, image_weight
 from service.config import Settings
-from service.errors import Overloaded
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from service.errors import Overloaded, TooManyRequests
 
 
 def test_permits_are_given_up_to_the_limit_and_come_back() -> None:
@@ -61,43 +53,41 @@ def test_weight_grows_with_pixels(pixels: int, units: int) -> None:
     assert image_weight(pixels) == units
 
 
-def busy(admission: Admission, clock: Clock, *, seconds: int, units_a_second: int) -> None:
-    for _ in range(seconds):
-        permits = [admission.admit() for _ in range(units_a_second)]
-        clock.now += 1.0
-        for permit in permits:
-            permit.__exit__()
-
-
-def refused_at_the_limit(admission: Admission) -> int:
-    permits = [admission.admit() for _ in range(admission.limit)]
-    with pytest.raises(Overloaded) as refused:
+def test_the_refusal_says_when_to_come_back() -> None:
+    admission = Admission(1, retry_after=lambda: 7)
+    with admission.admit(), pytest.raises(Overloaded) as refused:
         admission.admit()
-    for permit in permits:
+    assert (refused.value.status, refused.value.retry_after) == (503, 7)
+
+
+def test_no_client_holds_more_than_its_share() -> None:
+    admission = Admission(8, share=0.5, retry_after=lambda: 3)
+    greedy = [admission.admit(client="a") for _ in range(4)]
+    with pytest.raises(TooManyRequests) as refused:
+        admission.admit(client="a")
+    assert (refused.value.status, refused.value.retry_after) == (429, 3)
+    modest = [admission.admit(client="b") for _ in range(4)]
+    with pytest.raises(Overloaded) as full:
+        admission.admit(client="c")
+    assert full.value.status == 503
+    for permit in (*greedy, *modest):
         permit.__exit__()
-    return refused.value.retry_after
+    assert admission.in_flight == 0
+    assert not admission._clients, "clients that hold nothing are forgotten"
 
 
-def test_retry_after_follows_the_measured_rate() -> None:
-    clock = Clock()
-    admission = Admission(100, clock)
-    assert refused_at_the_limit(admission) == 1  # nothing is known yet
-    admission = Admission(100, clock)
-    busy(admission, clock, seconds=20, units_a_second=10)
-    # 100 units at 10 a second; the average approaches 10 from below, so rounding up may give one more.
-    assert refused_at_the_limit(admission) in (10, 11)
+def test_a_client_with_nothing_in_flight_may_send_what_is_heavier_than_its_share() -> None:
+    admission = Admission(8, share=0.25)
+    with admission.admit(client="a") as permit:
+        permit.widen(5)
+        with pytest.raises(TooManyRequests):
+            admission.admit(client="a")
+        with admission.admit(client="b") as other, admission.admit(client="b"), pytest.raises(TooManyRequests):
+            other.widen(2)
+    assert admission.in_flight == 0
 
 
-def test_idle_time_does_not_count_as_slowness() -> None:
-    clock = Clock()
-    admission = Admission(100, clock)
-    busy(admission, clock, seconds=20, units_a_second=50)
-    clock.now += 3600.0
-    assert refused_at_the_limit(admission) in (2, 3)
-
-
-def test_retry_after_is_bounded() -> None:
-    clock = Clock()
-    admission = Admission(1000, clock)
-    busy(admission, clock, seconds=20, units_a_second=1)
-    assert refused_at_the_limit(admission) == 30
+def test_without_a_share_clients_are_not_told_apart() -> None:
+    admission = Admission(3)
+    with admission.admit(client="a"), admission.admit(client="a"), admission.admit(client="a"):
+        assert admission.in_flight == 3

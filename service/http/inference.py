@@ -2,7 +2,9 @@
 
     permit ─► read body ─► inspect headers, widen permit ─► engine: decode, batch, infer ─► outcomes
 
-One image's failure is that image's outcome; it never raises here and never touches its neighbours.
+A request that cannot be answered before its deadline is refused at the door, before its body is read, and once more
+before its images are handed over: 503 at once tells a client more than 504 in the end. One image's failure is that
+image's outcome; it never raises here and never touches its neighbours.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from starlette.types import Receive
 
 from service.admission import Admission, body_weight, image_weight
 from service.engine import EngineClient, InferResult
-from service.errors import BadImage, DeadlineExceeded, InvalidParameter, ServiceError
+from service.errors import BadImage, DeadlineExceeded, InvalidParameter, Overloaded, ServiceError
 from service.http.body import ClientGone, declared_length, read_images, too_large
 from service.http.timing import StageTimes
 from service.metrics import Metrics
+from service.pace import Pace
 from service.preprocess import Header, Limits, Mode, Transform, inspect, prepare
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
@@ -43,6 +46,7 @@ class Inference:
         mode: Mode,
         limits: Limits,
         max_in_flight: int,
+        max_client_share: float,
         max_body_bytes: int,
         max_images: int,
         timeout_s: float,
@@ -56,7 +60,8 @@ class Inference:
         self._transform = transform
         self._mode = mode
         self._limits = limits
-        self._admission = Admission(max_in_flight)
+        self._pace = Pace()
+        self._admission = Admission(max_in_flight, share=max_client_share, retry_after=self._pace.retry_after)
         self._max_body_bytes = max_body_bytes
         self._max_images = max_images
         self._timeout_s = timeout_s
@@ -68,18 +73,24 @@ class Inference:
         self.draining = True
         self._metrics.watch(self._metrics.ready, lambda: 0.0)
 
-    async def run(self, headers: Headers, receive: Receive, times: StageTimes) -> list[Outcome]:
-        """One outcome an image, in the order sent.
+    async def run(self, headers: Headers, receive: Receive, times: StageTimes, client: str = "") -> list[Outcome]:
+        """One outcome an image, in the order sent. ``client`` is who has a share in the limit.
 
         Raises ServiceError for what concerns the request as a whole, ClientGone when nobody waits any more.
         """
         started = time.monotonic()
         deadline = started + self._timeout(headers)
-        with self._admission.admit(body_weight(self._expected_bytes(headers))) as permit:
+        if not self._pace.known:
+            await self._learn_pace()
+        with self._admission.admit(body_weight(self._expected_bytes(headers)), client) as permit:
+            self._refuse_the_hopeless(1, deadline - started)
             images = await self._read(headers, receive, deadline)
-            times.add("read", time.monotonic() - started)
+            arrived = time.monotonic()
+            times.add("read", arrived - started)
             inspected = [self._inspect(data) for data in images]
-            permit.widen(sum(image_weight(seen.pixels) for seen in inspected if isinstance(seen, Header)))
+            units = sum(image_weight(seen.pixels) for seen in inspected if isinstance(seen, Header))
+            permit.widen(units)
+            self._refuse_the_hopeless(units, deadline - arrived)
             async with _cancelled_by_disconnect(receive):
                 work = [self._answer(*pair, deadline, times) for pair in zip(images, inspected, strict=True)]
                 outcomes = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
@@ -94,6 +105,16 @@ class Inference:
         if not (wish.isascii() and wish.isdigit()) or len(wish) > 9 or int(wish) == 0:
             raise InvalidParameter("X-Request-Timeout-Ms: a positive whole number of milliseconds is wanted")
         return min(int(wish) / 1e3, self._timeout_s)
+
+    async def _learn_pace(self) -> None:
+        info = (await self.engine.ready()).info
+        if info is not None:
+            self._pace.seed(info.batch_cost)
+
+    def _refuse_the_hopeless(self, units: int, remaining: float) -> None:
+        """Raises Overloaded if what waits already would take longer than the ``remaining`` seconds."""
+        if self._pace.hopeless(units, remaining):
+            raise Overloaded("the queue is too long for this request's deadline", retry_after=self._pace.retry_after())
 
     def _expected_bytes(self, headers: Headers) -> int:
         """The body's declared size, the most it can be where it is not declared; BodyTooLarge before anything else."""
@@ -121,10 +142,17 @@ class Inference:
         if isinstance(header, ServiceError):
             return self._count("unknown", header)
         call = partial(prepare, data, header, self._transform, self._mode, self._limits)
+        units = image_weight(header.pixels)
+        found, handed_over = self._pace.enter(units), time.monotonic()
         try:
             result = await self.engine.infer(call, deadline)
         except ServiceError as error:
+            if isinstance(error, DeadlineExceeded):
+                self._pace.observe_late(found, time.monotonic() - handed_over)
             return self._count(header.format, error)
+        finally:
+            self._pace.leave(units)
+        self._pace.observe(found, time.monotonic() - handed_over)
         times.add("decode", result.decode_s)
         times.add("queue", result.queue_s)
         times.add("infer", result.infer_s)

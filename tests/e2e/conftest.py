@@ -1,4 +1,4 @@
-"""The default model with its real weights, real photos, and a server process for each runtime."""
+"""Real photos, and a server process with the real model for each runtime."""
 
 from __future__ import annotations
 
@@ -6,20 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from service import artifact
 from service.artifact import Artifact
-from service.config import Settings
-from service.store.pull import pull
 from tests import photos as photo_files
 from tests.e2e.process import ServerProcess, server
 from tests.photos import Photo
-
-
-@pytest.fixture(scope="session")
-def real_artifact() -> Artifact:
-    store = Settings().model_store
-    pull(store, "mobilenet_v2", "1")
-    return artifact.load(store, "mobilenet_v2", "1")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,135 @@
+"""More arrives than can be done: what is taken is answered in time, the rest is told at once when to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+import pytest
+import uvloop
+
+from benchmarks import load, photos
+from benchmarks.processes import tree_memory
+from service.artifact import Artifact
+from service.config import Settings
+from tests.e2e.process import ServerProcess, server
+
+BODIES = photos.collection("500x375", 8)
+TIMES_CAPACITY = 3.0
+#: Answers may outlast the queue's own length by what the estimate of capacity is off and the last images take.
+QUEUE_SLACK = 1.5
+
+
+class Flood(NamedTuple):
+    capacity: float  # answers a second at 32 connections, just before
+    sample: load.Sample
+    memory: tuple[float, float]  # MiB before and after
+    ready_after: float  # seconds from the last answer to readiness
+
+
+async def flood(running: ServerProcess, seconds: float, headers: str = "") -> Flood:
+    url = running.url
+    plain = load.requests(url, "/classify", BODIES)
+    await load.closed_loop(url, plain, concurrency=32, seconds=1.0)
+    capacity = (await load.closed_loop(url, plain, concurrency=32, seconds=min(5.0, seconds))).rate
+    # Once through the flood before memory is counted: the queue it fills is allowed, and fills only once.
+    prepared = load.requests(url, "/classify", BODIES, headers=headers)
+    await load.open_loop(url, prepared, rate=TIMES_CAPACITY * capacity, seconds=1.0)
+    before = tree_memory(running.process.pid)
+    sample = await load.open_loop(url, prepared, rate=TIMES_CAPACITY * capacity, seconds=seconds)
+    ended = time.monotonic()
+    async with httpx.AsyncClient(base_url=url) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        ready_after = time.monotonic() - ended
+    return Flood(capacity, sample, (before, tree_memory(running.process.pid)), ready_after)
+
+
+def run_flood(seconds: float, headers: str = "") -> Flood:
+    with server("--no-access-log") as running, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        result = runner.run(flood(running, seconds, headers))
+        with running.client() as client:
+            assert "mobilenet_in_flight 0.0" in client.get("/metrics").text
+            assert client.post("/classify", content=BODIES[0]).status_code == 200
+        assert running.terminate() == 0
+    return result
+
+
+def check_refusals(sample: load.Sample) -> None:
+    assert set(sample.statuses) == {200, 503}, "what was taken was answered in time, all else refused at the door"
+    assert all(value is not None and 1 <= int(value) <= 30 for value in sample.retry_after)
+
+
+def test_a_flood_is_answered_or_refused_at_once(real_artifact: Artifact) -> None:
+    result = run_flood(2.0)
+    check_refusals(result.sample)
+
+
+@pytest.mark.torture
+def test_a_minute_at_three_times_capacity(real_artifact: Artifact, record_figure: Callable[[str, str], None]) -> None:
+    result = run_flood(60.0)
+    sample = result.sample
+    check_refusals(sample)
+    goodput = sample.rate / result.capacity
+    refused = np.percentile(sample.refusals, [50, 99, 100]) * 1e3
+    allowed = Settings().max_in_flight / sample.rate
+    p99 = sample.percentile(99)
+    record_figure(
+        "goodput at 3x overload over capacity", f"{goodput:.3f} ({sample.rate:.0f} of {result.capacity:.0f}/s)"
+    )
+    record_figure(
+        "refusals at 3x overload", f"{len(sample.refusals)}, p50 {refused[0]:.1f} ms, p99 {refused[1]:.1f} ms"
+    )
+    record_figure("p99 of the accepted at 3x overload", f"{p99:.2f} s, the queue allowed is {allowed:.2f} s")
+    record_figure("memory over a minute of overload", f"{result.memory[0]:.0f} to {result.memory[1]:.0f} MiB")
+    record_figure("ready after overload", f"{result.ready_after * 1e3:.0f} ms")
+    assert goodput >= 0.9
+    assert refused[1] < 50
+    assert p99 < QUEUE_SLACK * allowed
+    assert result.memory[1] - result.memory[0] < 20
+    assert result.ready_after < 2
+
+
+@pytest.mark.torture
+def test_short_deadlines_are_refused_at_the_door(
+    real_artifact: Artifact, record_figure: Callable[[str, str], None]
+) -> None:
+    """A quarter of a second is less than the queue that the limit allows: the estimate must do what it does."""
+    sample = run_flood(15.0, "X-Request-Timeout-Ms: 250\r\n").sample
+    late = sample.statuses[504]
+    record_figure(
+        "250 ms deadlines at 3x overload",
+        f"{sample.statuses[200]} in time, {sample.statuses[503]} refused, {late} late",
+    )
+    assert set(sample.statuses) <= {200, 503, 504}
+    assert sample.statuses[200] > 0
+    assert late < 0.01 * sample.statuses[200]
+
+
+async def hundred_against_one(url: str) -> tuple[load.Sample, load.Sample]:
+    prepared = load.requests(url, "/classify", BODIES)
+    greedy, modest = await asyncio.gather(
+        load.closed_loop(url, prepared, concurrency=100, seconds=2.0, source="127.0.0.1"),
+        load.closed_loop(url, prepared, concurrency=1, seconds=2.0, source="127.0.0.2"),
+    )
+    return greedy, modest
+
+
+@pytest.mark.parametrize("share", ["0.5", "1"])
+def test_a_hundred_connections_do_not_starve_one(real_artifact: Artifact, share: str) -> None:
+    limits = ("--max-in-flight", "32", "--max-client-share", share)
+    with (
+        server("--no-access-log", *limits) as running,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        greedy, modest = runner.run(hundred_against_one(running.url))
+    assert greedy.statuses[200] > 0
+    if share == "1":  # no shares: the hundred take every place as it comes free
+        assert set(greedy.statuses) == {200, 503}
+        assert modest.statuses[503] > modest.statuses[200]
+    else:
+        assert set(greedy.statuses) == {200, 429}
+        assert set(modest.statuses) == {200}
