@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SERVE_EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '[torch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test torture check bench bench-peers format figures clean
+.PHONY: help install serve test torture check bench bench-peers audit format figures clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,7 @@ test: $(VENV)/dev.stamp  ## Run every test (installs torch, to compare with torc
 	$(BIN)/python -m pytest $(ARGS)
 
 torture: $(VENV)/dev.stamp  ## Run the tests that take minutes: floods, fuzzing, faults, rounds of hostile files
+	@$(PIP) --editable '.[fuzz]'
 	@$(BIN)/mobilenet-service models pull
 	$(BIN)/python -m pytest -m torture --timeout 1200 $(ARGS)
 
@@ -42,6 +43,11 @@ bench: $(VENV)/bench.stamp install  ## Measure the service on this machine besid
 
 bench-peers: $(VENV)/bench.stamp install  ## Measure other servers beside ours; installs them into .cache/peers, 7 GB
 	$(BIN)/python -m benchmarks.peers_bench $(ARGS)
+
+audit:  ## Ask the advisory services about every pinned package; needs the internet
+	@test -x .cache/audit/bin/pip-audit || { $(PYTHON) -m venv .cache/audit && .cache/audit/bin/pip install -q pip-audit; }
+	@.cache/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt || \
+		{ echo "Advisories were found, or no advisory service could be asked: a mirror of the package index is none."; exit 1; }
 
 format: $(VENV)/dev.stamp  ## Let ruff format and fix
 	$(BIN)/ruff check --fix

@@ -32,6 +32,7 @@ class Item:
     prepare: Callable[[], Prepared]  # decodes it; called once, on whichever thread gets to it
     deadline: float  # time.monotonic() seconds
     reply: Any  # whatever the engine needs to answer; the batcher never looks at it
+    pixels: int | None = field(default=None)  # that ``prepare`` decodes, if that is known
     created_at: float = field(default=0.0)
     prepared: Prepared | None = field(default=None)
     prepare_s: float = field(default=0.0)  # how long ``prepare`` took

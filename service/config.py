@@ -5,10 +5,11 @@ Built in the composition root (``cli``) and passed down; nothing reads the envir
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Auto = Literal["auto"]
@@ -48,6 +49,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port to listen on; 0 takes a free one and prints it."""
 
+    max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Open connections; for one more, one that waits for nothing is closed. Never more than the file limit allows."""
+
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto (CUDA where it is, else CPU), cpu, cuda or cuda:N."""
 
@@ -71,6 +75,10 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(default=256, ge=1, le=100_000)
     """Images admitted at once, being read, decoded, queued or inferred; large ones count as several. More are
     answered 503."""
+
+    max_client_share: float = Field(default=1.0, gt=0, le=1)
+    """Most of max_in_flight that one client may hold, 0.25 for a quarter; more is answered 429. A client is an API key,
+    or an address where no keys are set. 1: no such limit."""
 
     max_images: int = Field(default=64, ge=1, le=1000)
     """Most images in one multipart request."""
@@ -100,6 +108,15 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     """Accepted API keys, separated by commas; empty: no key is asked for."""
 
+    api_keys_file: Path | None = None
+    """File of further keys, one a line; blank lines and lines that begin with # are skipped. Read once, at start."""
+
+    protect_metrics: bool = False
+    """Ask for a key at /metrics too."""
+
+    docs: bool = True
+    """Serve /docs and /openapi.json, and lead from / there."""
+
     log_format: Literal["text", "json"] = "text"
     """One line a record: text for people, json for machines."""
 
@@ -114,7 +131,40 @@ class Settings(BaseSettings):
     def _split_keys(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        keys = tuple(key.strip() for key in value.split(",") if key.strip())
-        if not keys:  # a slip that would leave the door open
-            raise ValueError("holds no key; unset it to ask for none")
-        return keys
+        return _keys(value.split(","))
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _check_keys_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            _keys_of(value)
+        return value
+
+    @field_validator("protect_metrics")
+    @classmethod
+    def _check_that_there_are_keys(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("api_keys") and info.data.get("api_keys_file") is None:
+            raise ValueError("there is no key to ask for; set api_keys or api_keys_file")
+        return value
+
+    def accepted_keys(self) -> tuple[str, ...]:
+        """Those of the environment and those of the file."""
+        return (*self.api_keys, *(() if self.api_keys_file is None else _keys_of(self.api_keys_file)))
+
+
+def _keys_of(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text("utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    return _keys(line for line in lines if not line.lstrip().startswith("#"))
+
+
+def _keys(parts: Iterable[str]) -> tuple[str, ...]:
+    """Stripped, empty ones left out. The errors never show a key."""
+    keys = tuple(key for part in parts if (key := part.strip()))
+    if not keys:  # a slip that would leave the door open
+        raise ValueError("holds no key; unset it to ask for none")
+    if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+        raise ValueError("a key is made of printable ASCII characters without spaces")
+    return keys

@@ -19,6 +19,7 @@ from service.artifact import Artifact
 from service.config import Settings
 from service.engine import LocalEngine
 from service.http.app import Service, create_app
+from service.http.connection import protocol
 from service.metrics import Metrics
 from tests.fakes import FakeRuntime
 
@@ -86,7 +87,8 @@ def running_app(
             await super().startup(sockets)
             started.set()
 
-    config = uvicorn.Config(app, port=0, http="httptools", loop="none", log_config=None, ws="none")
+    http = protocol(metrics, max_connections=settings.max_connections)
+    config = uvicorn.Config(app, port=0, http=http, loop="none", log_config=None, ws="none", server_header=False)
     config.timeout_graceful_shutdown = drain_timeout_s  # type: ignore[assignment]  # seconds; a fraction will do
     server = Server(config)
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from service.batcher import Batch, Batcher, Closed, Item
 from tests import fakes
@@ -163,53 +172,126 @@ def test_what_was_dropped_is_not_work_at_hand() -> None:
     assert batch.alone
 
 
-Step = tuple[str, int]
+class Foreseen(NamedTuple):
+    """What the next ``take`` does."""
 
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("put"), st.integers(1, 20)),  # deadline
-        st.tuples(st.just("cancel"), st.integers(0, 30)),  # which
-        st.tuples(st.just("tick"), st.integers(1, 5)),  # seconds
-        st.tuples(st.just("take"), st.just(0)),
-    ),
-    max_size=60,
-)
+    batch: list[Item]  # empty: no more will come
+    alone: bool
+    expired: list[Item]
+    left: list[Item]
 
 
-@settings(max_examples=300, deadline=None)
-@given(steps=steps, max_batch_size=st.integers(1, 5))
-def test_every_item_is_handed_out_expired_or_cancelled_exactly_once(steps: list[Step], max_batch_size: int) -> None:
-    clock = Clock()
-    expired: list[Item] = []
-    taken: list[Item] = []
-    items: list[Item] = []
-    batcher = Batcher(max_batch_size, on_expired=expired.append, clock=clock)
+class BatcherMachine(RuleBasedStateMachine):
+    """The batcher beside a model of it: a list, a clock, and what its docstring says. ``tried`` counts runs."""
 
-    def take() -> None:
-        batch = items_of(batcher.take())
-        assert 1 <= len(batch) <= max_batch_size
-        taken.extend(batch)
+    tried = 0
 
-    for action, value in steps:
-        if action == "put":
-            items.append(item(len(items), deadline=clock.now + value))
-            batcher.put(items[-1])
-        elif action == "cancel" and value < len(items):
-            items[value].cancelled = True
-        elif action == "tick":
-            clock.now += value
-        elif action == "take" and any(
-            not queued.cancelled and queued.deadline > clock.now for queued in batcher._items
-        ):  # else it would rightly block
-            take()
-    batcher.close()
-    while (batch := batcher.take()) is not None:
-        taken.extend(items_of(batch))
+    @initialize(max_batch_size=st.integers(1, 5), delay=st.sampled_from([0.0, 0.0, 3.0]))
+    def begin(self, max_batch_size: int, delay: float) -> None:
+        self.clock = Clock()
+        self.max_batch_size = max_batch_size
+        self.delay = delay
+        self.expired: list[Item] = []
+        self.batcher = Batcher(max_batch_size, on_expired=self.expired.append, max_queue_delay=delay, clock=self.clock)
+        self.queue: list[Item] = []
+        self.items: list[Item] = []
+        self.arrived: list[float] = []  # by marker
+        self.fates: Counter[int] = Counter()
+        self.busy = 0
+        self.closed = False
 
-    fates = Counter(entry.reply for entry in taken + expired)
-    assert all(count == 1 for count in fates.values())
-    assert {entry.reply for entry in items} - set(fates) <= {entry.reply for entry in items if entry.cancelled}
-    assert [entry.reply for entry in taken] == sorted(entry.reply for entry in taken)
+    @rule(patience=st.integers(0, 12))
+    def put(self, patience: int) -> None:
+        entry = item(len(self.arrived), deadline=self.clock.now + patience)
+        if self.closed:
+            with pytest.raises(Closed):
+                self.batcher.put(entry)
+            return
+        self.batcher.put(entry)
+        self.items.append(entry)
+        self.queue.append(entry)
+        self.arrived.append(self.clock.now)
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.queue)).cancelled = True
+
+    @rule(seconds=st.integers(1, 5))
+    def wait(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    @precondition(lambda self: self.foresee() is not None)
+    @rule()
+    def take(self) -> None:
+        foreseen = self.foresee()
+        assert foreseen is not None
+        already = len(self.expired)
+        batch = self.batcher.take()
+        assert self.expired[already:] == foreseen.expired
+        self.queue = foreseen.left
+        self.fates.update(entry.reply for entry in foreseen.expired)
+        if not foreseen.batch:
+            assert batch is None
+            return
+        assert batch == Batch(foreseen.batch, foreseen.alone)
+        self.fates.update(entry.reply for entry in foreseen.batch)
+        self.busy += 1
+
+    @precondition(lambda self: self.busy)
+    @rule()
+    def done(self) -> None:
+        self.batcher.done()
+        self.busy -= 1
+
+    @precondition(lambda self: len(self.arrived) > 3)
+    @rule()
+    def close(self) -> None:
+        self.batcher.close()
+        self.closed = True
+
+    @precondition(lambda self: len(self.arrived) > 6)
+    @rule()
+    def abandon(self) -> None:
+        assert self.batcher.abandon() == self.queue
+        self.fates.update(entry.reply for entry in self.queue if not entry.cancelled)
+        self.queue = []
+        self.closed = True
+
+    @invariant()
+    def nothing_else_is_queued(self) -> None:
+        assert len(self.batcher) == len(self.queue)
+
+    def teardown(self) -> None:
+        self.close()
+        while self.queue:
+            self.take()
+        assert self.batcher.take() is None
+        assert set(self.fates.values()) <= {1}
+        assert all(entry.cancelled for entry in self.items if entry.reply not in self.fates)
+        type(self).tried += 1
+
+    def foresee(self) -> Foreseen | None:
+        """None: it would wait."""
+        queue, expired = list(self.queue), list[Item]()
+        while True:
+            if not queue:
+                return Foreseen([], False, expired, []) if self.closed else None
+            patient = self.delay > 0 and not self.closed and len(queue) < self.max_batch_size
+            if patient and self.arrived[queue[0].reply] + self.delay > self.clock.now:
+                return None
+            batch = queue[: self.max_batch_size]
+            del queue[: self.max_batch_size]
+            wanted = [entry for entry in batch if not entry.cancelled]
+            live = [entry for entry in wanted if entry.deadline > self.clock.now]
+            expired += [entry for entry in wanted if entry not in live]
+            if live:
+                return Foreseen(live, not self.busy and not queue, expired, queue)
+
+
+def test_the_batcher_does_what_its_model_does() -> None:
+    profile = settings(max_examples=150, stateful_step_count=40, deadline=None)
+    run_state_machine_as_test(BatcherMachine, settings=profile)
 
 
 def test_many_producers_and_runners_lose_and_repeat_nothing() -> None:

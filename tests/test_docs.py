@@ -250,7 +250,7 @@ def commands() -> dict[str, click.Command]:
 
 
 def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):.*##", read("Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):.*##", read("Makefile"), re.MULTILINE))
 
 
 def test_every_command_and_make_target_is_in_the_operations_document() -> None:
@@ -392,3 +392,27 @@ def test_the_architecture_names_tests_and_modules_that_exist() -> None:
     layers = text.partition("## Layers")[2].partition("## Threads")[0]
     documented = {span.strip("/"): int(row[0]) for row in rows(layers)[1:] for span in spans(row[1])}
     assert documented == {name: layer for name, layer in LAYERS.items() if name != "__main__"}
+
+
+# Security
+
+
+def security_complaints(text: str) -> Iterator[str]:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", text))
+    yield from (f"{name}: no such test" for name in sorted(named) if f"def {name}(" not in tests)
+    for row in rows(text):
+        if row[0] != "sends" and not any(span in named for span in spans(row[-1])):
+            yield f"'{row[0]}' is shown by no test"
+
+
+def test_every_threat_names_tests_that_exist() -> None:
+    text = read("SECURITY.md")
+    assert list(security_complaints(text)) == []
+    assert list(link_complaints(ROOT / "SECURITY.md", text)) == []
+    assert list(default_complaints(text)) == []
+
+
+@pytest.mark.parametrize("row", ["| a bomb | a limit | `test_a_bomb_of_no_kind` |", "| a bomb | a limit | |"])
+def test_a_threat_without_a_test_is_noticed(row: str) -> None:
+    assert list(security_complaints(f"| sends | what bounds it | shown by |\n|---|---|---|\n{row}\n")) != []

@@ -2,7 +2,7 @@
 
 SIGTERM or SIGINT ─► readiness off ─► listener closes ─► requests in flight finish ─► engine closes ─► exit 0
 a second signal   ─► exit at once
-engine lost       ─► the same drain, exit 70 (1 if it never was ready)
+engine at an end  ─► the same drain, 70 lost, 71 failing for good, 72 hung (1 if it never was ready)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import os
+import resource
 import socket
 import sys
 import time
@@ -29,15 +30,18 @@ from service.cli.options import setting_options, settings_from
 from service.compose import Plan, create_engine, plan
 from service.config import Settings
 from service.cores import available_cores
-from service.engine import LocalEngine
+from service.engine import LocalEngine, State
 from service.errors import OperatorError
 from service.http.app import Service, create_app
+from service.http.connection import protocol
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 #: sysexits.h's EX_SOFTWARE: the engine was lost while serving; an orchestrator should start another process.
 EXIT_ENGINE_LOST = 70
+#: The same by the state in which the engine ended.
+ENGINE_EXITS: dict[State, int] = {"lost": EXIT_ENGINE_LOST, "failed": 71, "hung": 72}
 
 
 @click.command()
@@ -54,10 +58,11 @@ def serve(**given: Any) -> None:
     listener = _listen(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(_serve(settings, chosen, found, listener))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # A runner thread stuck in a driver must not keep the process alive past its drain.
-    os._exit(status)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A thread that does not come back must not keep the process alive past its drain: asyncio would join the one
+        # that waits for it, the interpreter those of the decode pool.
+        os._exit(status)
 
 
 async def _serve(settings: Settings, chosen: Plan, found: Artifact, listener: socket.socket) -> int:
@@ -65,11 +70,11 @@ async def _serve(settings: Settings, chosen: Plan, found: Artifact, listener: so
     metrics = Metrics()
 
     def on_lost(reason: str) -> None:
-        loop.call_soon_threadsafe(server.fail, reason, EXIT_ENGINE_LOST)
+        loop.call_soon_threadsafe(server.fail, reason, ENGINE_EXITS[engine.state])
 
     engine = create_engine(settings, chosen, found, metrics, on_lost)
     app = create_app(settings, engine, found, metrics, memory.GiveBackWhenIdle(loop).worked)
-    server = _Server(_config(app, settings), on_drain=app.inference.drain)
+    server = _Server(_config(app, settings, metrics), on_drain=app.inference.drain)
     start = asyncio.create_task(_start(engine, server, found, listener))
     await server.serve(sockets=[listener])
     start.cancel()
@@ -90,15 +95,18 @@ async def _serve(settings: Settings, chosen: Plan, found: Artifact, listener: so
 _RECEIVE_BUFFER = 2**20
 _UNREAD_BODY = 2**18
 
+#: Kept for what is no connection: 14 files on a CPU, more with a driver, and those of /docs.
+_OTHER_FILES = 128
 
-def _config(app: Service, settings: Settings) -> uvicorn.Config:
+
+def _config(app: Service, settings: Settings, metrics: Metrics) -> uvicorn.Config:
     # uvicorn stops reading a connection whose request holds this much that the application has not asked for yet. There
     # is no option for it.
     httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BODY  # type: ignore[attr-defined]  # imported there, not exported
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=protocol(metrics, max_connections=min(settings.max_connections, _file_limit() - _OTHER_FILES)),
         ws="none",
         lifespan="off",
         proxy_headers=False,  # nobody reads them; the wrapper is one more call a request
@@ -110,6 +118,13 @@ def _config(app: Service, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_ms / 1e3),
     )
+
+
+def _file_limit() -> int:
+    """Raise it as far as it may be: it is often 1024, for the sake of select(), which nothing here uses."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 class _Server(uvicorn.Server):
@@ -135,6 +150,8 @@ class _Server(uvicorn.Server):
         self._drain()
 
     def _drain(self) -> None:
+        if self.should_exit:
+            return  # a drain has one end, whatever happens meanwhile
         self._on_drain()
         self.drain_ends = time.monotonic() + (self.config.timeout_graceful_shutdown or 0)
         self.should_exit = True

@@ -7,8 +7,9 @@
 Decoding happens on a pool where batches are to be gathered from decoded images (a GPU), and on the runners' own
 threads where every core has a runner (a CPU): there a pool would only take turns with them.
 
-States: starting → ready ⇄ failing → closed, or lost for good. ``failing`` means that the last batch failed as a
-whole; ``ready()`` then tries the canary, so that a passing fault heals without traffic.
+States: starting → ready ⇄ failing, late → closed, or one of three ends that the process does not survive: lost, failed,
+hung. ``failing`` means that the last batch failed as a whole; a canary a second, and one for each ``ready()``, lets a
+passing fault heal without traffic. ``late`` means that a thread has not come back in time (``watchdog``).
 """
 
 from __future__ import annotations
@@ -20,29 +21,42 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, TypeVar, get_args
 
 from service.batcher import Batcher, Closed, Item
-from service.engine import runner, warmup
+from service.engine import runner, warmup, watchdog
 from service.engine.protocols import InferResult, Prepare, Readiness, Runtime, RuntimeInfo
 from service.engine.runner import Answers, Runner
+from service.engine.watchdog import Watchdog
 from service.errors import DeadlineExceeded, Draining, NotReady, OperatorError, ServiceError
 from service.metrics import Metrics
 from service.preprocess import Prepared
 
 logger = logging.getLogger(__name__)
 
-State = Literal["starting", "ready", "failing", "closed", "lost"]
+T = TypeVar("T")
 
-#: How long a readiness probe waits for the canary after a failed batch.
+Lost = Literal["lost", "failed", "hung"]
+State = Literal["starting", "ready", "failing", "late", "closed", Lost]
+_Phase = Literal["starting", "serving", "closed", Lost]
+_ENDS = get_args(Lost)
+
+#: How long the canary may take after a failed batch.
 _CANARY_TIMEOUT_S = 2.0
+
+_WHY_NOT: dict[_Phase, str] = {
+    "starting": "the model is still loading",
+    "lost": "the device was lost",
+    "failed": "the model fails on every image",
+    "hung": "the model does not answer any more",
+}
 
 
 class LocalEngine:
     """Implements ``EngineClient`` with threads of this process.
 
     ``create_runtime`` is called on a thread of its own by ``start``, so that the process can answer health checks
-    while a model loads. ``on_lost`` is called from a runner's thread, once, when the device is gone for good.
+    while a model loads. ``on_lost`` is called from any thread, once, when ``state`` is lost, failed or hung.
     ``decode_threads=0`` decodes on the runners' threads.
     """
 
@@ -64,23 +78,33 @@ class LocalEngine:
         self._max_batch_size = max_batch_size
         self._metrics = metrics
         self._on_lost = on_lost
-        self._state: State = "starting"
+        self._phase: _Phase = "starting"
+        self._moving = threading.Lock()
         self._info: RuntimeInfo | None = None
         self._runtime: Runtime | None = None
         self._runners: list[Runner] = []
+        self._watchdog = Watchdog()
+        self._probe: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: Everyone who waits, wherever the item is.
+        self._replies: set[asyncio.Future[InferResult]] = set()
         self._batcher = Batcher(1, on_expired=self._expire, max_queue_delay=max_queue_delay)
         self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode") if decode_threads else None
         metrics.watch(metrics.queue_depth, lambda: len(self._batcher))
-        metrics.watch(metrics.ready, lambda: float(self._state == "ready"))
+        metrics.watch(metrics.ready, lambda: float(self.state == "ready"))
+
+    @property
+    def state(self) -> State:
+        phase = self._phase
+        return self._watchdog.health if phase == "serving" else phase
 
     async def start(self) -> None:
         """Load the model, prove it on the canary, begin to serve. Raises OperatorError if that fails.
 
         Meant to run beside a server that already listens: until it returns, ``infer`` raises NotReady.
         """
-        self._loop = asyncio.get_running_loop()
-        loaded: asyncio.Future[None] = self._loop.create_future()
+        self._loop = loop = asyncio.get_running_loop()
+        loaded: asyncio.Future[None] = loop.create_future()
 
         def load() -> None:
             error: OperatorError | None = None
@@ -91,34 +115,33 @@ class LocalEngine:
             except Exception as unexpected:
                 logger.exception("the model could not be loaded")
                 error = OperatorError(f"the model could not be loaded ({type(unexpected).__name__})")
-            with contextlib.suppress(RuntimeError):  # the loop may have ended first
-                loop.call_soon_threadsafe(_settle, loaded, error)
+            self._on_loop(_resolve, loaded, error)
 
-        loop = self._loop
         # A daemon thread rather than an executor's: a process told to stop does not wait for a slow driver.
         threading.Thread(target=load, name="engine-load", daemon=True).start()
         await loaded
+        self._tick()
 
-    async def infer(self, prepare: Prepare, deadline: float) -> InferResult:
-        if self._state == "starting":
-            raise NotReady("the model is still loading")
-        if self._state in ("closed", "lost"):
-            raise self._refusal()
+    async def infer(self, prepare: Prepare, deadline: float, pixels: int | None = None) -> InferResult:
+        if (phase := self._phase) != "serving":
+            raise _refusal(phase)
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[InferResult] = loop.create_future()
-        item = Item(prepare, deadline, reply, created_at=time.monotonic())
+        item = Item(prepare, deadline, reply, pixels=pixels, created_at=time.monotonic())
         try:
             if self._pool is None:
                 self._batcher.put(item)
             else:
                 self._pool.submit(self._decode, item)
         except Closed:
-            raise self._refusal() from None
+            raise _refusal(self._phase) from None
         # The batcher drops expired items at dequeue; this timer also answers when no runner comes by in time.
         timer = loop.call_later(max(0.0, deadline - item.created_at), _resolve, reply, _expired())
+        self._replies.add(reply)
         try:
             return await reply
         finally:
+            self._replies.discard(reply)
             timer.cancel()
             item.cancelled = True  # no effect on an item that was answered
 
@@ -126,39 +149,72 @@ class LocalEngine:
         """On a thread of the pool."""
         if item.cancelled:
             return
-        error = _expired() if item.deadline <= time.monotonic() else runner.prepare(item)
+        error = _expired() if item.deadline <= time.monotonic() else runner.prepare(item, self._watchdog)
+        self._watchdog.idle()
         if error is None:
             try:
                 self._batcher.put(item)
             except Closed:
-                error = self._refusal()
+                error = _refusal(self._phase)
         if error is not None:
             self._deliver([(item, error)])
 
     async def ready(self) -> Readiness:
-        if self._state == "failing":
-            # Success and failure both reach ``_report``, which sets the state that is read below.
-            with contextlib.suppress(ServiceError):
-                await self.infer(lambda: Prepared(self._canary, "png", ()), time.monotonic() + _CANARY_TIMEOUT_S)
-        return Readiness(self._state == "ready", self._state, self._info)
+        if self.state == "failing":
+            await self._try_canary()
+        state = self.state
+        return Readiness(state == "ready", state, self._info)
 
     async def aclose(self) -> None:
-        if self._state != "lost":
-            self._state = "closed"
+        self._move("closed")
         await asyncio.to_thread(self._close)
 
-    def _refusal(self) -> ServiceError:
-        if self._state == "lost":
-            return NotReady("the device was lost")
-        return Draining("the service is shutting down")
+    async def _try_canary(self) -> None:
+        """What becomes of it reaches the watchdog as that of any batch does."""
+        with contextlib.suppress(ServiceError):
+            await self.infer(lambda: Prepared(self._canary, "png", ()), time.monotonic() + _CANARY_TIMEOUT_S)
+
+    def _tick(self) -> None:
+        if self._phase != "serving":
+            return
+        if verdict := self._watchdog.tick():
+            self._end(verdict.end, verdict.reason)
+            return
+        if self._watchdog.health == "failing" and (self._probe is None or self._probe.done()):
+            self._probe = asyncio.ensure_future(self._try_canary())
+        asyncio.get_running_loop().call_later(watchdog.TICK_S, self._tick)
+
+    def _move(self, phase: _Phase) -> bool:
+        """Enter ``phase`` if it lies ahead. The first end counts; closing is none, a device can be lost meanwhile."""
+        with self._moving:
+            if self._phase in _ENDS or (self._phase == "closed" and phase not in _ENDS):
+                return False
+            self._phase = phase
+            return True
+
+    def _end(self, phase: Lost, reason: str) -> None:
+        """From any thread."""
+        if self._move(phase):
+            self._answer_everyone()
+            self._on_lost(reason)
+
+    def _answer_everyone(self) -> None:
+        self._batcher.abandon()
+        self._on_loop(self._refuse_everyone)
+
+    def _refuse_everyone(self) -> None:
+        for reply in list(self._replies):
+            _resolve(reply, _refusal(self._phase))
 
     def _close(self) -> None:
+        if self._phase == "hung":
+            return  # nobody waits for a thread that does not come back
         if self._pool is not None:
             self._pool.shutdown()  # what it was given still reaches the batcher
         self._batcher.close()
         for thread in self._runners:
             thread.join()
-        self._abandon()  # only a lost device leaves anything
+        self._answer_everyone()  # only a lost device leaves anybody
         if self._runtime is not None:
             runtime, self._runtime = self._runtime, None
             runtime.close()
@@ -171,6 +227,7 @@ class LocalEngine:
         cost = warmup.batch_cost(runtime, self._canary)
         for size, seconds in cost.items():
             self._metrics.batch_cost.labels(str(size)).set(seconds)
+        self._watchdog.measured(cost[1])
         chosen = warmup.knee(cost) if self._max_batch_size == "auto" else self._max_batch_size
         self._batcher.max_batch_size = min(chosen, runtime.max_batch)
         self._info = RuntimeInfo(runtime.name, runtime.device, runtime.precision, self._batcher.max_batch_size, cost)
@@ -178,8 +235,7 @@ class LocalEngine:
         self._runners = [self._runner(index, runtime) for index in range(self._runner_count)]
         for thread in self._runners:
             thread.start()
-        if self._state == "starting":
-            self._state = "ready"
+        self._move("serving")
         fields = {
             "seconds": round(time.monotonic() - started, 3),
             "runtime": runtime.name,
@@ -195,46 +251,40 @@ class LocalEngine:
             index,
             runtime,
             self._batcher,
+            self._watchdog,
             deliver=self._deliver,
-            report=self._report,
             observe_batch=self._metrics.batch_size.observe,
-            lost=self._lose,
+            lost=lambda reason: self._end("lost", reason),
         )
 
     def _deliver(self, answers: Answers) -> None:
-        """From any thread: resolve the replies on the event loop, all of a batch in one hop."""
-        assert self._loop is not None
-        # RuntimeError: the loop has ended, and with it everyone who waited.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(_resolve_all, answers)
+        self._on_loop(_resolve_all, answers)  # all of a batch in one hop
+
+    def _on_loop(self, callback: Callable[..., object], *arguments: object) -> None:
+        """From any thread."""
+        if self._loop is not None:
+            # RuntimeError: the loop has ended, and with it everyone who waited.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _expire(self, item: Item) -> None:
         self._deliver([(item, _expired())])
 
-    def _report(self, inferred: bool) -> None:
-        if self._state in ("ready", "failing"):
-            self._state = "ready" if inferred else "failing"
 
-    def _lose(self, reason: str) -> None:
-        if self._state == "lost":
-            return
-        self._state = "lost"
-        self._abandon()
-        self._on_lost(reason)
-
-    def _abandon(self) -> None:
-        if items := self._batcher.abandon():
-            self._deliver([(item, self._refusal()) for item in items])
+def _refusal(phase: _Phase) -> ServiceError:
+    if phase == "closed":
+        return Draining("the service is shutting down")
+    return NotReady(_WHY_NOT[phase])
 
 
 def _expired() -> DeadlineExceeded:
     return DeadlineExceeded("the deadline passed before the image was inferred")
 
 
-def _resolve(reply: asyncio.Future[InferResult], answer: InferResult | ServiceError) -> None:
+def _resolve(reply: asyncio.Future[T], answer: T | ServiceError | OperatorError) -> None:
     if reply.done():
         return
-    if isinstance(answer, ServiceError):
+    if isinstance(answer, (ServiceError, OperatorError)):
         reply.set_exception(answer)
     else:
         reply.set_result(answer)
@@ -243,12 +293,3 @@ def _resolve(reply: asyncio.Future[InferResult], answer: InferResult | ServiceEr
 def _resolve_all(answers: Answers) -> None:
     for item, answer in answers:
         _resolve(item.reply, answer)
-
-
-def _settle(loaded: asyncio.Future[None], error: OperatorError | None) -> None:
-    if loaded.done():
-        return
-    if error is None:
-        loaded.set_result(None)
-    else:
-        loaded.set_exception(error)

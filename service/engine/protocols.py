@@ -87,8 +87,10 @@ class Readiness:
 class EngineClient(Protocol):
     """What the HTTP layer knows of inference. Used from one event loop."""
 
-    async def infer(self, prepare: Prepare, deadline: float) -> InferResult:
+    async def infer(self, prepare: Prepare, deadline: float, pixels: int | None = None) -> InferResult:
         """Outputs for the (S, S, 3) uint8 image of ``prepare`` before ``deadline`` (time.monotonic() seconds).
+
+        ``pixels``: how many ``prepare`` decodes, for a judgement of how long it may take; None: nobody judges.
 
         Raises what ``prepare`` raises, NotReady, Draining, DeadlineExceeded or InferenceFailed. Cancelling the call
         drops the image from the queue; one that is already running is computed and forgotten.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from service.batcher import Batch, Batcher, Item
 from service.engine.protocols import InferResult, Runtime
+from service.engine.watchdog import Watchdog
 from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, ServiceError
 from service.postprocess import ItemOutput
 
@@ -30,8 +31,8 @@ Answers = list[tuple[Item, InferResult | ServiceError]]
 class Runner(threading.Thread):
     """Runs batches until the batcher is closed and empty, or the device is lost.
 
-    ``deliver`` gets every item exactly once; ``report`` learns of each batch whether at least one of
-    its images was inferred; ``lost`` is called once, last.
+    ``deliver`` gets every item; ``watchdog`` learns what is being done and how each batch ended; ``lost`` is called
+    once, last.
     """
 
     def __init__(
@@ -39,35 +40,45 @@ class Runner(threading.Thread):
         index: int,
         runtime: Runtime,
         batcher: Batcher,
+        watchdog: Watchdog,
         *,
         deliver: Callable[[Answers], None],
-        report: Callable[[bool], None],
         observe_batch: Callable[[float], None],
         lost: Callable[[str], None],
     ) -> None:
         super().__init__(name=f"runner-{index}", daemon=True)
         self._runtime = runtime
         self._batcher = batcher
+        self._watchdog = watchdog
         self._deliver = deliver
-        self._report = report
         self._observe_batch = observe_batch
         self._lost = lost
 
     def run(self) -> None:
-        while (batch := self._batcher.take()) is not None:
-            try:
-                self._infer(batch)
-            except DeviceLost as error:
-                self._lost(str(error))
-                return
-            finally:
-                self._batcher.done()
+        while (batch := self._batcher.take()) is not None and self.step(batch):
+            pass
+
+    def step(self, batch: Batch) -> bool:
+        """Answer every item of ``batch``. False: the device is lost."""
+        try:
+            self._infer(batch)
+        except DeviceLost as error:
+            self._lost(str(error))
+            return False
+        except Exception:
+            logger.exception("a batch failed unexpectedly")
+            # Who has an answer already keeps it.
+            self._deliver([(item, InferenceFailed("the service failed on this image")) for item in batch.items])
+        finally:
+            self._batcher.done()
+        self._watchdog.idle()
+        return True
 
     def _infer(self, batch: Batch) -> None:
         answers: Answers = []
         decoded: list[Item] = []
         for item in batch.items:
-            if (error := prepare(item)) is not None:
+            if (error := prepare(item, self._watchdog)) is not None:
                 answers.append((item, error))
             else:
                 decoded.append(item)
@@ -77,16 +88,20 @@ class Runner(threading.Thread):
             except DeviceLost:
                 self._deliver([*answers, *((item, InferenceFailed("the device was lost")) for item in decoded)])
                 raise
-            self._report(any(isinstance(answer, InferResult) for _, answer in inferred))
+            self._watchdog.report(any(isinstance(answer, InferResult) for _, answer in inferred))
             answers += inferred
         self._deliver(answers)
 
     def _answer(self, items: list[Item], alone: bool) -> Answers:
+        self._watchdog.inferring(len(items))
         started = time.monotonic()
-        pixels = [_pixels(item) for item in items]
-        images = pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
         try:
-            outputs = self._runtime.run(images, alone=alone)
+            outputs = self._runtime.run(_stack(items), alone=alone)
+            infer_s = time.monotonic() - started
+            answers: Answers = [
+                (item, _result(item, output, started, infer_s, len(items)))
+                for item, output in zip(items, outputs.items(), strict=True)
+            ]
         except DeviceLost:
             raise
         except Exception:
@@ -96,20 +111,18 @@ class Runner(threading.Thread):
             logger.exception("inference failed on one image")
             return [(items[0], InferenceFailed("the model could not process this image"))]
         self._observe_batch(len(items))
-        infer_s = time.monotonic() - started
-        return [
-            (item, _result(item, output, started, infer_s, len(items)))
-            for item, output in zip(items, outputs.items(), strict=True)
-        ]
+        self._watchdog.inferred(len(items), infer_s)
+        return answers
 
 
-def prepare(item: Item) -> ServiceError | None:
-    """Decode ``item`` unless that has been done; what went wrong, if anything did."""
+def prepare(item: Item, watchdog: Watchdog) -> ServiceError | None:
+    """Decode ``item`` unless that has been done; what went wrong, if anything did. The caller is ``idle`` after it."""
     if item.prepared is not None:
         return None
     started = time.monotonic()
     if item.deadline <= started:  # its neighbours' decoding took too long
         return DeadlineExceeded("the deadline passed before the image was decoded")
+    watchdog.decoding(item.pixels)
     try:
         item.prepared = item.prepare()
     except ServiceError as error:
@@ -119,6 +132,11 @@ def prepare(item: Item) -> ServiceError | None:
         return ServiceError("the image could not be processed")
     item.prepare_s = time.monotonic() - started
     return None
+
+
+def _stack(items: list[Item]) -> NDArray[np.uint8]:
+    pixels = [_pixels(item) for item in items]
+    return pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
 
 
 def _pixels(item: Item) -> NDArray[np.uint8]:

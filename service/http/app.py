@@ -26,7 +26,8 @@ from service.preprocess import Limits
 
 #: Values of the ``endpoint`` label; every other path is "other".
 _ENDPOINTS = ("classify", "embed", "livez", "readyz", "metrics", "models", "docs")
-_PROTECTED = ("/classify", "/embed", "/models")
+#: What needs no API key; everything else does, so that a path that only looks like another one is no way around it.
+_OPEN = ("/", "/livez", "/readyz", "/docs", "/openapi.json")
 
 _DESCRIPTION = """\
 ImageNet classes and feature vectors from [MobileNetV2](https://arxiv.org/abs/1801.04381). Try it here: open
@@ -69,6 +70,7 @@ def create_app(
         mode=settings.decode,
         limits=Limits(max_pixels=settings.max_pixels),
         max_in_flight=settings.max_in_flight,
+        max_client_share=settings.max_client_share,
         max_body_bytes=settings.max_body_bytes,
         max_images=settings.max_images,
         timeout_s=settings.request_timeout_ms / 1e3,
@@ -82,6 +84,7 @@ def create_app(
         title="MobileNetV2 inference service",
         version=__version__,
         description=_DESCRIPTION,
+        openapi_url="/openapi.json" if settings.docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the wrong scheme behind TLS
@@ -90,17 +93,25 @@ def create_app(
     for path, endpoint in endpoints.items():
         # For the methods it does not take, and for whoever mounts the application into another.
         app.router.routes.append(Route(path, _Direct(endpoint), methods=["POST"]))
-    app.include_router(operations.build(inference, artifact, metrics))
-    docs.install(app, num_classes=num_classes, keyed=_PROTECTED if settings.api_keys else ())
+    app.include_router(operations.build(inference, artifact, metrics, metrics_keyed=settings.protect_metrics))
+    keys = settings.accepted_keys()
+    without_key = _OPEN if settings.protect_metrics else (*_OPEN, "/metrics")
+    if settings.docs:
+        docs.install(app, num_classes=num_classes, without_key=without_key if keys else None)
     problems.install(app, metrics)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        direct = scope["type"] == "http" and scope["method"] == "POST" and endpoints.get(scope["path"])
+        direct: Endpoint | None = None
+        if scope["type"] == "http":
+            if scope["method"] == "POST":
+                direct = endpoints.get(scope["path"])
+            elif scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}  # the server, which knows, sends no body
         await (direct or app.through_fastapi)(scope, receive, send)
 
     front: ASGIApp = dispatch
-    if settings.api_keys:
-        front = ApiKeys(front, keys=settings.api_keys, protected=_PROTECTED, metrics=metrics)
+    if keys:
+        front = ApiKeys(front, keys=keys, without_key=without_key, metrics=metrics)
     app.front = Observe(
         HeaderLimit(front, metrics=metrics),
         metrics=metrics,

@@ -23,7 +23,7 @@ FIELD = "file"
 #: Parts that are not images cost parsing all the same.
 _MAX_OTHER_PARTS = 64
 _MAX_PART_HEADER_BYTES = 4096
-_LENGTH = re.compile(r"\d{1,15}")
+_LENGTH = re.compile(r"\d{1,20}", re.ASCII)
 
 
 class ClientGone(Exception):

@@ -20,6 +20,7 @@ from service.http import problems, query
 from service.http.body import ClientGone
 from service.http.encode import Encoder, negotiate
 from service.http.inference import Inference, Outcome
+from service.http.middleware import KEY_OWNER
 from service.http.timing import StageTimes
 from service.metrics import Metrics
 
@@ -65,15 +66,15 @@ class Endpoints:
             headers = Headers(scope=scope)
             # Parameters first: a request that asks for nonsense costs no inference.
             encode = choose(headers, query.parse(scope["query_string"]))
-            response = await self._infer(headers, receive, encode)
+            response = await self._infer(headers, receive, encode, _client(scope))
         except ServiceError as error:
             response = problems.refuse(error, self._metrics)
         await response(scope, receive, send)
 
-    async def _infer(self, headers: Headers, receive: Receive, encode: Encode) -> Response:
+    async def _infer(self, headers: Headers, receive: Receive, encode: Encode, client: str) -> Response:
         times = StageTimes()
         try:
-            outcomes = await self._inference.run(headers, receive, times)
+            outcomes = await self._inference.run(headers, receive, times, client)
         except ClientGone:
             self._metrics.cancelled.inc()
             return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -83,6 +84,12 @@ class Endpoints:
         times.observe(self._metrics)
         response.headers["Server-Timing"] = times.header()
         return response
+
+
+def _client(scope: Scope) -> str:
+    """Who has a share in the limit: the owner of the API key, else the address."""
+    owner: str | None = scope.get(KEY_OWNER)
+    return owner or (scope["client"][0] if scope.get("client") else "")
 
 
 def _all_failed(outcomes: Sequence[Outcome]) -> Response | None:

@@ -1,6 +1,7 @@
 """What every request passes, as pure ASGI (a wrapper around the request stream would hide disconnects).
 
-Outermost ``Observe`` (request id, last-resort 500, metrics, access log), then ``HeaderLimit``, then ``ApiKeys``.
+Outermost ``Observe`` (request id, security headers, last-resort 500, metrics, access log), then ``HeaderLimit``, then
+``ApiKeys``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Draining, HeadersTooLarge, ServiceError, Unauthorized
@@ -27,7 +28,20 @@ logger = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 16 * 1024
 
+#: On every answer that does not bring its own. An answer is data: a browser that is made to open one as a page runs and
+#: loads nothing, and what a photo shows stays out of caches.
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+
+#: Where ``ApiKeys`` leaves in the scope whose key it was: its digest.
+KEY_OWNER = "service.key_owner"
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_LOGGED_PATH_BYTES = 256
+_DOCS_FILES = "/docs/assets/"
 
 
 class Observe:
@@ -55,16 +69,20 @@ class Observe:
         started = time.monotonic()
         request_id = _request_id(Headers(scope=scope))
         status = 0
+        complete = False
 
         async def send_observed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                own = [name for name, _ in message["headers"]]
+                headers = [header for header in SECURITY_HEADERS if header[0] not in own]
+                headers.append((b"x-request-id", request_id.encode()))
                 if self._draining():
-                    headers["Connection"] = "close"  # the next request goes to another replica
+                    headers.append((b"connection", b"close"))  # the next request goes to another replica
+                message = {**message, "headers": [*message["headers"], *headers]}
+            else:
+                complete = not message.get("more_body", False)
             await send(message)
 
         try:
@@ -77,10 +95,10 @@ class Observe:
             await problems.refuse(error, self._metrics)(scope, receive, send_observed)
         except Exception:
             logger.exception("a request failed unexpectedly", extra={"fields": {"request_id": request_id}})
-            if status:
+            if not status:
+                await problems.refuse(problems.UNFORESEEN, self._metrics)(scope, receive, send_observed)
+            elif not complete:
                 raise  # half an answer is out; only closing the connection tells the client
-            error = ServiceError("the service failed on this request")
-            await problems.refuse(error, self._metrics)(scope, receive, send_observed)
         finally:
             self._record(scope, status, time.monotonic() - started, request_id)
 
@@ -91,7 +109,8 @@ class Observe:
         if self._access_log and access.isEnabledFor(logging.INFO):
             fields: dict[str, Any] = {
                 "method": scope["method"],
-                "path": scope["path"].encode("ascii", "backslashreplace").decode(),
+                # As it came: decoded, it may hold line breaks, and a client could write records of its own.
+                "path": scope["raw_path"][:_LOGGED_PATH_BYTES].decode("ascii", "backslashreplace"),
                 "status": status,
                 "ms": round(seconds * 1e3, 2),
                 "request_id": request_id,
@@ -101,7 +120,7 @@ class Observe:
 
 
 class HeaderLimit:
-    """431 for header blocks over 16 KB, whatever the HTTP parser would take."""
+    """431 for header blocks over 16 KiB, the address included, whatever the HTTP parser would take."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -109,8 +128,8 @@ class HeaderLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            size = sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope["raw_path"])
-            if size > MAX_HEADER_BYTES + len(scope["query_string"]):
+            size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+            if size + len(scope["raw_path"]) + len(scope["query_string"]) > MAX_HEADER_BYTES:
                 error = HeadersTooLarge(f"the request's headers are larger than {MAX_HEADER_BYTES} bytes")
                 await problems.refuse(error, self._metrics)(scope, receive, send)
                 return
@@ -118,31 +137,36 @@ class HeaderLimit:
 
 
 class ApiKeys:
-    """401 on the protected paths unless the request brings one of ``keys``.
+    """401 unless the request brings one of ``keys``, or its path is one of ``without_key`` or a file of ``/docs``.
 
     ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. Digests of equal length are compared in constant time, all of
     them, so that time tells nothing about any key.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Sequence[str], protected: Collection[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Sequence[str], without_key: Collection[str], metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
         self._digests = [_digest(key) for key in keys]
-        self._protected = frozenset(protected)
+        self._without_key = frozenset(without_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] in self._protected and not self._knows(Headers(scope=scope)):
-            error = Unauthorized("a valid API key is needed")
-            await problems.refuse(error, self._metrics)(scope, receive, send)
-            return
+        if scope["type"] == "http" and not self._open(scope["path"]):
+            offered = _digest(_key(Headers(scope=scope)))
+            matches = [hmac.compare_digest(offered, digest) for digest in self._digests]
+            if not any(matches):
+                error = Unauthorized("a valid API key is needed")
+                await problems.refuse(error, self._metrics)(scope, receive, send)
+                return
+            scope[KEY_OWNER] = offered.hex()
         await self._app(scope, receive, send)
 
-    def _knows(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        offered = _digest(key)
-        matches = [hmac.compare_digest(offered, digest) for digest in self._digests]
-        return any(matches)
+    def _open(self, path: str) -> bool:
+        return path in self._without_key or path.startswith(_DOCS_FILES)
+
+
+def _key(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def _digest(key: str) -> bytes:

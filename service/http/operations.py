@@ -14,19 +14,17 @@ from service.http.inference import Inference
 from service.metrics import CONTENT_TYPE, Metrics
 
 
-def build(inference: Inference, artifact: Artifact, metrics: Metrics) -> APIRouter:
-    router = APIRouter(tags=["operations"])
+def build(inference: Inference, artifact: Artifact, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:
+    router = APIRouter(tags=["operations"], responses=schemas.problems(400, 431, 500))
 
     async def readiness() -> Readiness:
         state = await inference.engine.ready()
         return Readiness(False, "draining", state.info) if inference.draining else state
 
-    @router.head("/livez", include_in_schema=False)
     @router.get("/livez", response_model=schemas.Status, summary="The process answers")
     async def livez() -> Response:
         return _json({"status": "ok"})
 
-    @router.head("/readyz", include_in_schema=False)
     @router.get(
         "/readyz",
         response_model=schemas.Status,
@@ -38,7 +36,12 @@ def build(inference: Inference, artifact: Artifact, metrics: Metrics) -> APIRout
         state = await readiness()
         return _json({"status": "ok" if state.ok else state.reason}, status=200 if state.ok else 503)
 
-    @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        responses=schemas.METRICS | (schemas.problems(401) if metrics_keyed else {}),
+        summary="Prometheus metrics",
+    )
     async def prometheus() -> Response:
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 

@@ -19,8 +19,11 @@ from service.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
 
+#: The answer to what is a bug.
+UNFORESEEN = ServiceError("the service failed on this request")
+
 _DETAILS = {
-    404: "there is nothing at this path; see /docs",
+    404: "there is nothing at this path",
     405: "this path does not take this method; see the Allow header",
 }
 
@@ -66,15 +69,21 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         name = str(first["loc"][-1])
         return await on_service_error(request, InvalidParameter(f"{name}: {first['msg']}"))
 
+    async def on_bug(request: Request, error: Exception) -> Response:
+        # Starlette answers with it and raises all the same: the log is ``Observe``'s matter.
+        return refuse(UNFORESEEN, metrics)
+
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         title = HTTPStatus(error.status_code).phrase
         detail = _DETAILS.get(error.status_code, title.lower())
         body = {"type": "about:blank", "status": error.status_code, "title": title, "detail": detail}
-        return Response(
-            orjson.dumps(body), status_code=error.status_code, media_type=MEDIA_TYPE, headers=dict(error.headers or {})
-        )
+        headers = dict(error.headers or {})
+        if error.status_code == 405 and headers.get("Allow", "GET") == "GET":
+            headers["Allow"] = "GET, HEAD"  # whatever answers the one answers the other (``app``)
+        return Response(orjson.dumps(body), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
 
     app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(Exception, on_bug)

@@ -74,7 +74,12 @@ _REQUEST_BODY: dict[str, Any] = {
                 "type": "object",
                 "required": ["file"],
                 "properties": {
-                    "file": {"type": "array", "items": _BINARY, "description": "One or more images, each a part."}
+                    "file": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": _BINARY,
+                        "description": "One or more images, each a part.",
+                    }
                 },
             }
         },
@@ -92,12 +97,12 @@ _REASONS = {
     413: "Body or image too large.",
     415: "Not JPEG, PNG, WebP, GIF, BMP or TIFF, judged by content.",
     422: "Truncated or corrupt image, or invalid parameter.",
+    429: "This client has its share of the images in flight already; `Retry-After` says when to try again.",
     431: "Request headers too large.",
     500: "Our fault.",
     503: "Overloaded, starting or shutting down; `Retry-After` says when to try again.",
     504: "The deadline passed.",
 }
-
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -109,6 +114,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"description": _REASONS[status], "content": {"application/problem+json": {"schema": schema}}}
         for status in (statuses or _REASONS)
     }
+
+
+#: The answer of `/metrics`.
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Text exposition format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 
 
 def components() -> dict[str, Any]:

@@ -12,7 +12,6 @@ from service.preprocess.limits import Limits
 from service.preprocess.pipeline import (
     WARN_EXIF,
     WARN_FRAMES,
-    WARN_METADATA,
     Mode,
     Prepared,
     prepare,
@@ -23,7 +22,6 @@ from service.preprocess.transform import Transform
 __all__ = [
     "WARN_EXIF",
     "WARN_FRAMES",
-    "WARN_METADATA",
     "Format",
     "Header",
     "Limits",

@@ -1,14 +1,15 @@
 """TIFF image file directories, read for the few tags that matter before Pillow sees the bytes.
 
 A directory is the index of a TIFF page, and EXIF is such a directory inside a JPEG, PNG or WebP. Bytes come from
-``headers``; sizes, limits and the orientation go back to it. Layout: TIFF 6.0, section 2, and BigTIFF (43 in place
-of 42, eight-byte offsets). Nothing here follows an offset that the bytes do not contain.
+``headers`` and ``tiff``; sizes, limits and the orientation go back to them. Layout: TIFF 6.0, section 2, and BigTIFF
+(43 in place of 42, eight-byte offsets). Nothing here follows an offset that the bytes do not contain.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 ORIENTATION = 274
 
@@ -23,11 +24,28 @@ class DamagedDirectory(Exception):
     """The bytes are not a readable directory. Never leaves this package."""
 
 
+class _Layout(NamedTuple):
+    """Where the offset of the first directory is, and struct codes: of entry counts, of entries, of offsets."""
+
+    start: int
+    head: str
+    row: str
+    cell: str
+
+
+_LAYOUTS: Final = {42: _Layout(4, "H", "HHI", "I"), 43: _Layout(8, "Q", "HHQ", "Q")}
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tag: how many values it has and, if they are unsigned integers that lie in the bytes, the first."""
+    """One tag: type and number of its values, the last field of its row, and the first value.
 
+    ``first`` is None unless the values are unsigned integers that lie in the bytes.
+    """
+
+    kind: int
     count: int
+    cell: bytes  # the values, or where they are
     first: int | None
 
 
@@ -40,41 +58,62 @@ class Directory:
         entry = self.entries.get(tag)
         return None if entry is None else entry.first
 
+    def count(self, tag: int) -> int:
+        entry = self.entries.get(tag)
+        return 0 if entry is None else entry.count
+
 
 def read_first(data: bytes, wanted: frozenset[int]) -> Directory:
     """The first directory of a TIFF stream, restricted to the ``wanted`` tags; the first of equal tags counts.
 
     A directory that ends early yields the entries before the cut. Raises DamagedDirectory if there is none at all.
     """
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None:
-        raise DamagedDirectory
+    order, layout = _layout(data)
     try:
-        magic = struct.unpack_from(order + "H", data, 2)[0]
-        if magic == 42:
-            offset, head, row, cell = struct.unpack_from(order + "I", data, 4)[0], "H", "HHI", "I"
-        elif magic == 43:
-            offset, head, row, cell = struct.unpack_from(order + "Q", data, 8)[0], "Q", "HHQ", "Q"
-        else:
-            raise DamagedDirectory
-        count = struct.unpack_from(order + head, data, offset)[0]
+        offset = struct.unpack_from(order + layout.cell, data, layout.start)[0]
+        count = struct.unpack_from(order + layout.head, data, offset)[0]
     except (struct.error, OverflowError):
         raise DamagedDirectory from None
     if count > MAX_ENTRIES:
         raise DamagedDirectory
-    unpack_row = struct.Struct(order + row)
-    inline = struct.calcsize(cell)
-    position = offset + struct.calcsize(order + head)
+    unpack_row = struct.Struct(order + layout.row)
+    inline = struct.calcsize(layout.cell)
+    position = offset + struct.calcsize(order + layout.head)
     entries: dict[int, Entry] = {}
     for _ in range(count):
-        if position + unpack_row.size + inline > len(data):
+        end = position + unpack_row.size + inline
+        if end > len(data):
             return Directory(entries, followed=False)
         tag, kind, values = unpack_row.unpack_from(data, position)
         if tag in wanted and tag not in entries:
-            entries[tag] = Entry(values, _first(data, position + unpack_row.size, order, cell, kind, values))
-        position += unpack_row.size + inline
+            first = _first(data, position + unpack_row.size, order, layout.cell, kind, values)
+            entries[tag] = Entry(kind, values, data[end - inline : end], first)
+        position = end
     following = data[position : position + inline]
     return Directory(entries, followed=len(following) == inline and any(following))
+
+
+def with_entries(data: bytes, entries: dict[int, Entry]) -> bytes:
+    """The TIFF stream ``data`` with one directory, at its end, that holds ``entries`` and nothing else."""
+    order, layout = _layout(data)
+    rows = [
+        struct.pack(order + layout.row, tag, entry.kind, entry.count) + entry.cell
+        for tag, entry in sorted(entries.items())
+    ]
+    directory = struct.pack(order + layout.head, len(rows)), *rows, bytes(struct.calcsize(layout.cell))
+    start = struct.pack(order + layout.cell, len(data))
+    view = memoryview(data)
+    return b"".join((view[: layout.start], start, view[layout.start + len(start) :], *directory))
+
+
+def _layout(data: bytes) -> tuple[str, _Layout]:
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None or len(data) < 4:
+        raise DamagedDirectory
+    layout = _LAYOUTS.get(struct.unpack_from(order + "H", data, 2)[0])
+    if layout is None:
+        raise DamagedDirectory
+    return order, layout
 
 
 def _first(data: bytes, position: int, order: str, cell: str, kind: int, count: int) -> int | None:

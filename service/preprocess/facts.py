@@ -24,7 +24,8 @@ class Header:
     orientation: int = 1  # EXIF's 1 to 8; of PNG, WebP and JPEG from EXIF, of TIFF from its own tag
     exif_damaged: bool = False
     animated: bool = False  # or several pages
-    scans: int = 1  # passes that a JPEG decoder makes over the pixels
+    components: int = 0  # colours of a JPEG: 1, 3 or 4
+    scans: int = 1  # passes that a decoder makes over the pixels
     complete: bool = True  # False: the container's own lengths say that bytes are missing
 
     @property

@@ -1,7 +1,7 @@
-"""JPEG markers: size, EXIF and number of scans, read for ``headers`` before libjpeg sees the bytes.
+"""JPEG markers: size, colours, EXIF and number of scans, read for ``headers`` before libjpeg sees the bytes.
 
-Layout: ITU-T T.81, annex B. Inside a scan every 0xFF of the data is followed by 0x00 or a restart marker, so the
-next marker is found without decoding.
+``decode`` trusts what is found here: Pillow's own reader of markers is not run. Layout: ITU-T T.81, annex B. Inside a
+scan every 0xFF of the data is followed by 0x00 or a restart marker, so the next marker is found without decoding.
 """
 
 from __future__ import annotations
@@ -10,15 +10,23 @@ import re
 from typing import Final
 
 from service.errors import BadImage
-from service.preprocess.facts import TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
+from service.preprocess.facts import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
 from service.preprocess.limits import Limits
 
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+_SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
+_PROGRESSIVE: Final = 0xC2
+_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
+#: Besides frame headers: Huffman tables, arithmetic conditioning, scan, quantisation, lines, restarts, applications,
+#: comment. libjpeg refuses all others, and no two readers agree about their length.
+_SEGMENTS: Final = frozenset({0xC4, 0xCC, _SOS, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
 
 _MARKER: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+#: A frame header of another kind, for JPEG in places where it cannot be parsed: marker, length, 8 bits a sample.
+UNUSUAL_FRAME: Final = re.compile(rb"\xff[\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\x00[\x0b\x0e\x11\x14\x17\x1a]\x08")
+#: Arithmetic coding can pack any number of coefficients into a bit, so that no byte of the file pays for the work.
+UNUSUAL: Final = "arithmetic, lossless and hierarchical JPEG are not supported; send baseline or progressive"
 
 
 def read(data: bytes, limits: Limits) -> Header:
@@ -31,6 +39,9 @@ def read(data: bytes, limits: Limits) -> Header:
     exif: bytes | None = None
     position, blocks, end = 2, 0, len(data)
     while True:
+        blocks += 1  # fill bytes and stray markers cost a step, too
+        if blocks > limits.max_segments:
+            raise BadImage(TOO_MANY_BLOCKS)
         position = data.find(b"\xff", position)
         if position < 0 or position + 4 > end:
             raise BadImage(TRUNCATED)
@@ -53,23 +64,26 @@ def read(data: bytes, limits: Limits) -> Header:
                 raise BadImage("the JPEG's frame header is damaged")
             if data[body] != 8:
                 raise BadImage(f"JPEG with {data[body]} bits a sample is not supported; send 8 bits")
+            if kind not in _SEQUENTIAL and kind != _PROGRESSIVE:
+                raise BadImage(UNUSUAL)
             size = (data[body + 3] << 8 | data[body + 4], data[body + 1] << 8 | data[body + 2])
-            components, progressive = data[body + 5], kind in _PROGRESSIVE
+            components, progressive = data[body + 5], kind == _PROGRESSIVE
+            if components not in (1, 3, 4):
+                raise BadImage(f"JPEG with {components} colour components is not supported; send 1, 3 or 4")
         elif kind == _APP1 and exif is None and data.startswith(b"Exif\0\0", body):
             exif = data[body:position]
         elif kind == _SOS:
             if length < 6:
                 raise BadImage("the JPEG's scan header is damaged")
             break
-        blocks += 1
-        if blocks > limits.max_blocks:
-            raise BadImage(TOO_MANY_BLOCKS)
+        elif kind not in _SEGMENTS:
+            raise BadImage(CORRUPT)
     if size is None:
         raise BadImage("the JPEG has no frame header")
     # A scan that carries every component of a sequential JPEG is the only one that libjpeg reads.
     several = progressive or data[body] < components
     scans = _count_scans(data, position, limits) if several else 1
-    return with_exif(exif, Header("jpeg", *size, scans=scans))
+    return with_exif(exif, Header("jpeg", *size, components=components, scans=scans))
 
 
 def _count_scans(data: bytes, position: int, limits: Limits) -> int:
@@ -79,38 +93,15 @@ def _count_scans(data: bytes, position: int, limits: Limits) -> int:
     if bound <= limits.free_scans:
         return bound
     scans = 1
-    while (found := _MARKER.search(data, position)) is not None:
+    for _ in range(limits.max_segments):
+        found = _MARKER.search(data, position)
+        if found is None:
+            return scans
         kind, position = data[found.end() - 1], found.end()
         if kind == _EOI:
-            break
+            return scans
         if kind in _ALONE:
             continue
         scans += kind == _SOS
         position += max(2, int.from_bytes(data[position : position + 2], "big"))
-    return scans
-
-
-def without_metadata(data: bytes) -> bytes:
-    """The same picture without the application segments and comments that only Pillow's Python code reads.
-
-    ``data`` is one that ``read`` accepts. JFIF (APP0) and Adobe (APP14) say how colours are stored and stay, where
-    they are long enough to be valid.
-    """
-    kept = [data[:2]]
-    position = 2
-    while True:
-        position = data.index(b"\xff", position)
-        kind = data[position + 1]
-        if kind in (0x00, 0xFF):
-            position += 1
-            continue
-        if kind in _ALONE:
-            position += 2
-            continue
-        if kind == _SOS:
-            return b"".join((*kept, data[position:]))
-        end = position + 2 + (data[position + 2] << 8 | data[position + 3])
-        colour = {0xE0: 16, 0xEE: 14}.get(kind)
-        if end - position >= colour if colour is not None else not (0xE0 <= kind <= 0xEF or kind == 0xFE):
-            kept.append(data[position:end])
-        position = end
+    raise BadImage(TOO_MANY_BLOCKS)

@@ -23,7 +23,6 @@ Mode = Literal["exact", "fast"]
 
 WARN_FRAMES: Final = "several frames or pages: only the first was used"
 WARN_EXIF: Final = "EXIF is damaged: no orientation was applied"
-WARN_METADATA: Final = "damaged metadata was ignored"
 
 #: ``fast`` decodes a JPEG to no less than this many times the resized size: the filter still averages real pixels.
 _DRAFT_FACTOR: Final = 2
@@ -53,16 +52,14 @@ def prepare(
 
     ``exact`` is bit-equal to torchvision's preset on the canonical image; ``fast`` differs in decoding JPEG at a
     reduced scale where it is at least twice as large as needed. Safe to call from several threads at once. Peak
-    memory is 5 to 10 bytes a pixel, 16 for WebP. Raises BadImage or ImageTooLarge, for which only the sender can be
-    blamed; whatever else leaves here, MemoryError included, is our fault.
+    memory is 4 to 12 bytes a pixel, 16 for WebP, and at the default limits never above a gigabyte (ADR 10). Raises
+    BadImage or ImageTooLarge, for which only the sender can be blamed; whatever else leaves here, MemoryError
+    included, is our fault.
     """
     draft = _DRAFT_FACTOR * transform.resize_size if mode == "fast" else None
-    image, grey_bits, metadata_damaged = decode.load(bytes(data), header, limits, draft)
+    image, grey_bits = decode.load(bytes(data), header, limits, draft)
     try:
-        image = canonical.opaque_rgb(image, grey_bits)
-        # Pillow's TIFF reader has already turned it.
-        if header.format != "tiff":
-            image = canonical.turn(image, header.orientation)
+        image = canonical.turn(canonical.opaque_rgb(image, grey_bits), header.orientation)
     except (ServiceError, MemoryError):
         raise
     except Exception:
@@ -75,6 +72,4 @@ def prepare(
         warnings.append(warn_orientation(header.orientation))
     if header.exif_damaged:
         warnings.append(WARN_EXIF)
-    if metadata_damaged:
-        warnings.append(WARN_METADATA)
     return Prepared(resize_and_crop(image, transform), header.format, tuple(warnings))

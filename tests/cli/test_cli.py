@@ -63,7 +63,7 @@ def test_every_command_explains_itself(command: Sequence[str]) -> None:
 def test_serve_has_an_option_for_every_setting_but_the_secret_ones() -> None:
     text = run("serve", "--help").output
     for name in Settings.model_fields:
-        flag = f"--{name.replace('_', '-')}"
+        flag = f"--{name.replace('_', '-')} "
         assert (flag in text) == (name != "api_keys"), flag
 
 

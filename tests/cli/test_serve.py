@@ -6,6 +6,7 @@ from uvicorn.protocols.http import flow_control, httptools_impl
 
 from service.cli.serve import _config
 from service.config import Settings
+from service.metrics import Metrics
 
 
 def test_the_parsers_limit_on_unread_bodies_is_where_we_set_it() -> None:
@@ -14,6 +15,6 @@ def test_the_parsers_limit_on_unread_bodies_is_where_we_set_it() -> None:
 
     async def app(scope: object, receive: object, send: object) -> None: ...
 
-    config = _config(app, Settings(drain_timeout_ms=1500))  # type: ignore[arg-type]  # any application will do
+    config = _config(app, Settings(drain_timeout_ms=1500), Metrics())  # type: ignore[arg-type]  # any application will do
     assert vars(httptools_impl)["HIGH_WATER_LIMIT"] == 2**18
     assert config.timeout_graceful_shutdown == 2

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -40,41 +41,57 @@ def test_it_says_where_to_go_and_stops_cleanly(store: Path) -> None:
     assert "Traceback" not in running.output
 
 
+class Load:
+    """Eight clients that ask until the service is gone, each on a new connection each time."""
+
+    clients = 8
+
+    def __init__(self, url: str, body: bytes) -> None:
+        self._url = url
+        self._body = body
+        self.answered: list[str] = []
+        self.refused: list[str] = []
+        self.broken: list[str] = []
+        self._threads = [threading.Thread(target=self._ask, args=(client,)) for client in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, client: int) -> None:
+        for count in range(10_000):
+            request_id = f"{client}-{count}"
+            headers = {"X-Request-Id": request_id}
+            try:
+                # The kernel may have completed its handshake when the listener closes; it is then reset unread, which
+                # only the client and its balancer can see.
+                answer = httpx.post(f"{self._url}/classify", content=self._body, headers=headers, timeout=60)
+            except httpx.TransportError:
+                self.broken.append(request_id)
+                return
+            (self.answered if answer.status_code == 200 else self.refused).append(request_id)
+
+    def run_until_terminated(self, running: ServerProcess, after: int = 100) -> None:
+        """SIGTERM amid the load."""
+        ends = time.monotonic() + 60
+        while len(self.answered) < after:
+            assert time.monotonic() < ends
+        assert running.terminate() == 0
+        for thread in self._threads:
+            thread.join(60)
+        assert len(self.broken) == self.clients, "each ran until the service was gone"
+
+    def lost(self, running: ServerProcess) -> set[str]:
+        """Requests that the service has taken and their clients have no answer to."""
+        taken = re.findall(r"path=/classify status=(\d+) .*request_id=(\S+)", running.output)
+        assert len(taken) >= len(self.answered)
+        return {request_id for _, request_id in taken} - set(self.answered)
+
+
 def test_sigterm_under_load_loses_no_request_it_has_taken(real_artifact: Artifact, photos: list[Photo]) -> None:
     with server() as running:
-        url = running.url
-        answered: list[str] = []
-        failed: list[str] = []
-        enough = threading.Event()
-
-        def load(client: int) -> None:
-            for count in range(10_000):
-                request_id = f"{client}-{count}"
-                try:
-                    # A new connection each time. The kernel may have completed its handshake when the listener
-                    # closes; it is then reset unread, which only the client and its balancer can see.
-                    answer = httpx.post(
-                        f"{url}/classify", content=photos[0].data, headers={"X-Request-Id": request_id}, timeout=60
-                    )
-                except httpx.TransportError:
-                    failed.append(request_id)
-                    return
-                assert answer.status_code == 200
-                answered.append(request_id)
-                if len(answered) > 100:
-                    enough.set()
-
-        threads = [threading.Thread(target=load, args=(client,)) for client in range(8)]
-        for thread in threads:
-            thread.start()
-        assert enough.wait(60)
-        assert running.terminate() == 0
-        for thread in threads:
-            thread.join(60)
-    taken = re.findall(r"path=/classify status=(\d+) .*request_id=(\S+)", running.output)
-    assert len(failed) == len(threads), "each client ran until the service was gone"
-    assert {status for status, _ in taken} == {"200"}
-    assert sorted(request_id for _, request_id in taken) == sorted(answered)
+        load = Load(running.url, photos[0].data)
+        load.run_until_terminated(running)
+    assert load.lost(running) == set()
+    assert load.refused == []
 
 
 def drain_with_one_in_flight(running: ServerProcess) -> None:
@@ -98,6 +115,22 @@ def test_a_request_in_flight_is_answered_after_sigterm(real_artifact: Artifact, 
             connection.sendall(body[1000:])
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         assert running.wait() == 0
+
+
+def test_a_request_that_never_ends_is_cut_off_by_the_drain(store: Path) -> None:
+    arguments = ["--drain-timeout-ms", "1000", "--request-timeout-ms", "600000"]
+    with server(*tiny(store), *arguments) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 30) as connection:
+            connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+            drain_with_one_in_flight(running)
+            began = time.monotonic()
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"Shutting down" in answer
+        assert running.wait() == 0
+    assert 0.5 < time.monotonic() - began < 10
+    assert "Traceback" not in running.output
 
 
 def test_a_second_signal_ends_it_at_once(store: Path) -> None:
@@ -149,30 +182,3 @@ def test_json_logs_are_json(store: Path) -> None:
     records = [json.loads(line) for line in running.lines if line.startswith("{")]
     (request,) = (record for record in records if record["message"] == "request")
     assert (request["path"], request["status"], request["request_id"]) == ("/livez", 200, "abc")
-
-
-LOSING = """
-import sys
-from service import compose
-from service.errors import DeviceLost
-from tests.fakes import FakeRuntime
-
-def lose(images):
-    if images.shape[1] == 224 and images[0, 0, 0, 2] == 1:
-        raise DeviceLost("the device fell off the bus")
-
-compose.create_runtime = lambda settings, artifact: FakeRuntime(before=lose)
-from service.cli import main
-sys.argv[0] = "mobilenet-service"
-main()
-"""
-
-
-def test_a_lost_device_ends_the_process_with_its_own_status(store: Path) -> None:
-    from tests.running import png
-
-    with server(*tiny(store), program=("-c", LOSING)) as running:
-        with running.client() as client:
-            assert client.post("/classify", content=png(1)).status_code == 500
-        assert running.wait() == 70
-    assert "error: the device fell off the bus" in running.output

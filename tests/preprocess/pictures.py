@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,3 +44,23 @@ def exif(orientation: int) -> bytes:
 
 def run(data: bytes, transform: Transform = IDENTITY) -> Prepared:
     return prepare(data, inspect(data), transform)
+
+
+@cache
+def seeds() -> dict[str, bytes]:
+    """A small intact picture of each kind, by name; to be damaged."""
+    return {
+        "jpeg": encode(noise(48, 48), "JPEG", exif=exif(6)),
+        "progressive": encode(noise(48, 48), "JPEG", progressive=True, icc_profile=b"p" * 300),
+        "cmyk": encode(Image.fromarray(noise(48, 48, 4), "CMYK"), "JPEG"),
+        "mpo": encode(noise(48, 48), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))]),
+        "png": encode(noise(48, 48, 4), "PNG", exif=exif(6), icc_profile=b"profile"),
+        "palette": encode(Image.fromarray(noise(48, 48)).convert("P"), "PNG", transparency=bytes(range(90))),
+        "deep": encode(noise(48, 48)[..., 0].astype(np.uint16) * 257, "PNG"),
+        "webp": encode(noise(48, 48, 4), "WEBP", exif=exif(6)),
+        "gif": encode(Image.new("P", (48, 48)), "GIF", save_all=True, append_images=[Image.new("P", (48, 48), 9)]),
+        "bmp": encode(noise(48, 48), "BMP"),
+        "tiff": encode(noise(48, 48), "TIFF"),
+        "lzw": encode(noise(48, 48), "TIFF", compression="tiff_lzw"),
+        "jpeg_in_tiff": encode(noise(48, 48), "TIFF", compression="jpeg"),
+    }

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import io
 import random
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from service.errors import BadImage, ServiceError
-from service.preprocess import Limits, Prepared, decode, inspect, prepare
-from tests.preprocess.pictures import IDENTITY, encode, exif, noise, run
+from service.preprocess import Limits, Prepared, inspect, prepare, quiet
+from tests.preprocess.pictures import IDENTITY, encode, noise, run, seeds
 
-SEEDS: dict[str, bytes] = {
-    "jpeg": encode(noise(48, 48), "JPEG", exif=exif(6)),
-    "progressive": encode(noise(48, 48), "JPEG", progressive=True, icc_profile=b"p" * 300),
-    "cmyk": encode(Image.fromarray(noise(48, 48, 4), "CMYK"), "JPEG"),
-    "mpo": encode(noise(48, 48), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))]),
-    "png": encode(noise(48, 48, 4), "PNG", exif=exif(6), icc_profile=b"profile"),
-    "palette": encode(Image.fromarray(noise(48, 48)).convert("P"), "PNG", transparency=bytes(range(90))),
-    "deep": encode(noise(48, 48)[..., 0].astype(np.uint16) * 257, "PNG"),
-    "webp": encode(noise(48, 48, 4), "WEBP", exif=exif(6)),
-    "gif": encode(Image.new("P", (48, 48)), "GIF", save_all=True, append_images=[Image.new("P", (48, 48), 9)]),
-    "bmp": encode(noise(48, 48), "BMP"),
-    "tiff": encode(noise(48, 48), "TIFF"),
-    "lzw": encode(noise(48, 48), "TIFF", compression="tiff_lzw"),
-    "jpeg_in_tiff": encode(noise(48, 48), "TIFF", compression="jpeg"),
-}
+SEEDS = seeds()
 
 
 def attempt(data: bytes) -> Prepared | ServiceError:
@@ -117,10 +105,39 @@ def test_pillows_warnings_stay_inside() -> None:
 
 
 def test_the_filter_is_installed_once() -> None:
-    decode.silence_pillow()
+    quiet.silence()
     before = list(warnings.filters)
-    decode.silence_pillow()
+    quiet.silence()
     assert warnings.filters == before
+
+
+_FAX = """
+import sys
+from service.errors import BadImage
+from service.preprocess import Transform, inspect, prepare
+for path in sys.argv[1:]:
+    data = open(path, "rb").read()
+    try:
+        prepare(data, inspect(data), Transform(48, 48))
+    except BadImage:
+        pass
+"""
+
+
+def test_libtiff_and_pillow_write_nothing(tmp_path: Path) -> None:
+    """In a process of its own, because they would write to its standard error, past Python."""
+    fax = bytearray(encode(Image.new("1", (16, 4000)), "TIFF", compression="group3"))
+    fax[8:2000] = bytes(range(1, 250)) * 8
+    lzw = bytearray(SEEDS["lzw"])
+    lzw[200:300] = b"\xff" * 100
+    samples = SEEDS["tiff"].replace(b"\x15\x01\x03\0\x01\0\0\0\x03", b"\x15\x01\x03\0\x01\0\0\0\x64")
+    paths = []
+    for name, data in (("fax", fax), ("lzw", lzw), ("samples", samples)):
+        path = tmp_path / name
+        path.write_bytes(data)
+        paths.append(str(path))
+    ran = subprocess.run([sys.executable, "-c", _FAX, *paths], capture_output=True, text=True, check=True)
+    assert ran.stderr == ""
 
 
 def test_many_threads_at_once() -> None:

@@ -44,7 +44,7 @@ def test_variants(kind: str, options: dict[str, Any]) -> None:
 
 
 def test_big_endian_tiff() -> None:
-    entries = [(256, 4, 1, 37), (257, 3, 1, 21 << 16), (274, 3, 1, 6 << 16)]
+    entries = [(256, 4, 1, 37), (257, 3, 1, 21 << 16), (273, 4, 1, 8), (274, 3, 1, 6 << 16)]
     data = b"MM\0*" + struct.pack(">IH", 8, len(entries)) + b"".join(struct.pack(">HHII", *e) for e in entries)
     header = inspect(data + bytes(4))
     assert (header.width, header.height, header.orientation, header.animated) == (37, 21, 6, False)
@@ -106,7 +106,7 @@ def with_size(kind: str, width: int, height: int) -> bytes:
     elif kind == "WEBP":
         struct.pack_into("<HH", data, 26, width, height)
     else:
-        for tag, value in ((256, width), (257, height)):
+        for tag, value in ((256, width), (257, height), (278, height)):
             at = re.search(struct.pack("<HH", tag, 4) + b"\1\0\0\0|" + struct.pack("<HH", tag, 3) + b"\1\0\0\0", data)
             assert at is not None
             struct.pack_into("<HHII", data, at.start(), tag, 4, 1, value)

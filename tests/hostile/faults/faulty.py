@@ -1,0 +1,78 @@
+"""``python -m tests.hostile.faults.faulty serve``: the service with a fake runtime that fails as images ask it to.
+
+What fails in the runtime is asked for by an image's first pixel (``tests.running.png(RAISES)``), what fails in the
+decoder by its size (``png(marker, NO_MEMORY_TO_DECODE)``). With ``QUICK`` in the environment the watchdog waits for
+fractions of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import cli, compose
+from service.engine import watchdog
+from service.errors import DeviceLost
+from service.preprocess import Header, decode
+from tests.fakes import FakeRuntime
+
+#: First pixels. From ``GOOD`` on an image is an image.
+RAISES, NO_MEMORY, HANGS, LOSES, BREAKS, GOOD = 1, 2, 3, 4, 5, 100
+
+#: Widths.
+NO_MEMORY_TO_DECODE, ENDLESS_TO_DECODE = 301, 302
+
+QUICK = "FAULTY_QUICK"
+
+PROGRAM = ("-m", "tests.hostile.faults.faulty")
+
+
+class Faults:
+    """What ``FakeRuntime`` does before each batch."""
+
+    def __init__(self) -> None:
+        self._broken = False
+
+    def __call__(self, images: NDArray[np.uint8]) -> None:
+        first = images[:, 0, 0]
+        # Others' first pixels, the canary's among them, have another blue.
+        markers = set((first[:, 0] + 256 * first[:, 1].astype(int))[first[:, 2] == 1].tolist())
+        self._broken |= BREAKS in markers
+        if HANGS in markers:
+            threading.Event().wait()
+        if LOSES in markers:
+            raise DeviceLost("the device fell off the bus")
+        if NO_MEMORY in markers:
+            raise MemoryError
+        if RAISES in markers or self._broken:
+            raise RuntimeError("secret path /service/x.py")
+
+
+def main() -> None:
+    whole = decode.load
+
+    def load(*arguments: Any) -> Any:
+        (header,) = (argument for argument in arguments if isinstance(argument, Header))
+        if header.width == NO_MEMORY_TO_DECODE:
+            raise MemoryError
+        if header.width == ENDLESS_TO_DECODE:
+            threading.Event().wait()
+        return whole(*arguments)
+
+    faults = Faults()
+    decode.load = load  # type: ignore[assignment]
+    compose.create_runtime = lambda chosen, artifact: FakeRuntime(before=faults)
+    if os.environ.get(QUICK):
+        watchdog.TICK_S, watchdog.FAILED_AFTER = 0.15, 10
+        watchdog.INFER_FLOOR_S = watchdog.DECODE_FLOOR_S = 0.3
+    sys.argv[0] = "mobilenet-service"
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

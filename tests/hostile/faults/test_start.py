@@ -1,0 +1,77 @@
+"""Files of a model that are not what its manifest says: one line, status 1, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service import artifact
+from service.artifact import Artifact, Derived
+from service.runtimes.openvino import build
+from service.runtimes.openvino_import import ov
+from service.store.write import manifest_bytes
+from tests.artifacts import digest, make_artifact
+from tests.e2e.process import server
+
+
+@pytest.fixture
+def with_graph(tmp_path: Path) -> Artifact:
+    """A model with an int8 graph, which is in truth its fp32 one: nothing here computes with it."""
+    found = make_artifact(tmp_path, width_mult=0.1)
+    ov.save_model(build(found, "fp32"), found.directory / "int8.xml", compress_to_fp16=False)
+    describe_graph(found)
+    return found
+
+
+def describe_graph(found: Artifact) -> None:
+    """Let the manifest say of the graph's files what they are now."""
+    derived = Derived(
+        graph=digest((found.directory / "int8.xml").read_bytes()),
+        constants=digest((found.directory / "int8.bin").read_bytes()),
+        made_from=found.manifest.fingerprint(),
+        recipe="none",
+        calibration="none",
+    )
+    manifest = found.manifest.model_copy(update={"derived": {"int8": derived}})
+    (found.directory / artifact.MANIFEST).write_bytes(manifest_bytes(manifest))
+
+
+def serve_int8(found: Artifact) -> tuple[int, list[str]]:
+    store = found.directory.parent.parent
+    with server("--model-store", str(store), "--model", "tiny", "--precision", "int8", "--device", "cpu") as running:
+        status = running.wait()
+    return status, running.lines
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "complaint"),
+    [
+        ("int8.xml", "flip", "int8.xml is corrupt (its sha256 is not the manifest's)"),
+        ("int8.bin", "cut", "int8.bin is corrupt (its sha256 is not the manifest's)"),
+        ("int8.bin", "remove", "int8.bin is not there"),
+    ],
+)
+def test_a_damaged_graph_is_refused(with_graph: Artifact, name: str, damage: str, complaint: str) -> None:
+    path = with_graph.directory / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    if damage != "remove":
+        path.write_bytes(content if damage == "flip" else content[: len(content) // 2])
+    status, lines = serve_int8(with_graph)
+    assert status == 1
+    assert lines[-1] == f"error: tiny/1: {complaint}; run: mobilenet-service models quantize tiny/1\n"
+    assert "Traceback" not in "".join(lines)
+
+
+@pytest.mark.parametrize("name", ["int8.xml", "int8.bin"])
+def test_a_graph_that_is_intact_and_nonsense_is_refused(with_graph: Artifact, name: str) -> None:
+    """What another version of OpenVINO or a faulty disk under ``models quantize`` could have left."""
+    path = with_graph.directory / name
+    path.write_bytes(path.read_bytes()[:200])
+    describe_graph(with_graph)
+    status, lines = serve_int8(with_graph)
+    assert status == 1
+    assert lines[-1].startswith("error: tiny/1: this OpenVINO cannot read the int8 graph; run: ")
+    assert "Traceback" not in "".join(lines)

@@ -1,0 +1,157 @@
+"""Disks that are full or read-only, for real, and pulls that are killed: what is left, and does the next one work?"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service import artifact
+from service.errors import PullError
+from service.store.catalog import list_models
+from service.store.pull import pull
+from tests.e2e.process import server
+from tests.hostile.faults.faulty import GOOD
+from tests.hostile.faults.test_process import wait_until
+from tests.running import png
+from tests.store.conftest import Published, litter, nothing_was_stored, pth, published, store
+
+__all__ = ["pth", "published", "store"]  # fixtures: a store whose model is published by a server of the test's own
+
+MEBIBYTE = 2**20
+
+
+class Disk:
+    """A small file system in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        self._run("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(path))
+
+    def fill(self, *, but: int = 0) -> None:
+        """Leave room for ``but`` bytes."""
+        with (self.path / "ballast").open("wb", buffering=0) as file:
+            while (free := shutil.disk_usage(self.path).free - but) > 0:
+                if not file.write(bytes(min(free, MEBIBYTE))):
+                    break
+
+    def empty(self) -> None:
+        (self.path / "ballast").unlink()
+
+    def read_only(self) -> None:
+        self._run("mount", "-o", "remount,ro", str(self.path))
+
+    def remove(self) -> None:
+        self._run("umount", str(self.path))
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    try:
+        made = Disk(tmp_path / "disk")
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        # The same faults are injected, without a disk, by tests/store/test_pull_cut_off.py.
+        pytest.skip(f"only root can mount a small disk: {getattr(error, 'stderr', error)}")
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def store_on_disk(disk: Disk, store: Path) -> Path:
+    shutil.copytree(store, disk.path / "store")
+    return disk.path / "store"
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "service", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_a_full_disk_during_the_download(disk: Disk, store_on_disk: Path) -> None:
+    disk.fill(but=100_000)
+    failed = command("models", "pull", "tiny/1", "--model-store", str(store_on_disk))
+    assert failed.returncode == 1
+    assert f"error: tiny/1: the disk of {store_on_disk} is full (No space left on device)" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert nothing_was_stored(store_on_disk)
+    assert litter(store_on_disk) == []
+    disk.empty()
+    assert command("models", "pull", "tiny/1", "--model-store", str(store_on_disk)).returncode == 0
+    assert command("models", "verify", "tiny/1", "--model-store", str(store_on_disk)).returncode == 0
+
+
+def test_a_disk_that_fills_up_before_the_weights_are_written(disk: Disk, store_on_disk: Path) -> None:
+    def fill(description: str, done: int, total: int | None) -> None:
+        if description == "writing weights":
+            disk.fill(but=100_000)
+
+    with pytest.raises(PullError, match="is full"):
+        pull(store_on_disk, "tiny", "1", fill)
+    assert nothing_was_stored(store_on_disk)
+    assert litter(store_on_disk) == []
+    assert [entry.state for entry in list_models(store_on_disk)] == ["not pulled"]
+    disk.empty()
+    pull(store_on_disk, "tiny", "1").load_weights()
+
+
+def test_a_read_only_store_is_served_and_not_written_to(disk: Disk, store_on_disk: Path, tiny_store: Path) -> None:
+    shutil.copytree(tiny_store / "tiny", disk.path / "pulled" / "tiny")
+    disk.read_only()
+    with server("--model-store", str(disk.path / "pulled"), "--model", "tiny") as running:
+        with running.client() as client:
+            assert client.post("/classify", content=png(GOOD)).status_code == 200
+        assert running.terminate() == 0
+    refused = command("models", "pull", "tiny/1", "--model-store", str(store_on_disk))
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        f"error: tiny/1: {store_on_disk} is not writable (Read-only file system); "
+        "mount it read-write or choose another --model-store"
+    )
+    assert nothing_was_stored(store_on_disk)
+
+
+@pytest.mark.torture
+def test_pulls_that_are_killed_at_any_moment(
+    store: Path, published: Published, record_figure: Callable[[str, str], None]
+) -> None:
+    """SIGKILL, at a random moment between the first temporary file and the last rename."""
+    arguments = [sys.executable, "-m", "service", "models", "pull", "tiny/1", "--model-store", str(store)]
+    weights = store / "tiny/1" / artifact.WEIGHTS
+    manifest = store / "tiny/1" / artifact.MANIFEST
+    unpulled = manifest.read_bytes()
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: litter(store) != [])
+        began = time.monotonic()
+        wait_until(lambda: manifest.read_bytes() != unpulled)
+        work = time.monotonic() - began
+    assert process.returncode == 0
+    chance = random.Random(0)
+    kills, amid, looked_complete = 20, 0, 0
+    for _ in range(kills):
+        weights.unlink(missing_ok=True)
+        manifest.write_bytes(unpulled)
+        with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            wait_until(lambda: litter(store) != [])
+            time.sleep(work * chance.uniform(0, 1))
+            process.kill()
+        amid += litter(store) != []
+        (entry,) = list_models(store)
+        looked_complete += entry.state == "corrupt"
+        if entry.state == "ready":
+            artifact.load(store, "tiny", "1").load_weights()
+        subprocess.run(arguments, check=True, capture_output=True, timeout=60)
+        assert [entry.state for entry in list_models(store)] == ["ready"]
+        assert litter(store) == []
+    record_figure("pulls killed that left something that looks complete and is not", f"{looked_complete} of {kills}")
+    record_figure("pulls killed amid their work", f"{amid} of {kills}")
+    assert looked_complete == 0
+    assert amid > kills // 4, "most were killed before or after the work"

@@ -1,0 +1,94 @@
+"""Fuzz for some seconds, then say how many executions there were and how many findings; exit status 1 if any.
+
+The corpus is kept in .cache/fuzz and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.hostile.fuzz.seeds import all_seeds
+
+FOLDER: Final = Path(__file__).parents[3] / ".cache" / "fuzz"
+
+#: What formats are recognised by and made of, for mutations to put in.
+_WORDS: Final = (
+    *(b"\xff\xd8\xff", b"\xff\xc0\0\x11\x08", b"\xff\xc2\0\x11\x08", b"\xff\xc4", b"\xff\xda\0\x0c", b"\xff\xdb\0C"),
+    *(b"\xff\xdd\0\4", b"\xff\xd9", b"\xff\xe1", b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe", b"\x89PNG\r\n\x1a\n"),
+    *(b"\0\0\0\rIHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"iCCP", b"zTXt", b"iTXt"),
+    *(b"eXIf", b"RIFF", b"WEBP", b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"GIF89a", b"\x21\xf9\4"),
+    *(
+        b"\x21\xfe",
+        b"\x2c\0\0\0\0",
+        b"BM",
+        b"\x28\0\0\0",
+        b"II*\0",
+        b"MM\0*",
+        b"II+\0\x08\0\0\0",
+        b"\x12\1\3\0\1\0\0\0",
+    ),
+)
+
+
+@dataclass
+class Result:
+    executions: int
+    findings: list[Path]
+
+
+def fuzz(seconds: int, folder: Path = FOLDER) -> Result:
+    """Start workers, one after the other, until ``seconds`` have passed."""
+    for name in ("corpus", "seeds", "findings"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    _write_seeds(folder / "seeds")
+    (folder / "dictionary").write_text("".join(map(_entry, _WORDS)))
+    old = _findings(folder)
+    end = time.monotonic() + seconds
+    executions = 0
+    while (left := round(end - time.monotonic())) > 0:
+        command = [sys.executable, "-m", "tests.hostile.fuzz.worker", str(left), str(folder)]
+        ran = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, errors="replace")
+        counted = re.search(r"stat::number_of_executed_units:\s*(\d+)", ran.stderr)
+        if counted is None:
+            raise RuntimeError(f"the worker did not fuzz:\n{ran.stderr[-4000:]}")
+        executions += int(counted[1])
+        (folder / "log").write_text(ran.stderr)
+    return Result(executions, sorted(_findings(folder) - old))
+
+
+def _findings(folder: Path) -> set[Path]:
+    """Inputs; the tracebacks beside them are for people."""
+    return {path for path in (folder / "findings").iterdir() if path.suffix != ".txt"}
+
+
+def _write_seeds(folder: Path) -> None:
+    for data in all_seeds():
+        (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+def _entry(word: bytes) -> str:
+    """A line of libFuzzer's dictionary."""
+    escaped = "".join(f"\\x{byte:02x}" for byte in word)
+    return f'"{escaped}"\n'
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fuzz inspect and prepare.")
+    parser.add_argument("--seconds", type=int, default=600)
+    result = fuzz(parser.parse_args().seconds)
+    sys.stdout.write(f"fuzz executions = {result.executions}\nfuzz crashes = {len(result.findings)}\n")
+    for path in result.findings:
+        sys.stdout.write(f"  {path}\n")
+    return 1 if result.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

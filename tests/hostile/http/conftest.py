@@ -1,0 +1,107 @@
+"""A server process with small limits and a tiny model, and the proof after each test that it took no harm."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.artifact import Artifact
+from tests.artifacts import make_artifact
+from tests.e2e.process import ServerProcess, server
+from tests.hostile.http.wire import PATIENCE_S, Wire, get, post, wire
+from tests.running import png
+
+Address = tuple[str, int]
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return make_artifact(tmp_path_factory.mktemp("store"), num_classes=10)
+
+
+@pytest.fixture(scope="session")
+def store(artifact: Artifact) -> list[str]:
+    """Options of ``serve`` for that artifact."""
+    return ["--model-store", str(artifact.directory.parent.parent), "--model", artifact.manifest.name]
+
+
+@pytest.fixture(scope="module")
+def victim(store: list[str]) -> Iterator[ServerProcess]:
+    with server(*store, "--max-body-bytes", "300000", "--max-images", "4") as running:
+        yield running
+        assert running.terminate() == 0
+    assert complaints(running) == []
+
+
+def complaints(running: ServerProcess) -> list[str]:
+    """What a log must not hold after any abuse."""
+    return [line for line in running.lines if any(word in line for word in ("Traceback", " error ", "Exception"))]
+
+
+def address_of(running: ServerProcess) -> Address:
+    host, port = running.url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+@pytest.fixture
+def address(victim: ServerProcess) -> Iterator[Address]:
+    """Where ``victim`` listens. Afterwards it must answer, with nothing in flight."""
+    found = address_of(victim)
+    yield found
+    assert_unharmed(found)
+
+
+def assert_unharmed(address: Address) -> None:
+    assert_answers(address)
+    with wire(address) as connection:
+        settle(lambda: metric(connection, "mobilenet_in_flight") == 0)
+
+
+def assert_answers(address: Address) -> None:
+    """A newcomer is served."""
+    with wire(address) as connection:
+        connection.send(post(png(3)))
+        answer = connection.answer()
+        assert answer is not None
+        assert answer.status == 200
+        assert b'"index":' in answer.body
+
+
+def settle(condition: Callable[[], bool]) -> None:
+    """Ask until it holds."""
+    ends = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < ends, "it never came to hold"
+
+
+def metric(connection: Wire, sample: str) -> float:
+    """A sample of ``/metrics``, by name and labels as printed; 0 if it is not there."""
+    connection.send(get("/metrics"))
+    answer = connection.answer()
+    assert answer is not None
+    for line in answer.body.decode().splitlines():
+        name, _, value = line.rpartition(" ")
+        if name == sample:
+            return float(value)
+    return 0.0
+
+
+def open_sockets(running: ServerProcess) -> int:
+    files = Path(f"/proc/{running.process.pid}/fd").iterdir()
+    return sum(str(target).startswith("socket:") for target in map(_target, files))
+
+
+def _target(link: Path) -> Path:
+    try:
+        return link.readlink()
+    except FileNotFoundError:  # closed meanwhile
+        return link
+
+
+def resident_mib(running: ServerProcess) -> float:
+    pages = int(Path(f"/proc/{running.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,0 +1,110 @@
+"""Clients that leave, at every point of a request and of its answer: nothing stays in flight, nothing is in the log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.process import ServerProcess
+from tests.hostile.http.conftest import Address, complaints, metric, open_sockets, settle
+from tests.hostile.http.content import form, part
+from tests.hostile.http.framing import head
+from tests.hostile.http.wire import Wire, chunk, get, post, wire
+from tests.running import png
+
+IMAGE = png(1)
+REQUESTS = {
+    "one image": post(IMAGE),
+    "in chunks": head("Transfer-Encoding: chunked") + chunk(IMAGE) + b"0\r\n\r\n",
+    "a form": form(*[part(png(index)) for index in range(4)]),
+    "expecting": post(IMAGE, "Expect: 100-continue"),
+    "page": get("/docs/assets/swagger-ui-bundle.js"),
+    "pipelined": post(IMAGE) * 3 + get("/metrics"),
+}
+
+
+def leave(connection: Wire, how: str) -> None:
+    if how == "reset":
+        connection.reset()
+    elif how == "half":
+        connection.end_sending()
+        connection.ends()
+        connection.close()
+    else:
+        connection.close()
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_a_client_that_leaves_at_any_byte(address: Address, victim: ServerProcess, kind: str, how: str) -> None:
+    request = REQUESTS[kind]
+    before = open_sockets(victim)
+    for sent in (0, 1, *range(2, len(request), max(1, len(request) // 40)), len(request) - 1, len(request)):
+        connection = Wire(address)
+        connection.send(request[:sent])
+        leave(connection, how)
+    settle(lambda: open_sockets(victim) <= before)
+    assert complaints(victim) == []
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_client_that_leaves_in_the_middle_of_an_answer(address: Address, victim: ServerProcess, how: str) -> None:
+    before = open_sockets(victim)
+    for taken in (1, 100, 1000, 50_000):
+        connection = Wire(address, receive_buffer=2048)
+        connection.send(get("/docs/assets/swagger-ui-bundle.js") * 3)
+        connection.take(taken)
+        leave(connection, how)
+    settle(lambda: open_sockets(victim) <= before)
+    assert complaints(victim) == []
+
+
+def test_a_client_that_hangs_up_its_side_has_left(address: Address) -> None:
+    """A connection whose client cannot send any more is closed: half-open ones are not kept."""
+    with wire(address) as connection:
+        connection.send(head("Content-Length: 100") + b"abc")
+        connection.end_sending()
+        assert connection.ends()
+    with wire(address) as connection:
+        settle(lambda: metric(connection, "mobilenet_in_flight") == 0)
+
+
+def leave_about_when_answered(address: Address, times: int) -> None:
+    """Clients that leave from right after their last byte to right after their answer has come, on four threads."""
+
+    def run(seed: int) -> None:
+        request = REQUESTS["a form" if seed % 2 else "one image"]
+        with wire(address) as patient:
+            patient.send(request)
+            patient.said(within=30)
+        for index in range(times):
+            connection = Wire(address)
+            connection.send(request)
+            connection.said(within=(index % 50) / 50 * 0.01)
+            leave(connection, ("close", "reset", "half")[index % 3])
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_client_that_leaves_as_its_answer_is_ready(address: Address, victim: ServerProcess) -> None:
+    before = open_sockets(victim)
+    leave_about_when_answered(address, times=75)
+    settle(lambda: open_sockets(victim) <= before)
+    assert complaints(victim) == []
+
+
+@pytest.mark.torture
+def test_thousands_of_clients_leave_as_their_answers_are_ready(
+    address: Address, victim: ServerProcess, record_figure: Callable[[str, str], None]
+) -> None:
+    before = open_sockets(victim)
+    leave_about_when_answered(address, times=2500)
+    settle(lambda: open_sockets(victim) <= before)
+    assert complaints(victim) == []
+    record_figure("clients that left about when they were answered", "10000, tracebacks 0, requests left in flight 0")

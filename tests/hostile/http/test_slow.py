@@ -1,0 +1,229 @@
+"""Clients that are slow on purpose, against a server process whose own patience is short: each is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e.process import ServerProcess, server
+from tests.hostile.http.conftest import Address, address_of, assert_unharmed, complaints, open_sockets, settle
+from tests.hostile.http.content import part
+from tests.hostile.http.framing import head
+from tests.hostile.http.wire import PATIENCE_S, Wire, chunk, get, post, wire
+from tests.running import png
+
+#: Patience in seconds, with a head and with a connection that is idle; and a small buffer for what is sent.
+IMPATIENT = """
+import socket
+import sys
+import uvicorn
+from service.cli import main
+from service.http import connection
+
+connection.HEAD_TIMEOUT_S = {head}
+configure = uvicorn.Config.__init__
+uvicorn.Config.__init__ = lambda *given, **named: configure(*given, **{{**named, "timeout_keep_alive": {idle}}})
+serve = sys.modules["service.cli.serve"]
+listen = serve._listen
+
+def listen_with_a_small_buffer(*given):
+    listener = listen(*given)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return listener
+
+serve._listen = listen_with_a_small_buffer
+sys.argv[0] = "mobilenet-service"
+main()
+"""
+
+
+@contextmanager
+def impatient(store: list[str], *, head: float, idle: float) -> Iterator[ServerProcess]:
+    program = ("-c", IMPATIENT.format(head=head, idle=idle))
+    with server(*store, "--max-body-bytes", "1000000", "--max-images", "1000", program=program) as running:
+        yield running
+        assert running.terminate() == 0
+    assert complaints(running) == []
+
+
+@pytest.fixture(scope="module")
+def with_heads(store: list[str]) -> Iterator[ServerProcess]:
+    with impatient(store, head=0.15, idle=75) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def with_idleness(store: list[str]) -> Iterator[ServerProcess]:
+    with impatient(store, head=10, idle=0.3) as running:
+        yield running
+
+
+def leaving_nothing_open(running: ServerProcess) -> Iterator[Address]:
+    found = address_of(running)
+    before = open_sockets(running)
+    yield found
+    assert_unharmed(found)
+    settle(lambda: open_sockets(running) <= before)
+
+
+@pytest.fixture
+def slow_head(with_heads: ServerProcess) -> Iterator[Address]:
+    yield from leaving_nothing_open(with_heads)
+
+
+@pytest.fixture
+def idler(with_idleness: ServerProcess) -> Iterator[Address]:
+    yield from leaving_nothing_open(with_idleness)
+
+
+def drip(connection: Wire, data: Iterator[int]) -> bool:
+    """Byte by byte until the server says something; False: it let all of it come."""
+    return any(not connection.send(bytes((byte,))) or connection.said(within=0.01) for byte in data)
+
+
+SOON = "X-Request-Timeout-Ms: 100"
+BODIES = {
+    "with a length": (head("Content-Length: 200000", SOON), bytes(2000)),
+    "in chunks": (head("Transfer-Encoding: chunked", SOON), chunk(b"a") * 500),
+    "a form": (
+        head("Content-Length: 200000", "Content-Type: multipart/form-data; boundary=x", SOON),
+        part(bytes(2000)),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_body_byte_by_byte_meets_its_deadline_and_the_connection_ends(slow_head: Address, kind: str) -> None:
+    start, body = BODIES[kind]
+    with wire(slow_head) as connection:
+        rest = iter(body)
+        connection.send(start)
+        assert drip(connection, rest)
+        answer = connection.answer()
+        assert answer is not None
+        assert answer.status == 504
+        assert drip(connection, rest), "what nobody reads any more may not go on for ever"
+        assert connection.ends()
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_body_that_stops_half_way_meets_its_deadline_and_the_connection_ends(slow_head: Address, kind: str) -> None:
+    start, body = BODIES[kind]
+    with wire(slow_head) as connection:
+        connection.send(start + body[:1000])
+        answer = connection.answer()
+        assert answer is not None
+        assert answer.status == 504
+        assert connection.ends()
+
+
+@pytest.mark.parametrize("complete", [0, 1, 3], ids=["first", "second", "fourth"])
+def test_a_head_byte_by_byte_is_cut_off(slow_head: Address, complete: int) -> None:
+    """Also when requests before it were answered: the clock starts anew with each head and not with each byte."""
+    with wire(slow_head) as connection:
+        for _ in range(complete):
+            connection.send(get("/livez"))
+            assert connection.answer() is not None
+        assert drip(connection, iter(get("/livez", "X-Long: " + "a" * 5000)))
+        assert connection.ends()
+
+
+@pytest.mark.parametrize("sent", [b"G", b"GET /livez HTTP/1.1\r\n", post(png(1))[:40], b"\r\n"])
+def test_a_head_that_stops_is_cut_off(slow_head: Address, sent: bytes) -> None:
+    with wire(slow_head) as connection:
+        connection.send(sent)
+        assert connection.ends()
+
+
+@pytest.mark.parametrize("answers", [0, 1, 2])
+def test_an_idle_connection_is_closed(idler: Address, answers: int) -> None:
+    with wire(idler) as connection:
+        for _ in range(answers):
+            connection.send(get("/livez"))
+            assert connection.answer() is not None
+        assert connection.ends()
+
+
+def test_empty_lines_do_not_keep_a_connection(slow_head: Address) -> None:
+    with wire(slow_head) as connection:
+        connection.send(get("/livez"))
+        assert connection.answer() is not None
+        assert drip(connection, iter(b"\r\n" * 1000))
+        assert connection.ends()
+
+
+def test_a_body_that_goes_on_after_its_refusal_is_cut_off(slow_head: Address) -> None:
+    with wire(slow_head) as connection:
+        connection.send(head("Content-Length: 1000001"))
+        answer = connection.answer()
+        assert answer is not None
+        assert answer.status == 413
+        assert drip(connection, iter(bytes(2000)))
+        assert connection.ends()
+
+
+@pytest.mark.parametrize("lines", [(), ("Connection: close",)], ids=["kept open", "to be closed"])
+def test_a_client_that_sends_on_comes_to_read_why_it_was_refused(slow_head: Address, lines: tuple[str, ...]) -> None:
+    with wire(slow_head) as connection:
+        connection.send(head("Content-Length: 8000000", *lines))
+        for _ in range(80):
+            assert connection.send(bytes(100_000)), "the server has reset the connection"
+        answer = connection.answer()
+        assert answer is not None
+        assert answer.status == 413
+        if lines:
+            connection.send(get("/livez"))
+            assert connection.ends(), "it was to be the last"
+
+
+def test_garbage_in_a_body_that_was_refused_gets_no_second_answer(slow_head: Address) -> None:
+    """It would be taken for the answer to the next request."""
+    with wire(slow_head) as connection:
+        connection.send(head("Transfer-Encoding: chunked") + chunk(bytes(1_000_001)))
+        answer = connection.answer()
+        assert answer is not None
+        assert answer.status == 413
+        connection.send(b"no chunk\r\n")
+        assert connection.ends()
+
+
+def embeddings(images: int, *headers: str) -> bytes:
+    """A request whose answer has 13 KB an image."""
+    body = b"".join([part(png(1))] * images) + b"--x--\r\n"
+    return post(body, "Content-Type: multipart/form-data; boundary=x", *headers, path="/embed")
+
+
+@pytest.mark.parametrize(
+    ("requests", "fetched"),
+    [
+        (embeddings(100), 0),
+        (embeddings(100), 1_000_000),
+        (embeddings(100, "Connection: close"), 0),
+        (embeddings(100) + get("/livez"), 0),
+    ],
+    ids=["kept open", "begun to fetch", "to be closed", "with a request behind it"],
+)
+def test_megabytes_that_nobody_fetches_do_not_hold_their_connection(
+    idler: Address, with_idleness: ServerProcess, requests: bytes, fetched: int
+) -> None:
+    stay_until_dropped(idler, with_idleness, requests, fetched)
+
+
+@pytest.mark.parametrize("headers", [(), ("Connection: close",)], ids=["kept open", "to be closed"])
+def test_kilobytes_that_nobody_fetches_do_not_hold_their_connection(
+    idler: Address, with_idleness: ServerProcess, headers: tuple[str, ...]
+) -> None:
+    """Too little for the server to notice while it writes, and more than its socket takes."""
+    stay_until_dropped(idler, with_idleness, embeddings(4, *headers), fetched=0)
+
+
+def stay_until_dropped(address: Address, running: ServerProcess, requests: bytes, fetched: int) -> None:
+    before = open_sockets(running)
+    with wire(address, receive_buffer=4096) as connection:
+        connection.send(requests)
+        assert connection.said(within=PATIENCE_S)
+        connection.take(fetched)
+        assert open_sockets(running) > before
+        settle(lambda: open_sockets(running) == before)

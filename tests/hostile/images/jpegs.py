@@ -1,0 +1,227 @@
+"""JPEG cases: kinds of compression and colour, orientation, metadata, scans, lies and damage."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from tests.hostile.images import jpeg_writer
+from tests.hostile.images.case import (
+    ANY,
+    BAD,
+    COARSE,
+    EXIF,
+    LOSSY,
+    OK_OR_BAD,
+    TOO_LARGE,
+    Case,
+    encode,
+    exif,
+    flipped,
+    grey,
+    plain,
+    plain_image,
+    same,
+    stored,
+    truncations,
+    turned,
+)
+from tests.hostile.images.jpeg_writer import Plane, segment
+
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+
+
+def cases() -> Iterator[Case]:
+    yield from _kinds()
+    yield from _written()
+    yield from _orientations()
+    yield from _metadata()
+    yield from _lies()
+    yield from _scans()
+    baseline = encode(plain(), "JPEG", quality=95)
+    yield from truncations("jpeg", baseline, baseline.index(_SCAN) + 14)
+    progressive = encode(plain(), "JPEG", quality=95, progressive=True)
+    yield from truncations("progressive jpeg", progressive, progressive.index(_SCAN) + 14)
+    yield from flipped("jpeg", encode(plain(), "JPEG", exif=exif(6)), 24)
+    yield from flipped("progressive jpeg", progressive, 12)
+
+
+def _after_soi(data: bytes, *segments: bytes) -> bytes:
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def _kinds() -> Iterator[Case]:
+    for name, subsampling in (("4:4:4", 0), ("4:2:2", 1), ("4:2:0", 2)):
+        yield same(f"jpeg: {name}", encode(plain(), "JPEG", quality=95, subsampling=subsampling), LOSSY)
+    yield same("jpeg: progressive", encode(plain(), "JPEG", quality=95, progressive=True), LOSSY)
+    yield same("jpeg: optimised tables", encode(plain(), "JPEG", quality=95, optimize=True), LOSSY)
+    yield same("jpeg: RGB without a transform", encode(plain(), "JPEG", quality=95, keep_rgb=True), LOSSY)
+    yield same("jpeg: grey", encode(grey(), "JPEG", quality=95), LOSSY, like="grey")
+    yield same("jpeg: grey, progressive", encode(grey(), "JPEG", quality=95, progressive=True), LOSSY, like="grey")
+    cmyk = plain_image().convert("CMYK")
+    yield same("jpeg: CMYK", encode(cmyk, "JPEG", quality=95), LOSSY)
+    yield same("jpeg: CMYK, progressive", encode(cmyk, "JPEG", quality=95, progressive=True), LOSSY)
+    yield same("jpeg: restart markers", encode(plain(), "JPEG", quality=95, restart_marker_rows=1), LOSSY)
+    several = encode(plain(), "MPO", quality=95, save_all=True, append_images=[Image.new("RGB", (20, 20))])
+    yield same("jpeg: MPO of a phone", several, LOSSY)
+    yield Case("jpeg: quality 1", encode(plain(), "JPEG", quality=1), frozenset({200}))
+
+
+def _written() -> Iterator[Case]:
+    y, cb, cr = (np.asarray(plain_image().convert("YCbCr"))[..., index] for index in range(3))
+    for name, horizontal, vertical, cosine in (
+        *(("4:1:1", 4, 1, COARSE), ("4:4:0", 1, 2, LOSSY), ("4:1:0", 4, 2, COARSE)),
+    ):
+        data = jpeg_writer.write([Plane(y, horizontal, vertical), Plane(cb), Plane(cr)])
+        yield same(f"jpeg: {name}", data, cosine)
+    chroma = [Plane(cb, 2, 2), Plane(cr, 2, 2)]
+    yield Case("jpeg: chroma finer than luma", jpeg_writer.write([Plane(y), *chroma]), OK_OR_BAD)
+    yield same(
+        "jpeg: a restart marker after every block", jpeg_writer.write([Plane(grey())], restart=1), LOSSY, like="grey"
+    )
+    inverted = [np.asarray(Image.fromarray(255 - plain()).convert("YCbCr"))[..., index] for index in range(3)]
+    black = np.full((240, 320), 255, np.uint8)
+    ycck = jpeg_writer.write([Plane(samples) for samples in (*inverted, black)], adobe=2)
+    yield same("jpeg: Adobe YCCK", ycck, LOSSY)
+    yield Case("jpeg: two components", jpeg_writer.write([Plane(y), Plane(cb)]))
+    yield Case("jpeg: five components", jpeg_writer.write([Plane(y) for _ in range(5)]))
+    plain_jpeg = jpeg_writer.write([Plane(y), Plane(cb), Plane(cr)])
+    for marker, name in (
+        (0xC3, "lossless"),
+        (0xC5, "hierarchical"),
+        (0xC9, "arithmetic"),
+        (0xCA, "arithmetic, progressive"),
+    ):
+        yield Case(f"jpeg: {name}", plain_jpeg.replace(b"\xff\xc0", bytes((0xFF, marker))))
+    yield Case("jpeg: 12 bits a sample", plain_jpeg.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"))
+    yield Case(
+        "jpeg: no Huffman tables",
+        plain_jpeg[: plain_jpeg.index(b"\xff\xc4")] + plain_jpeg[plain_jpeg.index(b"\xff\xc0") :],
+        OK_OR_BAD,  # libjpeg-turbo assumes the standard's tables, which motion JPEG leaves out
+    )
+    yield Case("jpeg: no quantisation tables", b"\xff\xd8" + plain_jpeg[plain_jpeg.index(b"\xff\xc4") :])
+    frame = plain_jpeg.index(b"\xff\xc0")
+    for name, at, value in (
+        ("a sampling factor of 0", 11, 0x00),
+        ("a sampling factor of 15", 11, 0xFF),
+        ("a quantisation table that is not there", 12, 3),
+        ("components that share a name", 13, 1),
+        ("a length that hides a component", 3, 14),
+    ):
+        changed = bytearray(plain_jpeg)
+        changed[frame + at] = value
+        yield Case(f"jpeg: {name}", bytes(changed), OK_OR_BAD if "share" in name else BAD)
+
+
+def _orientations() -> Iterator[Case]:
+    for orientation in range(1, 9):
+        data = encode(stored(orientation), "JPEG", quality=95, exif=exif(orientation))
+        yield same(f"jpeg: orientation {orientation}", data, LOSSY, warnings=turned(orientation))
+    for name, block in (
+        ("text", b"Exif\0\0not a directory at all"),
+        ("an offset far outside", b"Exif\0\0II*\0\xff\xff\xff\x7f"),
+        ("a count far too large", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"),
+        ("an orientation of 9", exif(9)),
+        ("nothing", b"Exif\0\0"),
+    ):
+        data = encode(plain(), "JPEG", quality=95, exif=block)
+        yield same(
+            f"jpeg: EXIF that is {name}" if name in ("text", "nothing") else f"jpeg: EXIF with {name}",
+            data,
+            LOSSY,
+            warnings=EXIF,
+        )
+    cyclic = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 34665, 4, 1, 8, 8)
+    yield same(
+        "jpeg: EXIF whose directories point to each other", encode(plain(), "JPEG", quality=95, exif=cyclic), LOSSY
+    )
+
+
+def _metadata() -> Iterator[Case]:
+    data = encode(plain(), "JPEG", quality=95)
+    large = segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\0" + bytes(65_000))
+    yield same("jpeg: a megabyte of EXIF", _after_soi(data, *[large] * 16), LOSSY)
+    small = segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\0" + bytes(40))
+    yield same("jpeg: EXIF in 4,000 segments", _after_soi(data, *[small] * 4_000), LOSSY)
+    yield Case("jpeg: EXIF in 60,000 segments", _after_soi(data, *[small] * 60_000))
+    yield same(
+        "jpeg: two megabytes of profile", encode(plain(), "JPEG", quality=95, icc_profile=bytes(2_000_000)), LOSSY
+    )
+    yield same("jpeg: a profile cut short", _after_soi(data, b"\xff\xe2\x00\x0eICC_PROFILE\0"), LOSSY)
+    yield same("jpeg: a megabyte of comments", _after_soi(data, *[segment(0xFE, bytes(65_000))] * 16), LOSSY)
+    yield same("jpeg: 4,000 empty comments", _after_soi(data, *[segment(0xFE, b"")] * 4_000), LOSSY)
+    yield Case("jpeg: 60,000 empty comments", _after_soi(data, *[segment(0xFE, b"")] * 60_000))
+    blocks = segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5_000)
+    yield same("jpeg: 80,000 Photoshop blocks", _after_soi(data, *[blocks] * 16), LOSSY)
+    tables = segment(0xDB, (b"\x03" + bytes(range(1, 65))) * 1_000)
+    yield same("jpeg: 16,000 quantisation tables", _after_soi(data, *[tables] * 16), LOSSY)
+    yield Case("jpeg: a megabyte of fill bytes", _after_soi(data, b"\xff" * 1_000_000))
+    yield Case("jpeg: a megabyte of stuffed zeros between segments", _after_soi(data, b"\xff\0" * 500_000))
+    at = data.index(b"\xff\xdb")
+    yield same("jpeg: junk between segments", data[:at] + b"junk" * 1_000 + data[at:], LOSSY)
+    yield same("jpeg: a megabyte behind the picture", data + bytes(1_000_000), LOSSY)
+    yield same("jpeg: many scans behind the picture", data + _SCAN * 100_000, LOSSY)
+    yield Case(
+        "jpeg: a damaged MPO directory",
+        _after_soi(data, segment(0xE2, b"MPF\0" + b"\xff" * 40)),
+        frozenset({200}),
+        LOSSY,
+        warnings=(),
+    )
+
+
+def _lies() -> Iterator[Case]:
+    data = encode(plain(), "JPEG", quality=95)
+    frame = data.index(b"\xff\xc0")
+    for width, height, statuses in (
+        (65_535, 65_535, TOO_LARGE),
+        (0, 0, BAD),
+        (0, 240, BAD),
+        (320, 0, BAD),
+        (640, 480, OK_OR_BAD),
+        (7_000, 7_000, OK_OR_BAD | TOO_LARGE),
+        (1, 1, OK_OR_BAD),
+        (65_535, 1, OK_OR_BAD),
+    ):
+        changed = data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+        yield Case(f"jpeg: says that it is {width}x{height}", changed, statuses)
+    second = data[:frame] + segment(0xC0, struct.pack(">BHHB", 8, 8, 8, 1) + b"\1\x11\0") + data[frame:]
+    yield Case("jpeg: two frame headers", second)
+    yield Case(
+        "jpeg: a small frame header in a comment, a large one behind",
+        _after_soi(data, segment(0xFE, second[2:])),
+        frozenset({200}),
+        LOSSY,
+    )
+    yield Case("jpeg: no scan", data[: data.index(_SCAN)] + _END)
+    yield Case("jpeg: no picture data in its scan", data[: data.index(_SCAN) + 14] + _END, OK_OR_BAD)
+    yield Case("jpeg: nothing but a beginning and an end", b"\xff\xd8\xff\xd9")
+    yield Case("jpeg: tables alone", data[:frame] + _END)
+    for marker in (0x02, 0xBF, 0xC8, 0xDE, 0xDF, 0xF0, 0xFD):
+        yield Case(f"jpeg: a marker 0x{marker:X}", _after_soi(data, segment(marker, b"unknown")))
+    yield Case("jpeg: begins twice", b"\xff\xd8" + data)
+    yield Case("jpeg: a segment of length 0", _after_soi(data, b"\xff\xe0\0\0"))
+    yield Case("jpeg: a segment longer than the file", _after_soi(data, b"\xff\xe0\xff\xff")[:60_000], ANY)
+    yield Case("jpeg: no end marker", data[:-2])
+
+
+def _scans() -> Iterator[Case]:
+    progressive = encode(plain(), "JPEG", quality=95, progressive=True)
+    last = progressive[progressive.rindex(_SCAN) : -2]
+    yield same("jpeg: 300 scans", progressive[:-2] + last * 300 + _END, COARSE)
+    empty = encode(Image.new("RGB", (4_000, 3_000), (90, 140, 30)), "JPEG", progressive=True)
+    scan = empty[empty.rindex(_SCAN) : -2]
+    yield Case("jpeg: 500 scans of 12 megapixels", empty[:-2] + scan * 500 + _END, BAD | TOO_LARGE)
+    comments = progressive[:-2] + (last + segment(0xFE, b"") * 190) * 20 + _END
+    yield same("jpeg: 3,800 comments between scans", comments, COARSE)
+    yield Case(
+        "jpeg: 100,000 comments between scans", progressive[:-2] + (last + segment(0xFE, b"") * 5_000) * 20 + _END
+    )
+    first = progressive.index(_SCAN)
+    yield Case(
+        "jpeg: its first scan alone", progressive[: progressive.index(_SCAN, first + 2)] + _END, frozenset({200})
+    )
+    yield Case("jpeg: its last scan first", progressive[:first] + last + progressive[first:], OK_OR_BAD)

@@ -1,0 +1,294 @@
+"""TIFF cases: byte orders, compressions, strips and tiles, pages, pixels of odd kinds, directories that lie."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from tests.hostile.images import tiff_writer as t
+from tests.hostile.images.case import (
+    ANY,
+    BAD,
+    FRAMES,
+    LOSSY,
+    OK,
+    OK_OR_BAD,
+    TOO_LARGE,
+    UNSUPPORTED,
+    Case,
+    UInt8,
+    encode,
+    exif,
+    flipped,
+    grey,
+    indexed,
+    plain,
+    plain_image,
+    same,
+    stored,
+    truncations,
+    turned,
+)
+from tests.hostile.images.tiff_writer import Tag, Writer, longs, shorts, tiff
+
+
+def cases() -> Iterator[Case]:
+    yield from _kinds()
+    yield from _layouts()
+    yield from _pages()
+    yield from _metadata()
+    yield from _lies()
+    yield from _bombs()
+    strips = tiff(_strips(plain()), [longs(t.ROWS_PER_STRIP, 16)])
+    # The directory is at the end: a cut leaves none.
+    yield from truncations("tiff", strips, 60)
+    front = _directory_first()
+    yield same("tiff: its directory before its pixels", front)
+    yield from truncations("tiff with its directory first", front, 200)
+    yield from flipped("tiff", strips, 12)
+    yield from flipped("tiff with its directory first", front, 12)
+    yield from flipped("lzw tiff", encode(plain(), "TIFF", compression="tiff_lzw"), 12)
+
+
+def _strips(samples: UInt8, rows: int = 16) -> list[bytes]:
+    return [samples[at : at + rows].tobytes() for at in range(0, len(samples), rows)]
+
+
+def _directory_first(*lies: Tag) -> bytes:
+    """Uncompressed, one strip, the directory at 8."""
+    tags = {tag.tag: tag for tag in (longs(t.WIDTH, 320), longs(t.HEIGHT, 240), shorts(t.COMPRESSION, 1))}
+    tags |= {tag.tag: tag for tag in (shorts(t.PHOTOMETRIC, 2), shorts(t.SAMPLES, 3), longs(t.STRIPS, 200))}
+    tags |= {tag.tag: tag for tag in (longs(t.STRIP_BYTES, 230_400), Tag(t.BITS, t.SHORT, (), 3, 190), *lies)}
+    writer = Writer()
+    first = writer.directory(list(tags.values()))
+    writer.add(bytes(190 - writer.position))
+    writer.add(struct.pack("<HHH", 8, 8, 8))
+    writer.add(bytes(200 - writer.position))
+    writer.add(plain().tobytes())
+    return writer.finish(first)
+
+
+def _kinds() -> Iterator[Case]:
+    for name, options, cosine in (
+        ("none", {}, 0.9999),
+        ("LZW", {"compression": "tiff_lzw"}, 0.9999),
+        ("Deflate", {"compression": "tiff_adobe_deflate"}, 0.9999),
+        ("PackBits", {"compression": "packbits"}, 0.9999),
+        ("JPEG", {"compression": "jpeg", "quality": 95}, LOSSY),
+        ("BigTIFF", {"big_tiff": True}, 0.9999),
+    ):
+        yield same(f"tiff: {name}", encode(plain(), "TIFF", **options), cosine)
+    for fax in ("group3", "group4", "tiff_ccitt"):
+        data = encode(Image.fromarray(grey() > 127), "TIFF", compression=fax)
+        yield same(f"tiff: {fax}", data, like="1 bits")
+    yield same("tiff: palette", encode(indexed(256), "TIFF"), like="256 colours")
+    yield same("tiff: CMYK", encode(plain_image().convert("CMYK"), "TIFF"))
+    yield same("tiff: YCbCr", encode(plain_image().convert("YCbCr"), "TIFF"), LOSSY)
+    yield same("tiff: LAB", encode(plain_image().convert("LAB"), "TIFF"), LOSSY)
+    yield same("tiff: RGBA", encode(plain_image().convert("RGBA"), "TIFF"))
+    yield same("tiff: grey", encode(grey(), "TIFF"), like="grey")
+    yield same("tiff: grey, 16 bits", encode(grey().astype(np.uint16) * 257, "TIFF"), like="grey")
+    for mode in ("F", "I"):
+        yield Case(f"tiff: pixels of mode {mode}", encode(plain_image().convert(mode), "TIFF"))
+    for name, compression in (
+        ("LZMA", t.LZMA),
+        ("Zstandard", t.ZSTD),
+        ("WebP", t.WEBP),
+        ("JPEG of 1992", 6),
+        ("99", 99),
+    ):
+        blocks = _strips(plain())
+        yield Case(
+            f"tiff: compression {name}", tiff(blocks, [longs(t.ROWS_PER_STRIP, 16), shorts(t.COMPRESSION, compression)])
+        )
+    signed = Tag(t.COMPRESSION, t.SIGNED_LONG, (t.LZMA,))
+    yield Case("tiff: LZMA behind a signed number", tiff(_strips(plain()), [longs(t.ROWS_PER_STRIP, 16), signed]))
+
+
+def _layouts() -> Iterator[Case]:
+    rows = longs(t.ROWS_PER_STRIP, 16)
+    for order, word in (("<", "little"), (">", "big")):
+        for big in (False, True):
+            data = tiff(_strips(plain()), [rows], order=order, big=big)
+            if big and order == ">":
+                yield Case("bigtiff: big-endian", data, UNSUPPORTED)
+            else:
+                yield same(f"{'bigtiff' if big else 'tiff'}: {word}-endian", data)
+    yield same("tiff: a strip a row", tiff(_strips(plain(), 1), [longs(t.ROWS_PER_STRIP, 1)]))
+    yield same("tiff: one strip, rows unknown", tiff([plain().tobytes()], []))
+    yield same(
+        "tiff: one strip of four thousand million rows", tiff([plain().tobytes()], [longs(t.ROWS_PER_STRIP, 2**32 - 1)])
+    )
+    planes = [strip for channel in range(3) for strip in _strips(np.ascontiguousarray(plain()[..., channel]))]
+    yield same("tiff: a plane a colour", tiff(planes, [rows, shorts(t.PLANAR, 2)]))
+    deep = plain().astype("<u2") * 257
+    strips = [deep[at : at + 16].tobytes() for at in range(0, 240, 16)]
+    yield same("tiff: RGB, 16 bits", tiff(strips, [rows, shorts(t.BITS, 16, 16, 16)]))
+    predicted = plain().copy()
+    predicted[:, 1:] -= plain()[:, :-1]
+    packed = [zlib.compress(strip) for strip in _strips(predicted)]
+    deflate = [rows, shorts(t.COMPRESSION, t.DEFLATE), shorts(t.PREDICTOR, 2)]
+    yield same("tiff: Deflate with a predictor", tiff(packed, deflate))
+    yield Case("tiff: predictor 99", tiff(packed, [*deflate[:2], shorts(t.PREDICTOR, 99)]), OK_OR_BAD)
+    for size in (16, 64, 512):
+        tags = _tiled(size)
+        yield same(f"tiff: tiles of {size}", tiff(_tiles(size), tags, tiled=True))
+        packed = [zlib.compress(tile) for tile in _tiles(size)]
+        yield same(
+            f"tiff: Deflate, tiles of {size}", tiff(packed, [*tags, shorts(t.COMPRESSION, t.DEFLATE)], tiled=True)
+        )
+    for orientation in range(1, 9):
+        data = encode(stored(orientation), "TIFF", exif=exif(orientation))
+        yield same(f"tiff: orientation {orientation}", data, warnings=turned(orientation))
+        lzw = encode(stored(orientation), "TIFF", exif=exif(orientation), compression="tiff_lzw")
+        yield same(f"tiff: LZW, orientation {orientation}", lzw, warnings=turned(orientation))
+    yield same("tiff: orientation 9", tiff(_strips(plain()), [rows, shorts(274, 9)]))
+
+
+def _tiles(size: int) -> list[bytes]:
+    height, width = -(-240 // size) * size, -(-320 // size) * size
+    padded = np.pad(plain(), ((0, height - 240), (0, width - 320), (0, 0)))
+    return [padded[y : y + size, x : x + size].tobytes() for y in range(0, height, size) for x in range(0, width, size)]
+
+
+def _tiled(size: int) -> list[Tag]:
+    return [longs(t.TILE_WIDTH, size), longs(t.TILE_HEIGHT, size)]
+
+
+def _pages() -> Iterator[Case]:
+    page = Image.new("RGB", (50, 40), (250, 0, 0))
+    data = encode(plain(), "TIFF", save_all=True, append_images=[page] * 3)
+    yield same("tiff: four pages", data, warnings=FRAMES)
+    for name, following in (("itself", 8), ("the middle of its pixels", 1_000), ("beyond the file", 2**31)):
+        writer = Writer()
+        tags = [longs(t.WIDTH, 320), longs(t.HEIGHT, 240), shorts(t.BITS, 8, 8, 8), shorts(t.COMPRESSION, 1)]
+        tags += [shorts(t.PHOTOMETRIC, 2), shorts(t.SAMPLES, 3), longs(t.ROWS_PER_STRIP, 240)]
+        at = writer.add(plain().tobytes())
+        first = writer.directory([*tags, longs(t.STRIPS, at), longs(t.STRIP_BYTES, 230_400)], following)
+        yield same(f"tiff: followed by {name}", writer.finish(first), warnings=FRAMES)
+    cyclic = bytearray(encode(plain(), "TIFF"))
+    first = struct.unpack_from("<I", cyclic, 4)[0]
+    end = first + 2 + 12 * struct.unpack_from("<H", cyclic, first)[0]
+    struct.pack_into("<I", cyclic, end, first)
+    yield same("tiff: followed by its own directory", bytes(cyclic), warnings=FRAMES)
+
+
+def _metadata() -> Iterator[Case]:
+    rows = longs(t.ROWS_PER_STRIP, 16)
+
+    def tagged(*tags: Tag) -> bytes:
+        return tiff(_strips(plain()), [rows, *tags])
+
+    million = struct.unpack("<200000I", struct.pack("<II", 7, 3) * 100_000)
+    yield same("tiff: 100,000 resolutions", tagged(Tag(t.X_RESOLUTION, t.RATIONAL, million)))
+    yield same("tiff: a resolution of 1/0", tagged(Tag(t.X_RESOLUTION, t.RATIONAL, (1, 0))))
+    yield same("tiff: a megabyte of XMP", tagged(Tag(t.XMP, t.BYTE, bytes(1_000_000))))
+    yield same("tiff: XMP of rationals", tagged(Tag(t.XMP, t.RATIONAL, million)))
+    yield same("tiff: EXIF beyond the file", tagged(longs(t.EXIF_IFD, 2**31)))
+    yield same("tiff: EXIF that is its own directory", tagged(longs(t.EXIF_IFD, 8)))
+    yield same("tiff: 4,000 tags nobody knows", tagged(*(shorts(40_000 + n, n) for n in range(4_000))))
+    yield Case("tiff: 5,000 tags", tagged(*(shorts(40_000 + n, n) for n in range(5_000))))
+    yield Case("tiff: 65,535 tags, none of them there", _counted(65_535))
+    yield Case("tiff: a count of tags that is too large", _counted(200), OK_OR_BAD)
+
+
+def _counted(count: int) -> bytes:
+    writer = Writer()
+    tags = [longs(t.WIDTH, 320), longs(t.HEIGHT, 240)]
+    return writer.finish(writer.directory(tags, count=count)) + plain().tobytes()
+
+
+def _lies() -> Iterator[Case]:
+    rows = longs(t.ROWS_PER_STRIP, 16)
+
+    def lying(*tags: Tag, blocks: Sequence[bytes] | None = None) -> bytes:
+        return tiff(blocks or _strips(plain()), [rows, *tags])
+
+    for width, height, statuses in (
+        (65_535, 65_535, TOO_LARGE),
+        (2**32 - 1, 2**32 - 1, TOO_LARGE),
+        (0, 0, BAD),
+        (0, 240, BAD),
+        (320, 0, BAD),
+        (640, 480, BAD),
+        (1, 1, BAD),
+        (320, 239, OK_OR_BAD),
+    ):
+        yield Case(
+            f"tiff: says that it is {width}x{height}", lying(longs(t.WIDTH, width), longs(t.HEIGHT, height)), statuses
+        )
+    yield Case("tiff: two widths", lying(longs(t.WIDTH, 320, 60_000)), OK)
+    yield Case("tiff: a width in bytes", lying(Tag(t.WIDTH, t.BYTE, (200,))))
+    yield Case("tiff: a width as a float", lying(Tag(t.WIDTH, t.FLOAT, (320.0,))))
+    yield Case("tiff: a negative width", lying(Tag(t.WIDTH, t.SIGNED_LONG, (-320,))))
+    yield Case("tiff: no rows a strip", tiff(_strips(plain()), [longs(t.ROWS_PER_STRIP, 0)]))
+    yield Case("tiff: fewer strips than rows", lying(blocks=_strips(plain())[:7]))
+    yield Case("tiff: one strip listed 60,000 times", lying(Tag(t.STRIPS, t.LONG, (8,) * 60_000)))
+    yield Case("tiff: 70,000 strips", lying(Tag(t.STRIPS, t.LONG, (8,) * 70_000)))
+    most = Tag(t.STRIPS, t.LONG, (), 2**31, 8)
+    yield Case("tiff: two thousand million strips, which are not there", lying(most))
+    yield Case("tiff: strips beyond the file", lying(Tag(t.STRIPS, t.LONG, (2**31,) * 15)))
+    yield Case("tiff: strips of nothing", lying(Tag(t.STRIP_BYTES, t.LONG, (0,) * 15)), ANY)
+    yield Case("tiff: strips of four gigabytes", lying(Tag(t.STRIP_BYTES, t.LONG, (2**32 - 1,) * 15)), ANY)
+    yield Case("tiff: its directory twice in one, the second a bomb", _twice(), OK_OR_BAD)
+    for samples in (0, 4, 100, 65_535):
+        yield Case(f"tiff: {samples} samples a pixel", lying(shorts(t.SAMPLES, samples)), OK_OR_BAD)
+    for bits in ((0,), (3, 3, 3), (64, 64, 64), (8, 16, 8), (8,) * 5_000):
+        yield Case(f"tiff: bits {bits[:3]}, {len(bits)} of them", lying(shorts(t.BITS, *bits)), OK_OR_BAD)
+    yield Case("tiff: floats of 16 bits", lying(shorts(t.SAMPLE_FORMAT, 3, 3, 3)))
+    yield Case("tiff: photometric 99", lying(shorts(t.PHOTOMETRIC, 99)))
+    yield Case(
+        "tiff: a palette without colours",
+        tiff([bytes(76_800)], [shorts(t.PHOTOMETRIC, 3), shorts(t.BITS, 8), shorts(t.SAMPLES, 1)]),
+    )
+    for offset in (0, 7, 2**32 - 1):
+        data = encode(plain(), "TIFF")
+        yield Case(f"tiff: its directory at {offset}", data[:4] + struct.pack("<I", offset) + data[8:])
+    yield Case("bigtiff: its directory at 2^63", b"II+\0\x08\0\0\0" + struct.pack("<Q", 2**63) + bytes(100))
+    yield Case("bigtiff: 2^60 tags", b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**60) + bytes(100))
+
+
+def _twice() -> bytes:
+    """A tag of a type that does not exist hides a second of the same name, which lists 60,000 strips."""
+    writer = Writer()
+    at = writer.add(plain().tobytes())
+    tags = [longs(t.WIDTH, 320), longs(t.HEIGHT, 240), shorts(t.BITS, 8, 8, 8), shorts(t.COMPRESSION, 1)]
+    tags += [shorts(t.PHOTOMETRIC, 2), shorts(t.SAMPLES, 3), longs(t.ROWS_PER_STRIP, 239)]
+    second = Tag(t.STRIPS, t.LONG, (at,) * 60_000)
+    data = bytearray(writer.finish(writer.directory([*tags, longs(t.STRIPS, at, at), second])))
+    start = struct.unpack_from("<I", data, 4)[0]
+    row = data.index(struct.pack("<HHI", t.STRIPS, t.LONG, 2), start)
+    struct.pack_into("<H", data, row + 2, 99)
+    return bytes(data)
+
+
+def _bombs() -> Iterator[Case]:
+    deflate, rows = shorts(t.COMPRESSION, t.DEFLATE), longs(t.ROWS_PER_STRIP, 240)
+    bomb = zlib.compress(plain().tobytes() + bytes(100_000_000), 9)
+    yield same("tiff: a strip that unpacks to 100 MB", tiff([bomb], [deflate, rows]))
+    shared = zlib.compress(bytes(30_000_000), 9)
+    for name, width, height in (("10,000 x 10,000", 10_000, 10_000), ("16 x 100,000,000", 16, 100_000_000)):
+        tags = [longs(t.WIDTH, 10), longs(t.HEIGHT, 10), longs(t.TILE_WIDTH, width), longs(t.TILE_HEIGHT, height)]
+        yield Case(f"tiff: 10 x 10 pixels in a tile of {name}", tiff([shared], [*tags, deflate], tiled=True))
+    tags = [longs(t.WIDTH, 1), longs(t.HEIGHT, 1_000_000), *_tiled(512), deflate]
+    tags += [longs(t.TILES, *[8] * 1_954), longs(t.TILE_BYTES, *[len(shared)] * 1_954)]
+    yield Case("tiff: one pixel wide, in tiles of 512 that are all the same", tiff([shared], tags, tiled=True))
+    tall = [longs(t.WIDTH, 1), longs(t.HEIGHT, 1_000_000), longs(t.ROWS_PER_STRIP, 1)]
+    yield Case("tiff: a million strips of a pixel", tiff([b"abc"], tall))
+    scan = encode(plain(), "JPEG", progressive=True)
+    last = scan[scan.rindex(b"\xff\xda") : -2]
+    jpeg = [shorts(t.COMPRESSION, t.JPEG), shorts(t.PHOTOMETRIC, 6), rows]
+    yield Case("tiff: a JPEG of 300 scans", tiff([scan[:-2] + last * 300 + b"\xff\xd9"], jpeg), OK_OR_BAD)
+    wide = tiff(
+        [scan[:-2] + last * 300 + b"\xff\xd9"],
+        [*jpeg[:2], longs(t.WIDTH, 4_000), longs(t.HEIGHT, 3_000), longs(t.ROWS_PER_STRIP, 3_000)],
+    )
+    yield Case("tiff: a JPEG of 300 scans for 12 megapixels", wide, BAD | TOO_LARGE)
+    arithmetic = encode(plain(), "JPEG").replace(b"\xff\xc0", b"\xff\xc9")
+    yield Case("tiff: an arithmetic JPEG", tiff([arithmetic], jpeg))
+    yield Case("tiff: a JPEG of another size", tiff([encode(plain()[:100, :100], "JPEG")], jpeg), OK_OR_BAD)
+    yield Case("tiff: pixels that are no zlib stream", tiff([b"no stream" * 100], [deflate, rows]))
