@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.cli import cli
-from service.cli.serve import EXIT_ENGINE_LOST
+from service.cli.serve import ENGINE_EXITS
 from service.config import Settings
 from service.errors import ServiceError
 from service.metrics import Metrics
@@ -204,7 +204,8 @@ def test_every_reason_is_in_the_operations_document() -> None:
 def test_every_exit_status_is_in_the_operations_document() -> None:
     section = read("docs/operations.md").partition("## Exit statuses")[2].partition("\n## ")[0]
     statuses = [row[0] for row in rows(section)[1:]]
-    assert statuses == ["0", "1", "2", str(EXIT_ENGINE_LOST), "128 + signal number"]
+    engine = [str(status) for status in ENGINE_EXITS.values()]
+    assert statuses == ["0", "1", "2", *engine, "128 + signal number"]
 
 
 # Routes
