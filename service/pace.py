@@ -16,9 +16,13 @@ from collections.abc import Mapping
 #: One answer's share in the average: the last few dozen answers count.
 _SHARE = 1 / 32
 
+#: With fewer units before it, an image says what it costs at most: much of its time was its own, not the queue's.
+_CROWD = 8
+
 #: Under a flood the queue is always as long as the estimate allows, so that half of those it lets in at its edge would
-#: be late. Sojourns scatter by some ten per cent, and the event loop's own delay comes on top.
-_MARGIN = 2.0
+#: be late. Long waits scatter by some per cent of themselves, short ones by up to this many seconds.
+_SCATTER = 1.25
+_SCATTER_S = 0.1
 
 #: Nobody should stay away longer on the word of an estimate.
 _MAX_RETRY_AFTER_S = 30
@@ -29,12 +33,11 @@ class Pace:
 
     def __init__(self) -> None:
         self.waiting = 0
-        self._seconds = 0.0  # a unit
-        self._measured = False
+        self._seconds = 0.0  # a unit; 0: not known
 
     def seed(self, batch_cost: Mapping[int, float]) -> None:
         """Until something was answered, go by the engine's cost curve: batch size to seconds, measured at warm-up."""
-        if batch_cost and not self._measured:
+        if batch_cost and not self.known:
             self._seconds = min(seconds / size for size, seconds in batch_cost.items())
 
     @property
@@ -53,8 +56,10 @@ class Pace:
     def observe(self, found: int, seconds: float) -> None:
         """An image that found ``found`` units was answered after ``seconds``."""
         cost = seconds / found
-        self._seconds = self._seconds + _SHARE * (cost - self._seconds) if self._measured else cost
-        self._measured = True
+        if not self.known:
+            self._seconds = cost
+        elif found >= _CROWD or cost < self._seconds:
+            self._seconds += _SHARE * (cost - self._seconds)
 
     def observe_late(self, found: int, seconds: float) -> None:
         """… had no answer yet after ``seconds``: it costs at least that much."""
@@ -63,7 +68,8 @@ class Pace:
 
     def hopeless(self, units: int, remaining: float) -> bool:
         """Whether an image of ``units`` that came now could not count on an answer within ``remaining`` seconds."""
-        return self.wait(units) * _MARGIN > remaining
+        wait = self.wait(units)
+        return wait * _SCATTER + min(wait, _SCATTER_S) > remaining
 
     def wait(self, units: int = 1) -> float:
         """Seconds until an image of ``units`` that came now would be answered; 0 if it would be alone.

@@ -38,10 +38,8 @@ from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-#: sysexits.h's EX_SOFTWARE: the engine was lost while serving; an orchestrator should start another process.
-EXIT_ENGINE_LOST = 70
-#: The same by the state in which the engine ended.
-ENGINE_EXITS: dict[State, int] = {"lost": EXIT_ENGINE_LOST, "failed": 71, "hung": 72}
+#: By the state in which the engine ended; an orchestrator should start another process. 70 is sysexits.h's EX_SOFTWARE.
+ENGINE_EXITS: dict[State, int] = {"lost": 70, "failed": 71, "hung": 72}
 
 
 @click.command()
