@@ -87,7 +87,7 @@ class Inference:
             images = await self._read(headers, receive, deadline)
             arrived = time.monotonic()
             times.add("read", arrived - started)
-            inspected = []
+            inspected: list[Header | ServiceError] = []
             for data in images:
                 if inspected:
                     await asyncio.sleep(0)  # a header made for it costs 20 ms: others get their turn in between
@@ -149,7 +149,7 @@ class Inference:
         units = image_weight(header.pixels)
         found, handed_over = self._pace.enter(units), time.monotonic()
         try:
-            result = await self.engine.infer(call, deadline)
+            result = await self.engine.infer(call, deadline, header.pixels)
         except ServiceError as error:
             if isinstance(error, DeadlineExceeded):
                 self._pace.observe_late(found, time.monotonic() - handed_over)
