@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -79,8 +80,8 @@ def test_a_decode_that_runs_out_of_real_memory_is_500_and_the_service_goes_on(ti
     """The process may grow by 100 MB; an image of 49 megapixels needs twice that."""
     with server(*tiny, "--runtime", "openvino") as running, running.client() as client:
         assert client.post("/classify", content=png(GOOD)).status_code == 200
-        with open(f"/proc/{running.process.pid}/statm") as statm:  # noqa: PTH123
-            size = int(statm.read().split()[0]) * resource.getpagesize()
+        statm = Path(f"/proc/{running.process.pid}/statm").read_text()
+        size = int(statm.split()[0]) * resource.getpagesize()
         resource.prlimit(running.process.pid, resource.RLIMIT_AS, (size + 100_000_000, resource.RLIM_INFINITY))
         large = png(GOOD, 7000)
         for _ in range(3):

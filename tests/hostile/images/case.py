@@ -5,7 +5,6 @@ Formats' modules make cases, ``corpus`` gathers them, ``verdict`` judges the ans
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from tests.preprocess.pictures import encode as encode  # for the modules of this package too
+from tests.preprocess.pictures import exif as exif
 
 UInt8 = NDArray[np.uint8]
 
@@ -108,20 +110,6 @@ def references() -> dict[str, bytes]:
         **{f"{colours} colours": indexed(colours).convert("RGB") for colours in (2, 4, 16, 200, 255, 256)},
     }
     return {name: encode(picture, "PNG") for name, picture in pictures.items()}
-
-
-def encode(picture: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def exif(orientation: int) -> bytes:
-    """An EXIF block whose orientation tag is one of two."""
-    tags = Image.Exif()
-    tags[274] = orientation
-    tags[271] = "a maker with a name that does not fit into four bytes"
-    return tags.tobytes()
 
 
 #: What to do to the picture so that EXIF's orientation puts it upright again.
