@@ -85,7 +85,8 @@ class Source(_Strict):
     kind: Literal["keras_wheel", "torchvision", "local"]
     origin: str  # for people: project, paper, page
     url: str | None = None  # kind torchvision
-    package: str | None = None  # kind keras_wheel: requirement with an exact version
+    #: Kind keras_wheel: name==version, and nothing else that pip would take for an option or a URL.
+    package: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*$")
     package_sha256: str | None = None
     member: str | None = None  # path inside the package
     sha256: str | None = None  # of the source file, whole …

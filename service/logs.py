@@ -37,10 +37,10 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        # A request can put line breaks into what is logged; a record stays one line.
-        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
         fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
-        line = f"{_timestamp(record)} {record.levelname.lower():7} {message}{fields}"
+        # A request can put line breaks into what is logged; a record stays one line.
+        said = f"{record.getMessage()}{fields}".replace("\r", "\\r").replace("\n", "\\n")
+        line = f"{_timestamp(record)} {record.levelname.lower():7} {said}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

