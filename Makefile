@@ -1,9 +1,10 @@
 # What a newcomer needs: make serve | test | check | bench (each does its own set-up), make install.
-# Variables: HOST, PORT (serve), PYTHON (3.11 or newer), ARGS (extra options for serve, test, torture and bench).
+# Variables: SCALE (compose-up), HOST, PORT (serve), PYTHON (3.11 or newer), ARGS (extra options for serve, test, torture and bench).
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+SCALE ?= 2
 ARGS ?=
 
 VENV := .venv
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SERVE_EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '[torch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test torture check bench bench-peers audit format figures clean
+.PHONY: help install serve test torture check bench bench-peers compose-up compose-roll compose-down audit format figures clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +44,15 @@ bench: $(VENV)/bench.stamp install  ## Measure the service on this machine besid
 
 bench-peers: $(VENV)/bench.stamp install  ## Measure other servers beside ours; installs them into .cache/peers, 7 GB
 	$(BIN)/python -m benchmarks.peers_bench $(ARGS)
+
+compose-up:  ## Build and start SCALE replicas (2) behind a balancer, with Docker
+	@SCALE=$(SCALE) deploy/compose/up.sh $(ARGS)
+
+compose-roll:  ## Replace the replicas one by one, none of them missed
+	@deploy/compose/roll.sh
+
+compose-down:  ## Stop and remove what compose-up started
+	@docker compose --profile '*' down --remove-orphans
 
 audit:  ## Ask the advisory services about every pinned package; needs the internet
 	@test -x .cache/audit/bin/pip-audit || { $(PYTHON) -m venv .cache/audit && .cache/audit/bin/pip install -q pip-audit; }

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from service import runtimes
 from service.artifact import Artifact
+from service.capacity import Capacity, capacity
 from service.config import Settings
 from service.cores import available_cores
 from service.engine import LocalEngine, Runtime
@@ -20,10 +21,11 @@ _AUTO_MAX_BATCH = {"cpu": 8, "cuda": 64}
 
 
 class Plan(NamedTuple):
-    """Settings without "auto": the device found, the cores shared out."""
+    """Settings without "auto": the device found, the cores and the memory shared out."""
 
     options: runtimes.RuntimeOptions
     decode_threads: int  # 0: the runners decode
+    capacity: Capacity
 
 
 def plan(settings: Settings) -> Plan:
@@ -47,9 +49,10 @@ def plan(settings: Settings) -> Plan:
         threads_per_runner=per_runner,
         max_batch=_AUTO_MAX_BATCH[kind] if settings.max_batch_size == "auto" else settings.max_batch_size,
     )
-    if settings.decode_threads == "auto":
-        return Plan(options, 0 if runtime == "openvino" else cores)
-    return Plan(options, settings.decode_threads)
+    decode_threads = settings.decode_threads
+    if decode_threads == "auto":
+        decode_threads = 0 if runtime == "openvino" else cores
+    return Plan(options, decode_threads, capacity(settings, decode_threads or runners))
 
 
 def create_runtime(chosen: Plan, artifact: Artifact) -> Runtime:

@@ -72,9 +72,9 @@ class Settings(BaseSettings):
     max_queue_delay_ms: float = Field(default=0.0, ge=0, le=1000)
     """How long the first image of a batch may wait for company while a runner is idle. 0: never."""
 
-    max_in_flight: int = Field(default=256, ge=1, le=100_000)
+    max_in_flight: Annotated[int, Field(ge=1, le=100_000)] | Auto = "auto"
     """Images admitted at once, being read, decoded, queued or inferred; large ones count as several. More are
-    answered 503."""
+    answered 503. auto: 256, less where memory is limited."""
 
     max_client_share: float = Field(default=1.0, gt=0, le=1)
     """Most of max_in_flight that one client may hold, 0.25 for a quarter; more is answered 429. A client is an API key,
@@ -89,8 +89,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1)
     """Largest request body, in bytes."""
 
-    max_pixels: int = Field(default=50_000_000, ge=1)
-    """Largest image, in pixels (width × height), judged from its header before it is decoded."""
+    max_pixels: Annotated[int, Field(ge=1)] | Auto = "auto"
+    """Largest image, in pixels (width × height), judged from its header before it is decoded. auto: 50 million, less
+    where memory is limited."""
 
     decode_threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     """Threads that decode images; auto: none beside the runners for openvino, one a core for torch."""

@@ -59,6 +59,9 @@ class Metrics:
         self.in_flight = Gauge(
             "mobilenet_in_flight", "Images admitted and not yet answered, large ones weighing more.", registry=registry
         )
+        self.in_flight_limit = Gauge(
+            "mobilenet_in_flight_limit", "Where mobilenet_in_flight ends and refusals begin.", registry=registry
+        )
         self.rejected = Counter(
             "mobilenet_rejected_total", "Requests or images refused, by reason.", ["reason"], registry=registry
         )

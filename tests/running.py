@@ -16,6 +16,7 @@ import uvloop
 from PIL import Image
 
 from service.artifact import Artifact
+from service.capacity import capacity
 from service.config import Settings
 from service.engine import LocalEngine
 from service.http.app import Service, create_app
@@ -79,7 +80,7 @@ def running_app(
         metrics=metrics,
         on_lost=lambda reason: None,
     )
-    app = create_app(settings, engine, artifact, metrics)
+    app = create_app(settings, engine, artifact, metrics, capacity(settings, 1))
     started = threading.Event()
 
     class Server(uvicorn.Server):

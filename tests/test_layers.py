@@ -11,8 +11,8 @@ import pytest
 SERVICE = Path(__file__).parent.parent / "service"
 
 LAYERS = {
-    **dict.fromkeys(["config", "cores", "errors", "logs", "memory", "metrics"], 0),
-    **dict.fromkeys(["preprocess", "postprocess", "batcher", "admission", "pace", "network"], 1),
+    **dict.fromkeys(["cgroup", "config", "cores", "errors", "logs", "memory", "metrics"], 0),
+    **dict.fromkeys(["preprocess", "postprocess", "batcher", "admission", "capacity", "pace", "network"], 1),
     **dict.fromkeys(["artifact", "store", "runtimes"], 2),
     "engine": 3,
     "http": 4,

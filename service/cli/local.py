@@ -19,7 +19,7 @@ import orjson
 from service import artifact, logs
 from service.artifact import Artifact
 from service.cli.options import setting_options, settings_from
-from service.compose import create_engine, plan
+from service.compose import Plan, create_engine, plan
 from service.config import Settings
 from service.cores import available_cores
 from service.engine import LocalEngine
@@ -137,8 +137,9 @@ def _infer(settings: Settings, files: Sequence[Path]) -> tuple[Artifact, list[Re
 async def _infer_all(
     settings: Settings, found: Artifact, files: Sequence[Path], advance: Callable[[], None]
 ) -> list[Result]:
+    chosen = plan(settings)
     transform = found.manifest.preprocessing.transform()
-    limits = Limits(max_pixels=settings.max_pixels)
+    limits = Limits(max_pixels=chosen.capacity.max_pixels)
     # Enough to keep decoders and runners busy; files beyond are not even read yet.
     turn = asyncio.Semaphore(4 * available_cores() + 64)
 
@@ -158,15 +159,13 @@ async def _infer_all(
             finally:
                 advance()
 
-    async with _engine(settings, found) as engine:
+    async with _engine(settings, chosen, found) as engine:
         return await asyncio.gather(*(one(path) for path in files))
 
 
 @asynccontextmanager
-async def _engine(settings: Settings, found: Artifact) -> AsyncIterator[LocalEngine]:
-    engine = create_engine(
-        settings, plan(settings), found, Metrics(), lambda reason: click.echo(f"error: {reason}", err=True)
-    )
+async def _engine(settings: Settings, chosen: Plan, found: Artifact) -> AsyncIterator[LocalEngine]:
+    engine = create_engine(settings, chosen, found, Metrics(), lambda reason: click.echo(f"error: {reason}", err=True))
     try:
         await engine.start()
         yield engine

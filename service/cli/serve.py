@@ -71,7 +71,7 @@ async def _serve(settings: Settings, chosen: Plan, found: Artifact, listener: so
         loop.call_soon_threadsafe(server.fail, reason, ENGINE_EXITS[engine.state])
 
     engine = create_engine(settings, chosen, found, metrics, on_lost)
-    app = create_app(settings, engine, found, metrics, memory.GiveBackWhenIdle(loop).worked)
+    app = create_app(settings, engine, found, metrics, chosen.capacity, memory.GiveBackWhenIdle(loop).worked)
     server = _Server(_config(app, settings, metrics), on_drain=app.inference.drain)
     start = asyncio.create_task(_start(engine, server, found, listener))
     await server.serve(sockets=[listener])

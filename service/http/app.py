@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __version__
 from service.artifact import Artifact
+from service.capacity import Capacity
 from service.config import Settings
 from service.engine import EngineClient
 from service.http import docs, operations, problems
@@ -60,6 +61,7 @@ def create_app(
     engine: EngineClient,
     artifact: Artifact,
     metrics: Metrics,
+    capacity: Capacity,
     worked: Callable[[], object] = lambda: None,
 ) -> Service:
     """The service over ``engine``; ``worked`` is called after each request that was inferred."""
@@ -68,8 +70,8 @@ def create_app(
         metrics,
         transform=artifact.manifest.preprocessing.transform(),
         mode=settings.decode,
-        limits=Limits(max_pixels=settings.max_pixels),
-        max_in_flight=settings.max_in_flight,
+        limits=Limits(max_pixels=capacity.max_pixels),
+        max_in_flight=capacity.max_in_flight,
         max_client_share=settings.max_client_share,
         max_body_bytes=settings.max_body_bytes,
         max_images=settings.max_images,

@@ -67,6 +67,7 @@ class Inference:
         self._timeout_s = timeout_s
         self._worked = worked
         metrics.watch(metrics.in_flight, lambda: self._admission.in_flight)
+        metrics.in_flight_limit.set(max_in_flight)
 
     def drain(self) -> None:
         """Begin the shutdown: see ``draining``."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.artifact import Artifact
+from service.capacity import USUAL_PIXELS
 from service.config import Settings
 from service.preprocess import Limits
 from tests.e2e.process import ServerProcess, server
@@ -92,7 +93,7 @@ def assert_nothing_was_logged_but_requests(running: ServerProcess) -> None:
 def test_three_rounds_of_the_corpus(real_artifact: Artifact, record_figure: Callable[[str, str], None]) -> None:
     """With the default limits: 50 megapixels, 16 MiB."""
     settings = Settings()
-    cases = corpus(Limits(max_pixels=settings.max_pixels), settings.max_body_bytes)
+    cases = corpus(Limits(max_pixels=USUAL_PIXELS), settings.max_body_bytes)
     complaints, disturbed, memory = list[str](), list[str](), list[float]()
     good = 0
     with server() as running, running.client() as client:

@@ -25,6 +25,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from service.capacity import USUAL_PIXELS
 from service.config import Settings
 from service.errors import ServiceError
 from service.preprocess import Limits, Transform, inspect, prepare
@@ -37,7 +38,7 @@ from tests.hostile.images.png_writer import ADAM7, GREY, PALETTE, RGBA, SIGNATUR
 from tests.hostile.images.tiff_writer import Tag, longs, shorts, tiff
 
 _SETTINGS: Final = Settings()
-LIMITS: Final = Limits(max_pixels=_SETTINGS.max_pixels)
+LIMITS: Final = Limits(max_pixels=USUAL_PIXELS)
 _TRANSFORM: Final = Transform(256, 224)
 _SIDE: Final = int(LIMITS.max_pixels**0.5)
 

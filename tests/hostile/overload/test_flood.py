@@ -15,7 +15,7 @@ import uvloop
 from benchmarks import load, photos
 from benchmarks.processes import tree_memory
 from service.artifact import Artifact
-from service.config import Settings
+from service.capacity import USUAL_IN_FLIGHT
 from tests.e2e.process import ServerProcess, server
 
 BODIES = photos.collection("500x375", 8)
@@ -78,7 +78,7 @@ def test_a_minute_at_three_times_capacity(real_artifact: Artifact, record_figure
     check_refusals(sample)
     goodput = sample.rate / result.capacity
     refused = np.percentile(sample.refusals, [50, 99, 100]) * 1e3
-    allowed = Settings().max_in_flight / sample.rate
+    allowed = USUAL_IN_FLIGHT / sample.rate
     p99 = sample.percentile(99)
     record_figure(
         "goodput at 3x overload over capacity", f"{goodput:.3f} ({sample.rate:.0f} of {result.capacity:.0f}/s)"

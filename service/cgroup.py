@@ -1,0 +1,80 @@
+"""What the kernel lets this process have: CPU quota and memory limit of its control group, version 2 or 1.
+
+Of its own group and of every group above it that can be seen, the least. In a container the files of its own group
+stand at the mount's root, whatever ``/proc/self/cgroup`` calls it; under systemd they are in the folder named there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+_MOUNT = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+#: Version 1 says "unlimited" by the largest multiple of the page size; nothing has that much.
+_UNLIMITED = 2**60
+
+
+def cpu_quota(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> float | None:
+    """Cores' worth of time, possibly a fraction; None if there is no limit."""
+    limits = [_cpu_max(group / "cpu.max") for group in _groups(mount, membership, "")]
+    limits += [_cfs_quota(group) for group in _groups(mount / "cpu", membership, "cpu")]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def memory_limit(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int | None:
+    """Bytes; None if there is no limit."""
+    limits = [_bytes(group / "memory.max") for group in _groups(mount, membership, "")]
+    limits += [_bytes(group / "memory.limit_in_bytes") for group in _groups(mount / "memory", membership, "memory")]
+    return min((limit for limit in limits if limit is not None and limit < _UNLIMITED), default=None)
+
+
+def _groups(mount: Path, membership: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's group and those above it, as far as they are there. "" is version 2."""
+    group = mount
+    yield group
+    for part in Path(_own(membership, controller)).parts[1:]:
+        group = group / part
+        if part == ".." or not group.is_dir():
+            return
+        yield group
+
+
+def _own(membership: Path, controller: str) -> str:
+    """Each line reads ``number:controllers:path``; controllers are empty for version 2."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return "/"
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controller in controllers.split(","):
+            return path
+    return "/"
+
+
+def _cpu_max(path: Path) -> float | None:
+    """Reads "max 100000" or "200000 100000": microseconds of CPU a period of microseconds."""
+    try:
+        quota, period = path.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _cfs_quota(group: Path) -> float | None:
+    try:
+        quota = int((group / "cpu.cfs_quota_us").read_text())
+        period = int((group / "cpu.cfs_period_us").read_text())
+        return quota / period if quota > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _bytes(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # "max" among them
+        return None

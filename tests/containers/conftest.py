@@ -1,0 +1,97 @@
+"""A Docker engine, the image and a stack of three replicas.
+
+Without an engine these tests are skipped and say so; where REQUIRE_ENGINE is set (.ci/run sets it) that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import photos
+from service.artifact import Artifact
+from tests.containers.docker import ROOT, Stack, docker
+
+BASE = "python:3.11-slim-bookworm"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker("container")
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """The engine's answer, or its absence, once."""
+    if shutil.which("docker") is None:
+        complaint = "docker is not installed"
+    elif subprocess.run(["docker", "version"], capture_output=True, check=False).returncode:
+        complaint = "no Docker engine answers"
+    else:
+        return
+    if os.environ.get("REQUIRE_ENGINE"):
+        pytest.fail(complaint)
+    pytest.skip(complaint)
+
+
+@pytest.fixture(scope="session")
+def tag() -> str:
+    """Of everything that a session of these tests makes."""
+    return f"mobilenet-test-{os.getpid()}"
+
+
+@pytest.fixture(scope="session")
+def image(engine: None, tag: str, real_artifact: Artifact) -> Iterator[str]:
+    """The CPU image of this checkout, with the weights that are here."""
+    name = f"{tag}:one"
+    build(name)
+    yield name
+    docker("image", "rm", "--force", name)
+
+
+@pytest.fixture(scope="module")
+def stack(image: str, tag: str) -> Iterator[Stack]:
+    running = Stack(tag, SERVICE_IMAGE=image, BALANCER_IMAGE=balancer_image())
+    try:
+        running.up(3)
+        yield running
+    finally:
+        running.down()
+
+
+@pytest.fixture(scope="session")
+def bodies() -> list[bytes]:
+    return photos.collection("500x375", 8)
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print a line that stays visible in the test output."""
+
+    def say(line: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\ncontainers: {line}\n")
+
+    return say
+
+
+def build(name: str, *arguments: str) -> None:
+    docker(
+        *("build", "--quiet", "--tag", name, "--build-arg", f"BASE_IMAGE={BASE}"),
+        *("--build-context", f"artifact={ROOT / 'model_store'}", *arguments, "."),
+        timeout=580,
+    )
+
+
+def balancer_image() -> str:
+    """Whichever HAProxy is here; what `make compose-up` finds out by itself."""
+    return docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "haproxy").splitlines()[0]

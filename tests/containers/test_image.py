@@ -1,0 +1,145 @@
+"""The image itself: what is in it, who it runs as, what it needs, and that it can be made again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service import __version__
+from tests.containers.conftest import build
+from tests.containers.docker import ROOT, address, docker, inspect, records, run
+from tests.containers.traffic import Traffic
+from tests.waiting import until
+
+MOST_BYTES = 500 * 10**6
+
+#: As docker-compose.yml runs it.
+_CONFINED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+
+
+@contextmanager
+def container(image: str, *options: str) -> Iterator[str]:
+    name = docker("run", "--detach", *_CONFINED, *options, image)
+    try:
+        yield name
+    finally:
+        docker("rm", "--force", name)
+
+
+def wait_until_healthy(name: str) -> None:
+    until(lambda: inspect(name)["State"]["Health"]["Status"] == "healthy", timeout=60, what="healthy")
+
+
+def metric(name: str, container_name: str) -> float:
+    text = httpx.get(f"http://{address(container_name)}:8000/metrics", timeout=10).text
+    return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+
+def test_size(image: str, report: Callable[[str], None]) -> None:
+    size = inspect(image)["Size"]
+    report(f"CPU image: {size / 1e6:.0f} MB")
+    assert size <= MOST_BYTES
+
+
+def test_it_holds_no_torch_and_runs_as_nobody_in_particular(image: str) -> None:
+    probe = "import importlib.util as u, os; print(os.getuid(), [n for n in ('torch', 'openvino') if u.find_spec(n)])"
+    said = docker("run", "--rm", "--entrypoint", "/venv/bin/python", image, "-c", probe)
+    assert said == "10001 ['openvino']"
+
+
+def test_labels_and_interfaces(image: str) -> None:
+    config = inspect(image)["Config"]
+    assert config["Labels"]["org.opencontainers.image.version"] == __version__
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT"
+    assert list(config["ExposedPorts"]) == ["8000/tcp"]
+    assert config["User"] == "10001:10001"
+
+
+def test_other_commands_work_in_it(image: str) -> None:
+    said = docker("run", "--rm", *_CONFINED, image, "models", "verify")
+    assert "mobilenet_v2/1" in said
+
+
+def test_it_serves_confined_and_drains_on_sigterm(image: str, bodies: list[bytes]) -> None:
+    with container(image, "--init") as name:
+        wait_until_healthy(name)
+        url = f"http://{address(name)}:8000"
+        with Traffic(url, bodies, clients=4) as traffic:
+            traffic.wait_for(50)
+            docker("kill", "--signal", "TERM", name)
+            until(lambda: not inspect(name)["State"]["Running"], timeout=30, what="stopped")
+        assert inspect(name)["State"]["ExitCode"] == 0
+        # Whoever was answered was answered well; the listener is gone for the others.
+        assert set(traffic.statuses) == {200}
+        assert all("ConnectionRefused" in broken or "OSError" in broken for broken in traffic.broken), traffic.broken
+        logged = records(name)
+        assert "draining" in [record["message"] for record in logged]
+        assert {record["level"] for record in logged} == {"info"}
+
+
+def test_it_sizes_itself_from_its_limits(image: str) -> None:
+    with (
+        container(image, "--cpus", "1", "--memory", "512m") as small,
+        container(image, "--memory", "1g") as large,
+    ):
+        wait_until_healthy(small)
+        wait_until_healthy(large)
+        assert metric("mobilenet_in_flight_limit", small) == 32
+        assert metric("mobilenet_in_flight_limit", large) == 96
+        (ready,) = [record for record in records(small) if record["message"] == "model ready"]
+        assert ready["runners"] == 1
+
+
+def test_it_is_not_healthy_before_it_is_ready(image: str) -> None:
+    with container(image) as name:
+        until(lambda: inspect(name)["State"]["Health"]["Status"] != "starting", timeout=60, what="a verdict")
+        assert inspect(name)["State"]["Health"]["Status"] == "healthy"
+        docker("exec", name, "python", "-I", "-S", "/venv/healthcheck.py")
+    probe = docker("run", "--rm", "--entrypoint", "python", image, "-c", _DEAF)
+    assert probe == "1"
+
+
+#: The health check where nothing listens.
+_DEAF = (
+    "import subprocess as s, sys; print(s.run([sys.executable, '/venv/healthcheck.py'], stderr=s.DEVNULL).returncode)"
+)
+
+
+def test_the_same_inputs_give_the_same_layers(image: str, tag: str, report: Callable[[str], None]) -> None:
+    again = f"{tag}:again"
+    began = time.monotonic()
+    build(again, "--no-cache")
+    seconds = time.monotonic() - began
+    try:
+        first, second = (inspect(name)["RootFS"]["Layers"] for name in (image, again))
+    finally:
+        docker("image", "rm", "--force", again)
+    same = sum(one == other for one, other in zip(first, second, strict=True))
+    report(f"built again without cache in {seconds:.0f} s: {same} of {len(first)} layers are the same")
+    assert first == second
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    assert hadolint is not None
+    for dockerfile in [ROOT / "Dockerfile", *ROOT.glob("tests/containers/*.Dockerfile")]:
+        assert run([hadolint, "--no-color", str(dockerfile)]) == ""
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "deploy").rglob("*.sh")), ids=lambda path: path.name)
+def test_scripts_parse(script: Path) -> None:
+    run(["bash", "-n", str(script)])
+
+
+def test_sigterm_during_the_start_ends_it(image: str) -> None:
+    with container(image, "--init") as name:
+        docker("kill", "--signal", str(signal.SIGTERM.value), name)
+        until(lambda: not inspect(name)["State"]["Running"], timeout=10, what="stopped")

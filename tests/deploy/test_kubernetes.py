@@ -1,0 +1,285 @@
+"""The manifests of ``deploy/kubernetes``: valid for the API, in agreement with each other, the image and the code.
+
+No cluster is asked. Every check is itself tried on manifests with one mistake.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.artifacts import make_artifact
+from tests.deploy import manifests
+from tests.deploy.kustomize import Object, build, json_patch
+from tests.deploy.manifests import CHECKS, Check, Objects, metric_names
+from tests.running import RunningApp, running_app
+
+KUBERNETES = manifests.ROOT / "deploy/kubernetes"
+COMPONENTS = ("api-keys", "in-flight", "service-monitor")
+#: A base, then components.
+VARIANTS = [
+    ("base",),
+    ("overlays/gpu",),
+    ("overlays/example",),
+    *((base, component) for base in ("base", "overlays/gpu") for component in COMPONENTS),
+    ("overlays/gpu", *COMPONENTS),
+]
+#: The oldest that has all fields used here, and the newest of the package.
+API_VERSIONS = ("1.30", "1.37")
+
+
+@pytest.fixture(params=VARIANTS, ids="+".join)
+def variant(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with a kustomization."""
+    base, *components = request.param
+    if not components:
+        return Path(KUBERNETES, base)
+    there = os.path.relpath(KUBERNETES, tmp_path.resolve())
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{there}/{base}"],
+        "components": [f"{there}/components/{component}" for component in components],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return tmp_path.resolve()
+
+
+@pytest.fixture
+def objects(variant: Path) -> Objects:
+    return by_kind(build(variant))
+
+
+def by_kind(items: list[Object]) -> Objects:
+    found = {item["kind"]: item for item in items}
+    assert len(found) == len(items)
+    return found
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with running_app(make_artifact(tmp_path_factory.mktemp("store")), api_keys=("key",)) as running:
+        yield running
+
+
+# Rendering and schemas
+
+
+def test_the_parts_are_all_there(objects: Objects) -> None:
+    always = {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"}
+    assert set(objects) - {"ServiceMonitor"} == always
+
+
+def test_kustomize_renders_the_same(variant: Path) -> None:
+    if (command := kustomize()) is None:
+        pytest.skip("neither kustomize nor a kubectl with kustomize 4 or newer is installed")
+    run = subprocess.run([*command, str(variant)], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (0, "")  # deprecated fields are warned about
+    assert by_kind(list(yaml.safe_load_all(run.stdout))) == by_kind(build(variant))
+
+
+def kustomize() -> list[str] | None:
+    if (own := shutil.which("kustomize")) is not None:
+        return [own, "build"]
+    if (kubectl := shutil.which("kubectl")) is None:
+        return None
+    answer = subprocess.run(
+        [kubectl, "version", "--client", "--output=json"], capture_output=True, text=True, timeout=60, check=True
+    )
+    version = re.match(r"v(\d+)\.", json.loads(answer.stdout).get("kustomizeVersion", ""))
+    return [kubectl, "kustomize"] if version is not None and int(version[1]) >= 4 else None
+
+
+@pytest.mark.parametrize("version", API_VERSIONS)
+def test_every_object_fits_the_schemas_of_the_api(objects: Objects, version: str) -> None:
+    for kind, item in objects.items():
+        if kind != "ServiceMonitor":  # no part of Kubernetes; checked below
+            assert kubernetes_validate.validate(item, version, strict=True) == version, "there is no such schema"
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("Deployment", "/spec/template/spec/containers/0/readOnly", True),
+        ("Deployment", "/spec/template/spec/containers/0/lifecycle/preStop/sleep/seconds", "10 s"),
+        ("Service", "/spec/ports/0/port", "http"),
+        ("HorizontalPodAutoscaler", "/spec/metrics/0/containerResource/target/averageUtilisation", 70),
+        ("PodDisruptionBudget", "/spec/maxUnavailble", 1),
+        ("NetworkPolicy", "/spec/ingress/0/from/0", "everywhere"),
+    ],
+)
+@pytest.mark.parametrize("version", API_VERSIONS)
+def test_an_object_that_does_not_fit_is_noticed(kind: str, path: str, value: object, version: str) -> None:
+    item = by_kind(build(KUBERNETES / "base"))[kind]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(
+            json_patch(item, [{"op": "add", "path": path, "value": value}]), version, strict=True
+        )
+
+
+# Agreement
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_objects_agree(check: Check, objects: Objects) -> None:
+    assert list(check(objects)) == []
+
+
+SPEC = "/spec/template/spec"
+CONTAINER = f"{SPEC}/containers/0"
+PODS_METRIC = {
+    "type": "Pods",
+    "pods": {"metric": {"name": "mobilenet_in_flight"}, "target": {"type": "AverageValue", "averageValue": "16"}},
+}
+BREAKS: list[tuple[Check, str, str, object]] = [
+    (manifests.selectors, "Deployment", "/spec/selector/matchLabels", {"app": "mobilenet"}),
+    (manifests.selectors, "Service", "/spec/selector", {"app": "mobilenet"}),
+    (manifests.selectors, "PodDisruptionBudget", "/spec/selector/matchLabels", {}),
+    (manifests.selectors, "NetworkPolicy", "/spec/podSelector/matchLabels", {}),
+    (manifests.selectors, "Deployment", f"{SPEC}/topologySpreadConstraints/1/labelSelector/matchLabels", {}),
+    (manifests.selectors, "Deployment", f"{SPEC}/topologySpreadConstraints", []),
+    (manifests.scaling, "Deployment", "/spec/replicas", 2),
+    (manifests.scaling, "Deployment", "/metadata/name", "other"),
+    (manifests.scaling, "PodDisruptionBudget", "/spec/maxUnavailable", 2),
+    (manifests.scaling, "HorizontalPodAutoscaler", "/spec/metrics/0/containerResource/container", "sidecar"),
+    (manifests.scaling, "HorizontalPodAutoscaler", "/spec/metrics/1/pods/metric/name", "mobilenet_inflight"),
+    (manifests.scaling, "HorizontalPodAutoscaler", "/spec/metrics/1/pods/target/averageValue", "256"),
+    (manifests.scaling, "HorizontalPodAutoscaler", "/spec/metrics", [PODS_METRIC]),
+    (manifests.resources, "Deployment", f"{CONTAINER}/resources/requests/memory", "256Mi"),
+    (manifests.resources, "Deployment", f"{CONTAINER}/resources/limits/nvidia.com~1gpu", "1"),
+    (manifests.resources, "Deployment", f"{CONTAINER}/resources/limits", {"cpu": "1", "memory": "512Mi"}),
+    (manifests.ports, "Deployment", f"{CONTAINER}/ports/0/containerPort", 8080),
+    (manifests.ports, "NetworkPolicy", "/spec/ingress/0/ports/0/port", 80),
+    (manifests.ports, "Service", "/spec/ports/0/targetPort", "web"),
+    (manifests.ports, "Deployment", f"{CONTAINER}/livenessProbe/httpGet/port", "web"),
+    (manifests.probes, "Deployment", f"{CONTAINER}/readinessProbe/httpGet/path", "/livez"),
+    (manifests.probes, "Deployment", f"{CONTAINER}/livenessProbe/httpGet/path", "/readyz"),
+    (manifests.probes, "Deployment", f"{CONTAINER}/readinessProbe/timeoutSeconds", 1),
+    (manifests.probes, "Deployment", f"{CONTAINER}/startupProbe/failureThreshold", 3),
+    (manifests.probes, "Deployment", f"{CONTAINER}/livenessProbe/periodSeconds", 5),
+    (manifests.stopping, "Deployment", f"{CONTAINER}/lifecycle/preStop/sleep/seconds", 1),
+    (manifests.stopping, "Deployment", f"{SPEC}/terminationGracePeriodSeconds", 30),
+    (manifests.stopping, "Deployment", f"{CONTAINER}/env/0/value", "30000"),
+    (manifests.environment, "Deployment", f"{CONTAINER}/env/0/name", "MOBILENET_DRAIN"),
+    (manifests.environment, "Deployment", f"{CONTAINER}/env/0/value", "20 s"),
+    (manifests.environment, "Deployment", f"{SPEC}/enableServiceLinks", True),
+    (manifests.environment, "Deployment", f"{CONTAINER}/volumeMounts/1/mountPath", "/etc/keys"),
+    (manifests.confinement, "Deployment", f"{SPEC}/securityContext/runAsUser", 1000),
+    (manifests.confinement, "Deployment", f"{SPEC}/securityContext/seccompProfile/type", "Unconfined"),
+    (manifests.confinement, "Deployment", f"{CONTAINER}/securityContext/readOnlyRootFilesystem", False),
+    (manifests.confinement, "Deployment", f"{SPEC}/automountServiceAccountToken", True),
+    (manifests.confinement, "NetworkPolicy", "/spec/egress", [{}]),
+    (manifests.updates, "Deployment", "/spec/strategy/rollingUpdate/maxUnavailable", 1),
+    (manifests.updates, "Deployment", "/spec/strategy/type", "Recreate"),
+    (manifests.updates, "Deployment", f"{CONTAINER}/image", "mobilenet-service:latest"),
+]
+
+
+@pytest.mark.parametrize(("check", "kind", "path", "value"), BREAKS)
+def test_a_disagreement_is_noticed(check: Check, kind: str, path: str, value: object) -> None:
+    objects = by_kind(build(KUBERNETES / "overlays/example"))
+    broken = json_patch(objects[kind], [{"op": "add", "path": path, "value": value}])
+    assert len(list(check(objects | {kind: broken}))) >= 1
+
+
+def test_every_check_is_tried() -> None:
+    assert {check for check, *_ in BREAKS} == set(CHECKS)
+
+
+def test_probes_and_scrapes_are_answered_without_a_key(objects: Objects, app: RunningApp) -> None:
+    container = manifests.container(objects)
+    paths = {container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
+    if "ServiceMonitor" in objects:
+        paths |= {endpoint["path"] for endpoint in objects["ServiceMonitor"]["spec"]["endpoints"]}
+    assert {path: app.client.get(path).status_code for path in paths} == dict.fromkeys(paths, 200)
+
+
+# What is no part of Kubernetes
+
+
+#: Of the operator's custom resource definition, as of 0.84: the fields that are used here.
+MONITOR_FIELDS: Mapping[str, type] = {"jobLabel": str, "selector": dict, "endpoints": list}
+ENDPOINT_FIELDS: Mapping[str, type] = {"port": str, "path": str, "interval": str, "scrapeTimeout": str}
+
+
+def monitor_complaints(monitor: Any, service: Any) -> Iterator[str]:
+    if (monitor["apiVersion"], monitor["kind"]) != ("monitoring.coreos.com/v1", "ServiceMonitor"):
+        yield "it is no ServiceMonitor"
+    spec = monitor["spec"]
+    yield from (f"{name} is no field" for name, value in spec.items() if not fits(MONITOR_FIELDS, name, value))
+    labels = service["metadata"]["labels"]
+    if not spec["selector"]["matchLabels"].items() <= labels.items() or spec["jobLabel"] not in labels:
+        yield "it selects another Service"
+    (endpoint,) = spec["endpoints"]
+    yield from (f"{name} is no field" for name, value in endpoint.items() if not fits(ENDPOINT_FIELDS, name, value))
+    if endpoint["port"] not in {port["name"] for port in service["spec"]["ports"]}:
+        yield "the Service has no such port"
+    interval, timeout = (re.fullmatch(r"(\d+)s", endpoint[name]) for name in ("interval", "scrapeTimeout"))
+    if interval is None or timeout is None or int(timeout[1]) > int(interval[1]):
+        yield "a scrape takes longer than the time between two"
+
+
+def fits(fields: Mapping[str, type], name: str, value: object) -> bool:
+    return name in fields and isinstance(value, fields[name])
+
+
+def test_the_service_monitor_is_one_and_finds_the_service() -> None:
+    objects = by_kind(build(KUBERNETES / "overlays/example"))
+    assert list(monitor_complaints(objects["ServiceMonitor"], objects["Service"])) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/apiVersion", "monitoring.coreos.com/v1beta1"),
+        ("/spec/port", "http"),
+        ("/spec/selector/matchLabels", {"app": "mobilenet"}),
+        ("/spec/endpoints/0/targetport", 8000),
+        ("/spec/endpoints/0/port", "8000"),
+        ("/spec/endpoints/0/scrapeTimeout", "30s"),
+    ],
+)
+def test_a_wrong_service_monitor_is_noticed(path: str, value: object) -> None:
+    objects = by_kind(build(KUBERNETES / "overlays/example"))
+    broken = json_patch(objects["ServiceMonitor"], [{"op": "add", "path": path, "value": value}])
+    assert len(list(monitor_complaints(broken, objects["Service"]))) >= 1
+
+
+def adapter_complaints(rule: Any, metric: str) -> Iterator[str]:
+    if rule["seriesQuery"] != f'{metric}{{namespace!="",pod!=""}}' or metric not in metric_names():
+        yield "it finds another metric"
+    if re.sub(rule["name"]["matches"], rule["name"]["as"], metric) != metric:
+        yield "it gives another name"
+    if rule["resources"] != {"overrides": {name: {"resource": name} for name in ("namespace", "pod")}}:
+        yield "it does not say whose metric it is"
+    if not all(f"<<.{part}>>" in rule["metricsQuery"] for part in ("Series", "LabelMatchers", "GroupBy")):
+        yield "its query asks for something else"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaints"),
+    [
+        ("", "", 0),
+        ("seriesQuery: 'mobilenet_in_flight", "seriesQuery: 'mobilenet_flight", 1),
+        ('as: "mobilenet_in_flight"', 'as: "in_flight"', 1),
+        ("pod: {resource: pod}", "instance: {resource: pod}", 1),
+        ("<<.LabelMatchers>>", "", 1),
+    ],
+)
+def test_the_adapter_serves_the_metric_that_is_scaled_on(old: str, new: str, complaints: int) -> None:
+    text = (KUBERNETES / "components/in-flight/prometheus-adapter.yaml").read_text()
+    (rule,) = yaml.safe_load(text.replace(old, new))["rules"]
+    metrics = by_kind(build(KUBERNETES / "overlays/example"))["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    (metric,) = (entry["pods"]["metric"]["name"] for entry in metrics if entry["type"] == "Pods")
+    assert old in text
+    assert len(list(adapter_complaints(rule, metric))) == complaints
