@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.admission import Admission, body_weight, image_weight
+from service.capacity import USUAL_IN_FLIGHT, USUAL_PIXELS
 from service.config import Settings
 from service.errors import Overloaded, TooManyRequests
 
@@ -41,11 +42,10 @@ def test_a_request_heavier_than_the_limit_is_served_when_alone() -> None:
 
 
 def test_sixteen_requests_of_the_largest_size_fit_the_default_limits() -> None:
-    settings = Settings()
-    admission = Admission(settings.max_in_flight)
-    permits = [admission.admit(body_weight(settings.max_body_bytes)) for _ in range(16)]
+    admission = Admission(USUAL_IN_FLIGHT)
+    permits = [admission.admit(body_weight(Settings().max_body_bytes)) for _ in range(16)]
     for permit in permits:
-        permit.widen(image_weight(settings.max_pixels))
+        permit.widen(image_weight(USUAL_PIXELS))
 
 
 @pytest.mark.parametrize(("pixels", "units"), [(1, 1), (7_999_999, 1), (8_000_000, 2), (50_000_000, 7)])

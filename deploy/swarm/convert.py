@@ -1,0 +1,23 @@
+"""Turn `docker compose config --format json` into what `docker stack deploy` takes: standard input to standard output.
+
+The two read almost the same format. Left out is what a Swarm decides by itself or does not know.
+"""
+
+import json
+import sys
+
+stack = json.load(sys.stdin)
+del stack["name"]
+for service in stack["services"].values():
+    for key in [key for key, value in service.items() if value is None]:
+        del service[key]
+    for key in ("build", "depends_on", "expose", "restart", "security_opt"):
+        service.pop(key, None)
+    for port in service.get("ports", ()):
+        port["published"] = int(port["published"])
+        port.pop("host_ip", None)
+    limits = service.get("deploy", {}).get("resources", {})
+    for share in limits.values():
+        if "cpus" in share:
+            share["cpus"] = str(share["cpus"])
+json.dump(stack, sys.stdout)
