@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SERVE_EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '[torch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test torture check bench bench-peers compose-up compose-roll compose-down audit format figures clean
+.PHONY: help install serve test torture check bench bench-peers bench-compose compose-up compose-roll compose-down audit format figures clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ bench: $(VENV)/bench.stamp install  ## Measure the service on this machine besid
 
 bench-peers: $(VENV)/bench.stamp install  ## Measure other servers beside ours; installs them into .cache/peers, 7 GB
 	$(BIN)/python -m benchmarks.peers_bench $(ARGS)
+
+bench-compose: $(VENV)/bench.stamp install  ## Measure one and several replicas behind the balancer, with Docker
+	$(BIN)/python -m benchmarks.balanced $(ARGS)
 
 compose-up:  ## Build and start SCALE replicas (2) behind a balancer, with Docker
 	@SCALE=$(SCALE) deploy/compose/up.sh $(ARGS)

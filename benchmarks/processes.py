@@ -125,6 +125,11 @@ class Cpu(NamedTuple):
         return Cpu(self.main_thread - earlier.main_thread, self.other_threads - earlier.other_threads)
 
 
+def tree_cpu(pid: int) -> float:
+    """Seconds of processor time of a process and its descendants."""
+    return sum(sum(Cpu.of(member)) for member in _descendants(pid))
+
+
 def tree_memory(pid: int) -> float:
     """Resident memory of a process and its descendants, in MiB, as ``ps`` and ``top`` count it."""
     total = 0.0

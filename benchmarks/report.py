@@ -35,7 +35,7 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.1f} ms"
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f})"
 
 
@@ -65,10 +65,10 @@ def _closed(precision: str, measured: Figures) -> str:
         ("single", "one image at a time, all cores on it, no HTTP"),
     ):
         p50 = _ms(statistics.median(measured["single_p50"])) if name == "single" else ""
-        rows.append([about, _spread(measured["loops"][name]), p50, "", ""])
+        rows.append([about, spread(measured["loops"][name]), p50, "", ""])
     for concurrency, rates in measured["served"].items():
         latency = measured["latency"][concurrency]
-        rows.append([f"served, {concurrency} at once", _spread(rates), *(_ms(latency[p]) for p in ("50", "95", "99"))])
+        rows.append([f"served, {concurrency} at once", spread(rates), *(_ms(latency[p]) for p in ("50", "95", "99"))])
     served, loops = measured["served"][32], measured["loops"]
     ratios = (
         f"At 32 at once over the plain loop: {ratio(served, loops['plain']):.3f}; over our own loop: "
@@ -142,7 +142,7 @@ def _profile(figures: Figures) -> str:
 def _shapes(figures: Figures) -> str:
     first = figures["shapes"][0]["served"]
     rows = [
-        [str(row["runners"]), str(row["threads"]), _spread(row["served"]), f"{ratio(row['served'], first):.3f}",
+        [str(row["runners"]), str(row["threads"]), spread(row["served"]), f"{ratio(row['served'], first):.3f}",
          _ms(statistics.median(row["c1_p50"])), f"{row['memory']:.0f}"]
         for row in figures["shapes"]
     ]  # fmt: skip

@@ -97,7 +97,13 @@ class Stack:
 
     def served(self) -> dict[str, int]:
         """Classifications answered with 200, by replica."""
-        return {replica: _classified(f"http://{address(replica)}:8000/metrics") for replica in self.replicas()}
+        wanted = 'mobilenet_requests_total{code="200",endpoint="classify"}'
+        return {replica: int(self.metric(replica, wanted)) for replica in self.replicas()}
+
+    def metric(self, replica: str, name: str) -> float:
+        """Its value, 0 if there is none yet."""
+        text = httpx.get(f"http://{address(replica)}:8000/metrics", timeout=10).text
+        return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
 
     def in_rotation(self) -> int:
         """Replicas that the balancer sends requests to."""
@@ -111,10 +117,3 @@ class Stack:
 
     def _run(self, command: Sequence[str], **more: str) -> str:
         return run(command, timeout=600, **self.environment, **more)
-
-
-def _classified(url: str) -> int:
-    for line in httpx.get(url, timeout=10).text.splitlines():
-        if line.startswith("mobilenet_requests_total{") and 'endpoint="classify"' in line and 'code="200"' in line:
-            return int(float(line.split()[-1]))
-    return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+import socket
 from collections.abc import Callable
 
 import httpx
@@ -121,6 +122,19 @@ def test_a_replica_out_of_memory_is_started_again_and_hurts_no_other(
     report(f"out-of-memory kill of a replica under load: {traffic.failed} failed of {traffic.statuses.total()}")
     assert [inspect(replica)["RestartCount"] for replica in others] == restarts[1:]
     assert traffic.failed == 0, (traffic.statuses, traffic.broken, traffic.refusals[:3])
+
+
+def test_a_slow_client_holds_no_replica(stack: Stack, bodies: list[bytes]) -> None:
+    """The balancer waits for the rest of its body; a replica sees the request when it is complete."""
+    before = sum(stack.served().values())
+    head = f"POST /classify HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(bodies[0])}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=30) as client:
+        client.sendall(head.encode() + bodies[0][:-1])
+        for _ in range(10):
+            assert [stack.metric(replica, "mobilenet_in_flight") for replica in stack.replicas()] == [0, 0, 0]
+        client.sendall(bodies[0][-1:])
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+    assert sum(stack.served().values()) == before + 1
 
 
 def test_errors_of_the_balancer_are_problems_too(stack: Stack) -> None:

@@ -1,0 +1,130 @@
+"""Throughput through the balancer, with one replica and with two, against one bare process on the same cores.
+
+``make bench-compose``. All three stand ready beside each other, which costs nothing, and take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import uvloop
+
+from benchmarks import load, photos
+from benchmarks.processes import Server, environment, tree_cpu
+from benchmarks.report import ratio, spread, table
+from service.cores import available_cores
+
+_ROOT = Path(__file__).parents[1]
+_RESULTS = Path(__file__).parent / "results"
+_ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+BARE = "one process, no container"
+
+
+class Target(NamedTuple):
+    url: str
+    balancer_cpu: Callable[[], float] = lambda: 0.0  # seconds of processor time it has used
+
+
+class Measured(NamedTuple):
+    rates: list[float]  # answers a second, by rounds
+    balancer: list[float]  # milliseconds of the balancer's processor time an answer, by rounds
+
+
+@contextmanager
+def stack(replicas: int, cores: float, port: int) -> Iterator[Target]:
+    """A compose project of ``replicas`` with ``cores`` each."""
+    settings = {
+        "COMPOSE_PROJECT_NAME": f"mobilenet-bench-{port}",
+        "PORT": str(port),
+        "SCALE": str(replicas),
+        "SERVICE_CPUS": f"{cores:g}",
+        "SERVICE_CPUS_RESERVED": "0",
+        "MOBILENET_ACCESS_LOG": "false",
+    }
+    env = os.environ | settings
+    try:
+        subprocess.run(["deploy/compose/up.sh"], cwd=_ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
+        # Its own address: what comes to the host's loopback passes a proxy of Docker's, which other machines do not.
+        balancer = _output("docker", "compose", "ps", "--quiet", "balancer", env=env)
+        address = _output("docker", "inspect", "--format", _ADDRESS, balancer, env=env)
+        pid = int(_output("docker", "inspect", "--format", "{{.State.Pid}}", balancer, env=env))
+        yield Target(f"http://{address}:8000", lambda: tree_cpu(pid))
+    finally:
+        subprocess.run(["docker", "compose", "down", "--timeout", "5"], cwd=_ROOT, env=env, check=True)
+
+
+def _output(*command: str, env: dict[str, str]) -> str:
+    return subprocess.run(command, cwd=_ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
+
+
+async def measure(targets: dict[str, Target], *, rounds: int, seconds: float, concurrency: int) -> dict[str, Measured]:
+    bodies = photos.collection(photos.STANDARD, 8)
+    prepared = {name: load.requests(target.url, "/classify", bodies) for name, target in targets.items()}
+    measured = {name: Measured([], []) for name in targets}
+    for name, target in targets.items():
+        await load.closed_loop(target.url, prepared[name], concurrency=concurrency, seconds=1)
+    for _ in range(rounds):
+        for name, target in targets.items():
+            used = target.balancer_cpu()
+            sample = await load.closed_loop(target.url, prepared[name], concurrency=concurrency, seconds=seconds)
+            assert set(sample.statuses) == {200}, sample.statuses
+            measured[name].rates.append(sample.rate)
+            measured[name].balancer.append((target.balancer_cpu() - used) / sample.statuses[200] * 1e3)
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--port", type=int, default=18200, help="the first of two for the balancers")
+    given = parser.parse_args()
+    cores = available_cores()
+    with ExitStack() as running:
+        targets = {BARE: Target(running.enter_context(Server()).url)}
+        for index, replicas in enumerate((1, cores)):
+            target = running.enter_context(stack(replicas, cores / replicas, given.port + index))
+            targets[f"balancer, {replicas} × {cores // replicas} cores"] = target
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            work = measure(targets, rounds=given.rounds, seconds=given.seconds, concurrency=given.concurrency)
+            measured = runner.run(work)
+    conditions = environment(["openvino"])
+    rows = [
+        [
+            name,
+            spread(found.rates),
+            f"{ratio(found.rates, measured[BARE].rates):.3f}",
+            f"{median(found.balancer):.2f} ms" if any(found.balancer) else "",
+        ]
+        for name, found in measured.items()
+    ]
+    text = "\n".join(
+        [
+            "# Through the balancer",
+            "",
+            *(f"* {name}: {value}" for name, value in conditions.items()),
+            f"* {given.concurrency} at once, {given.rounds} rounds of {given.seconds:g} s, JPEGs of {photos.STANDARD}",
+            "",
+            table(["", "images/s", "over one process", "balancer's processor time an image"], rows),
+            "",
+        ]
+    )
+    (_RESULTS / "balanced.md").write_text(text)
+    figures = {"conditions": conditions, "measured": {name: found._asdict() for name, found in measured.items()}}
+    (_RESULTS / "balanced.json").write_text(json.dumps(figures, indent=1) + "\n")
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
