@@ -55,7 +55,8 @@ def image(engine: None, tag: str, real_artifact: Artifact) -> Iterator[str]:
     name = f"{tag}:one"
     build(name)
     yield name
-    docker("image", "rm", "--force", name)
+    for made in docker("image", "ls", "--quiet", tag).split():
+        docker("image", "rm", "--force", made)
 
 
 @pytest.fixture(scope="module")
