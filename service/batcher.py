@@ -5,8 +5,8 @@ Work-conserving: an idle runner takes what is there, at once, up to ``max_batch_
 other runners idle too. A positive ``max_queue_delay`` lets a lone item wait for company, counted from the oldest
 item's arrival.
 
-What nobody waits for any more is dropped at dequeue, so that it costs neither decoding nor inference: cancelled items
-silently, expired ones through ``on_expired``.
+What nobody waits for any more, cancelled or expired, is dropped at dequeue, so that it costs neither decoding nor
+inference; ``on_dropped`` learns of it.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class Batcher:
         self,
         max_batch_size: int,
         *,
-        on_expired: Callable[[Item], None],
+        on_dropped: Callable[[Item], None],
         max_queue_delay: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_batch_size = max_batch_size
         self._delay = max_queue_delay
-        self._on_expired = on_expired
+        self._on_dropped = on_dropped
         self._clock = clock
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
@@ -144,10 +144,8 @@ class Batcher:
         now = self._clock()
         live = []
         for item in batch:
-            if item.cancelled:
-                continue
-            if item.deadline <= now:
-                self._on_expired(item)
+            if item.cancelled or item.deadline <= now:
+                self._on_dropped(item)
             else:
                 live.append(item)
         return live

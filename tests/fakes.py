@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from service.metrics import Metrics
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
 from service.preprocess import Prepared
 
@@ -48,6 +49,7 @@ class FakeRuntime:
         self.batches: list[int] = []
         self.alone: list[bool] = []
         self.closed = False
+        self.metrics = Metrics()  # of the engine around it
         self._lock = threading.Lock()
 
     def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:

@@ -48,12 +48,12 @@ def replies(work: Batch | None) -> list[int]:
     return [entry.reply for entry in items_of(work)]
 
 
-def no_expiry(expired: Item) -> None:
-    raise AssertionError(f"item {expired.reply} must not expire")
+def nothing_dropped(dropped: Item) -> None:
+    raise AssertionError(f"item {dropped.reply} must not be dropped")
 
 
 def test_a_lone_runner_takes_all_that_is_queued_in_order_up_to_the_limit() -> None:
-    batcher = Batcher(3, on_expired=no_expiry)
+    batcher = Batcher(3, on_dropped=nothing_dropped)
     for marker in range(5):
         batcher.put(item(marker))
     assert replies(batcher.take()) == [0, 1, 2]
@@ -62,7 +62,7 @@ def test_a_lone_runner_takes_all_that_is_queued_in_order_up_to_the_limit() -> No
 
 
 def test_idle_runners_share_what_is_queued() -> None:
-    batcher = Batcher(8, on_expired=no_expiry)
+    batcher = Batcher(8, on_dropped=nothing_dropped)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(batcher.take) for _ in range(2)]
         while batcher._idle < 2:  # both runners wait inside take()
@@ -73,28 +73,28 @@ def test_idle_runners_share_what_is_queued() -> None:
         assert sorted(replies(future.result(10)) for future in waiting) == [[0], [1]]
 
 
-def test_expired_items_are_reported_and_cancelled_ones_vanish() -> None:
+def test_expired_and_cancelled_items_are_reported_and_not_handed_out() -> None:
     clock = Clock()
-    expired: list[Item] = []
-    batcher = Batcher(8, on_expired=expired.append, clock=clock)
+    dropped: list[Item] = []
+    batcher = Batcher(8, on_dropped=dropped.append, clock=clock)
     late, cancelled, good = item(0, deadline=1.0), item(1), item(2, deadline=3.0)
     for entry in (late, cancelled, good):
         batcher.put(entry)
     cancelled.cancelled = True
     clock.now = 2.0
     assert items_of(batcher.take()) == [good]
-    assert expired == [late]
+    assert dropped == [late, cancelled]
 
 
 def test_without_a_delay_a_lone_item_leaves_at_once() -> None:
-    batcher = Batcher(8, on_expired=no_expiry)
+    batcher = Batcher(8, on_dropped=nothing_dropped)
     batcher.put(item(0))
     assert replies(batcher.take()) == [0]
 
 
 def test_a_delay_is_counted_from_the_oldest_item() -> None:
     clock = Clock()
-    batcher = Batcher(8, on_expired=no_expiry, max_queue_delay=1.0, clock=clock)
+    batcher = Batcher(8, on_dropped=nothing_dropped, max_queue_delay=1.0, clock=clock)
     batcher.put(item(0))
     clock.now = 0.9
     batcher.put(item(1))
@@ -103,14 +103,14 @@ def test_a_delay_is_counted_from_the_oldest_item() -> None:
 
 
 def test_a_full_batch_does_not_wait_for_the_delay() -> None:
-    batcher = Batcher(2, on_expired=no_expiry, max_queue_delay=1000.0)
+    batcher = Batcher(2, on_dropped=nothing_dropped, max_queue_delay=1000.0)
     batcher.put(item(0))
     batcher.put(item(1))
     assert replies(batcher.take()) == [0, 1]
 
 
 def test_a_waiting_runner_takes_company_that_arrives_within_the_delay() -> None:
-    batcher = Batcher(2, on_expired=no_expiry, max_queue_delay=1000.0)
+    batcher = Batcher(2, on_dropped=nothing_dropped, max_queue_delay=1000.0)
     batcher.put(item(0))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(batcher.take)
@@ -119,7 +119,7 @@ def test_a_waiting_runner_takes_company_that_arrives_within_the_delay() -> None:
 
 
 def test_close_hands_out_the_rest_then_none_and_refuses_more() -> None:
-    batcher = Batcher(8, on_expired=no_expiry, max_queue_delay=1000.0)
+    batcher = Batcher(8, on_dropped=nothing_dropped, max_queue_delay=1000.0)
     batcher.put(item(0))
     batcher.close()
     assert replies(batcher.take()) == [0]
@@ -129,7 +129,7 @@ def test_close_hands_out_the_rest_then_none_and_refuses_more() -> None:
 
 
 def test_close_wakes_a_waiting_runner() -> None:
-    batcher = Batcher(8, on_expired=no_expiry)
+    batcher = Batcher(8, on_dropped=nothing_dropped)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(batcher.take)
         batcher.close()
@@ -137,14 +137,14 @@ def test_close_wakes_a_waiting_runner() -> None:
 
 
 def test_abandon_returns_what_was_queued() -> None:
-    batcher = Batcher(8, on_expired=no_expiry)
+    batcher = Batcher(8, on_dropped=nothing_dropped)
     batcher.put(item(0))
     assert [entry.reply for entry in batcher.abandon()] == [0]
     assert batcher.take() is None
 
 
 def test_a_batch_knows_whether_it_is_alone() -> None:
-    batcher = Batcher(1, on_expired=no_expiry)
+    batcher = Batcher(1, on_dropped=nothing_dropped)
 
     def alone() -> bool:
         batch = batcher.take()
@@ -164,7 +164,7 @@ def test_a_batch_knows_whether_it_is_alone() -> None:
 
 def test_what_was_dropped_is_not_work_at_hand() -> None:
     clock = Clock()
-    batcher = Batcher(1, on_expired=lambda expired: None, clock=clock)
+    batcher = Batcher(1, on_dropped=lambda expired: None, clock=clock)
     batcher.put(item(0, deadline=0.0))
     batcher.put(item(1))
     batch = batcher.take()
@@ -177,7 +177,7 @@ class Foreseen(NamedTuple):
 
     batch: list[Item]  # empty: no more will come
     alone: bool
-    expired: list[Item]
+    dropped: list[Item]
     left: list[Item]
 
 
@@ -191,8 +191,8 @@ class BatcherMachine(RuleBasedStateMachine):
         self.clock = Clock()
         self.max_batch_size = max_batch_size
         self.delay = delay
-        self.expired: list[Item] = []
-        self.batcher = Batcher(max_batch_size, on_expired=self.expired.append, max_queue_delay=delay, clock=self.clock)
+        self.dropped: list[Item] = []
+        self.batcher = Batcher(max_batch_size, on_dropped=self.dropped.append, max_queue_delay=delay, clock=self.clock)
         self.queue: list[Item] = []
         self.items: list[Item] = []
         self.arrived: list[float] = []  # by marker
@@ -226,11 +226,11 @@ class BatcherMachine(RuleBasedStateMachine):
     def take(self) -> None:
         foreseen = self.foresee()
         assert foreseen is not None
-        already = len(self.expired)
+        already = len(self.dropped)
         batch = self.batcher.take()
-        assert self.expired[already:] == foreseen.expired
+        assert self.dropped[already:] == foreseen.dropped
         self.queue = foreseen.left
-        self.fates.update(entry.reply for entry in foreseen.expired)
+        self.fates.update(entry.reply for entry in foreseen.dropped)
         if not foreseen.batch:
             assert batch is None
             return
@@ -254,7 +254,7 @@ class BatcherMachine(RuleBasedStateMachine):
     @rule()
     def abandon(self) -> None:
         assert self.batcher.abandon() == self.queue
-        self.fates.update(entry.reply for entry in self.queue if not entry.cancelled)
+        self.fates.update(entry.reply for entry in self.queue)
         self.queue = []
         self.closed = True
 
@@ -267,26 +267,24 @@ class BatcherMachine(RuleBasedStateMachine):
         while self.queue:
             self.take()
         assert self.batcher.take() is None
-        assert set(self.fates.values()) <= {1}
-        assert all(entry.cancelled for entry in self.items if entry.reply not in self.fates)
+        assert self.fates == Counter(entry.reply for entry in self.items)
         type(self).tried += 1
 
     def foresee(self) -> Foreseen | None:
         """None: it would wait."""
-        queue, expired = list(self.queue), list[Item]()
+        queue, dropped = list(self.queue), list[Item]()
         while True:
             if not queue:
-                return Foreseen([], False, expired, []) if self.closed else None
+                return Foreseen([], False, dropped, []) if self.closed else None
             patient = self.delay > 0 and not self.closed and len(queue) < self.max_batch_size
             if patient and self.arrived[queue[0].reply] + self.delay > self.clock.now:
                 return None
             batch = queue[: self.max_batch_size]
             del queue[: self.max_batch_size]
-            wanted = [entry for entry in batch if not entry.cancelled]
-            live = [entry for entry in wanted if entry.deadline > self.clock.now]
-            expired += [entry for entry in wanted if entry not in live]
+            live = [entry for entry in batch if not entry.cancelled and entry.deadline > self.clock.now]
+            dropped += [entry for entry in batch if entry not in live]
             if live:
-                return Foreseen(live, not self.busy and not queue, expired, queue)
+                return Foreseen(live, not self.busy and not queue, dropped, queue)
 
 
 def test_the_batcher_does_what_its_model_does() -> None:
@@ -295,7 +293,7 @@ def test_the_batcher_does_what_its_model_does() -> None:
 
 
 def test_many_producers_and_runners_lose_and_repeat_nothing() -> None:
-    batcher = Batcher(7, on_expired=no_expiry, max_queue_delay=0.0005)
+    batcher = Batcher(7, on_dropped=nothing_dropped, max_queue_delay=0.0005)
     taken: list[list[Item]] = [[] for _ in range(4)]
 
     def run(into: list[Item]) -> None:

@@ -14,7 +14,7 @@ LAYERS = {
     **dict.fromkeys(["cgroup", "config", "cores", "errors", "logs", "memory", "metrics"], 0),
     **dict.fromkeys(["preprocess", "postprocess", "batcher", "admission", "capacity", "pace", "network"], 1),
     **dict.fromkeys(["artifact", "store", "runtimes"], 2),
-    "engine": 3,
+    **dict.fromkeys(["engine", "ipc"], 3),
     "http": 4,
     **dict.fromkeys(["compose", "cli", "__main__"], 5),
 }
@@ -27,7 +27,7 @@ CONFINED = {
     "nncf": {"runtimes"},
     "h5py": {"store"},
     "PIL": {"preprocess"},
-    "asyncio": {"engine", "http", "cli", "memory"},
+    "asyncio": {"engine", "ipc", "http", "cli", "memory"},
     "fastapi": {"http"},
     "starlette": {"http"},
     "prometheus_client": {"metrics"},

@@ -1,6 +1,7 @@
 """Batcher and runners behind one small interface: images in, logits, embeddings and maps out."""
 
-from service.engine.local import LocalEngine, State
+from service.engine.local import LocalEngine
 from service.engine.protocols import EngineClient, InferResult, Prepare, Readiness, Runtime, RuntimeInfo
+from service.engine.replies import State
 
 __all__ = ["EngineClient", "InferResult", "LocalEngine", "Prepare", "Readiness", "Runtime", "RuntimeInfo", "State"]

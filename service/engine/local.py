@@ -21,35 +21,24 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 from service.batcher import Batcher, Closed, Item
-from service.engine import runner, warmup, watchdog
+from service.engine import replies, runner, warmup, watchdog
 from service.engine.protocols import InferResult, Prepare, Readiness, Runtime, RuntimeInfo
+from service.engine.replies import Lost, Phase, State
 from service.engine.runner import Answers, Runner
 from service.engine.watchdog import Watchdog
-from service.errors import DeadlineExceeded, Draining, NotReady, OperatorError, ServiceError
+from service.errors import OperatorError, ServiceError
 from service.metrics import Metrics
 from service.preprocess import Prepared
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-Lost = Literal["lost", "failed", "hung"]
-State = Literal["starting", "ready", "failing", "late", "closed", Lost]
-_Phase = Literal["starting", "serving", "closed", Lost]
 _ENDS = get_args(Lost)
 
 #: How long the canary may take after a failed batch.
 _CANARY_TIMEOUT_S = 2.0
-
-_WHY_NOT: dict[_Phase, str] = {
-    "starting": "the model is still loading",
-    "lost": "the device was lost",
-    "failed": "the model fails on every image",
-    "hung": "the model does not answer any more",
-}
 
 
 class LocalEngine:
@@ -78,7 +67,7 @@ class LocalEngine:
         self._max_batch_size = max_batch_size
         self._metrics = metrics
         self._on_lost = on_lost
-        self._phase: _Phase = "starting"
+        self._phase: Phase = "starting"
         self._moving = threading.Lock()
         self._info: RuntimeInfo | None = None
         self._runtime: Runtime | None = None
@@ -88,10 +77,15 @@ class LocalEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         #: Everyone who waits, wherever the item is.
         self._replies: set[asyncio.Future[InferResult]] = set()
-        self._batcher = Batcher(1, on_expired=self._expire, max_queue_delay=max_queue_delay)
+        self._batcher = Batcher(1, on_dropped=self._drop, max_queue_delay=max_queue_delay)
         self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode") if decode_threads else None
         metrics.watch(metrics.queue_depth, lambda: len(self._batcher))
         metrics.watch(metrics.ready, lambda: float(self.state == "ready"))
+
+    @property
+    def info(self) -> RuntimeInfo | None:
+        """What serves, once it is loaded."""
+        return self._info
 
     @property
     def state(self) -> State:
@@ -115,7 +109,7 @@ class LocalEngine:
             except Exception as unexpected:
                 logger.exception("the model could not be loaded")
                 error = OperatorError(f"the model could not be loaded ({type(unexpected).__name__})")
-            self._on_loop(_resolve, loaded, error)
+            self._on_loop(replies.resolve, loaded, error)
 
         # A daemon thread rather than an executor's: a process told to stop does not wait for a slow driver.
         threading.Thread(target=load, name="engine-load", daemon=True).start()
@@ -124,7 +118,7 @@ class LocalEngine:
 
     async def infer(self, prepare: Prepare, deadline: float, pixels: int | None = None) -> InferResult:
         if (phase := self._phase) != "serving":
-            raise _refusal(phase)
+            raise replies.refusal(phase)
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[InferResult] = loop.create_future()
         item = Item(prepare, deadline, reply, pixels=pixels, created_at=time.monotonic())
@@ -134,9 +128,9 @@ class LocalEngine:
             else:
                 self._pool.submit(self._decode, item)
         except Closed:
-            raise _refusal(self._phase) from None
+            raise replies.refusal(self._phase) from None
         # The batcher drops expired items at dequeue; this timer also answers when no runner comes by in time.
-        timer = loop.call_later(max(0.0, deadline - item.created_at), _resolve, reply, _expired())
+        timer = loop.call_later(max(0.0, deadline - item.created_at), replies.resolve, reply, replies.expired())
         self._replies.add(reply)
         try:
             return await reply
@@ -145,17 +139,26 @@ class LocalEngine:
             timer.cancel()
             item.cancelled = True  # no effect on an item that was answered
 
+    def submit(self, item: Item) -> None:
+        """Take an image that is decoded, and whose ``reply`` is a ``Sink``. Raises NotReady or Draining."""
+        try:
+            if (phase := self._phase) != "serving":
+                raise replies.refusal(phase)
+            self._batcher.put(item)
+        except Closed:
+            raise replies.refusal(self._phase) from None
+
     def _decode(self, item: Item) -> None:
         """On a thread of the pool."""
         if item.cancelled:
             return
-        error = _expired() if item.deadline <= time.monotonic() else runner.prepare(item, self._watchdog)
+        error = replies.expired() if item.deadline <= time.monotonic() else runner.prepare(item, self._watchdog)
         self._watchdog.idle()
         if error is None:
             try:
                 self._batcher.put(item)
             except Closed:
-                error = _refusal(self._phase)
+                error = replies.refusal(self._phase)
         if error is not None:
             self._deliver([(item, error)])
 
@@ -184,7 +187,7 @@ class LocalEngine:
             self._probe = asyncio.ensure_future(self._try_canary())
         asyncio.get_running_loop().call_later(watchdog.TICK_S, self._tick)
 
-    def _move(self, phase: _Phase) -> bool:
+    def _move(self, phase: Phase) -> bool:
         """Enter ``phase`` if it lies ahead. The first end counts; closing is none, a device can be lost meanwhile."""
         with self._moving:
             if self._phase in _ENDS or (self._phase == "closed" and phase not in _ENDS):
@@ -199,12 +202,13 @@ class LocalEngine:
             self._on_lost(reason)
 
     def _answer_everyone(self) -> None:
-        self._batcher.abandon()
+        queued = self._batcher.abandon()
+        self._deliver([(item, replies.refusal(self._phase)) for item in queued])
         self._on_loop(self._refuse_everyone)
 
     def _refuse_everyone(self) -> None:
         for reply in list(self._replies):
-            _resolve(reply, _refusal(self._phase))
+            replies.resolve(reply, replies.refusal(self._phase))
 
     def _close(self) -> None:
         if self._phase == "hung":
@@ -258,7 +262,12 @@ class LocalEngine:
         )
 
     def _deliver(self, answers: Answers) -> None:
-        self._on_loop(_resolve_all, answers)  # all of a batch in one hop
+        """From any thread. All of a batch in one hop, or in one call for each sink."""
+        waiting, sinks = replies.by_receiver(answers)
+        if waiting:
+            self._on_loop(replies.resolve_all, waiting)
+        for sink, group in sinks.items():
+            sink.deliver(group)
 
     def _on_loop(self, callback: Callable[..., object], *arguments: object) -> None:
         """From any thread."""
@@ -267,29 +276,5 @@ class LocalEngine:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(callback, *arguments)
 
-    def _expire(self, item: Item) -> None:
-        self._deliver([(item, _expired())])
-
-
-def _refusal(phase: _Phase) -> ServiceError:
-    if phase == "closed":
-        return Draining("the service is shutting down")
-    return NotReady(_WHY_NOT[phase])
-
-
-def _expired() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the image was inferred")
-
-
-def _resolve(reply: asyncio.Future[T], answer: T | ServiceError | OperatorError) -> None:
-    if reply.done():
-        return
-    if isinstance(answer, (ServiceError, OperatorError)):
-        reply.set_exception(answer)
-    else:
-        reply.set_result(answer)
-
-
-def _resolve_all(answers: Answers) -> None:
-    for item, answer in answers:
-        _resolve(item.reply, answer)
+    def _drop(self, item: Item) -> None:
+        self._deliver([(item, replies.expired())])

@@ -26,7 +26,7 @@ from service.metrics import Metrics
 from service.preprocess import Limits
 
 #: Values of the ``endpoint`` label; every other path is "other".
-_ENDPOINTS = ("classify", "embed", "livez", "readyz", "metrics", "models", "docs")
+ENDPOINTS = ("classify", "embed", "livez", "readyz", "metrics", "models", "docs")
 #: What needs no API key; everything else does, so that a path that only looks like another one is no way around it.
 _OPEN = ("/", "/livez", "/readyz", "/docs", "/openapi.json")
 
@@ -117,7 +117,7 @@ def create_app(
     app.front = Observe(
         HeaderLimit(front, metrics=metrics),
         metrics=metrics,
-        endpoints=_ENDPOINTS,
+        endpoints=ENDPOINTS,
         access_log=settings.access_log,
         draining=lambda: inference.draining,
     )

@@ -207,9 +207,18 @@ def test_probes_and_scrapes_are_answered_without_a_key(objects: Objects, app: Ru
 # What is no part of Kubernetes
 
 
+#: Of deploy/observability.
+JOB = "mobilenet"
+
 #: Of the operator's custom resource definition, as of 0.84: the fields that are used here.
-MONITOR_FIELDS: Mapping[str, type] = {"jobLabel": str, "selector": dict, "endpoints": list}
-ENDPOINT_FIELDS: Mapping[str, type] = {"port": str, "path": str, "interval": str, "scrapeTimeout": str}
+MONITOR_FIELDS: Mapping[str, type] = {"selector": dict, "endpoints": list}
+ENDPOINT_FIELDS: Mapping[str, type] = {
+    "port": str,
+    "path": str,
+    "interval": str,
+    "scrapeTimeout": str,
+    "relabelings": list,
+}
 
 
 def monitor_complaints(monitor: Any, service: Any) -> Iterator[str]:
@@ -218,9 +227,11 @@ def monitor_complaints(monitor: Any, service: Any) -> Iterator[str]:
     spec = monitor["spec"]
     yield from (f"{name} is no field" for name, value in spec.items() if not fits(MONITOR_FIELDS, name, value))
     labels = service["metadata"]["labels"]
-    if not spec["selector"]["matchLabels"].items() <= labels.items() or spec["jobLabel"] not in labels:
+    if not spec["selector"]["matchLabels"].items() <= labels.items():
         yield "it selects another Service"
     (endpoint,) = spec["endpoints"]
+    if {"targetLabel": "job", "replacement": JOB} not in endpoint["relabelings"]:
+        yield "alerts and dashboard select another job"
     yield from (f"{name} is no field" for name, value in endpoint.items() if not fits(ENDPOINT_FIELDS, name, value))
     if endpoint["port"] not in {port["name"] for port in service["spec"]["ports"]}:
         yield "the Service has no such port"

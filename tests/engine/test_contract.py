@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from service.engine import EngineClient, LocalEngine
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
+from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
+from tests.engine.remote import LAYOUT, engine_server
 from tests.fakes import SIZE, FakeRuntime, given, marker_of
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +38,7 @@ async def local(runtime: FakeRuntime, *, decode_threads: int) -> AsyncIterator[E
         max_batch_size=runtime.max_batch,
         max_queue_delay=0.0,
         decode_threads=decode_threads,
-        metrics=Metrics(),
+        metrics=runtime.metrics,
         on_lost=lambda reason: None,
     )
     await engine.start()
@@ -47,7 +49,22 @@ async def local(runtime: FakeRuntime, *, decode_threads: int) -> AsyncIterator[E
         await engine.aclose()
 
 
+@asynccontextmanager
+async def remote(runtime: FakeRuntime) -> AsyncIterator[EngineClient]:
+    """Over the real wire: a server on a thread with a loop of its own, sockets and shared memory between the two."""
+    async with engine_server(runtime) as address:
+        engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics())
+        engine.start()
+        await until_ready(engine)
+        runtime.batches.clear()  # warm-up's
+        try:
+            yield engine
+        finally:
+            await engine.aclose()
+
+
 IMPLEMENTATIONS: dict[str, OpenClient] = {
+    "remote": remote,
     "local, runners decode": partial(local, decode_threads=0),
     "local, a pool decodes": partial(local, decode_threads=1),
 }
@@ -82,6 +99,19 @@ class Gate:
         assert await asyncio.to_thread(self.entered.wait, 30)
 
 
+async def until_ready(engine: EngineClient) -> None:
+    async with asyncio.timeout(30):
+        while not (await engine.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for
+            await asyncio.sleep(0.001)
+
+
+async def queued(runtime: FakeRuntime, count: int) -> None:
+    """Until so many images wait behind the batch that runs."""
+    async with asyncio.timeout(30):
+        while runtime.metrics.registry.get_sample_value("mobilenet_queue_depth") != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
 def image_is_canary(images: Images) -> bool:
     """Test images carry a 1 in the blue of their first pixel; the canary does not."""
     return bool((images[:, 0, 0, 2] != 1).any())
@@ -106,7 +136,7 @@ async def test_images_that_queue_behind_a_running_batch_leave_together(open_clie
         first = asyncio.ensure_future(client.infer(given(0), soon()))
         await gate.reached()
         others = [asyncio.ensure_future(client.infer(given(marker), soon())) for marker in range(1, 7)]
-        await asyncio.sleep(0)  # each of them has put its image into the queue
+        await queued(runtime, len(others))
         gate.open()
         results = await asyncio.gather(first, *others)
     assert runtime.batches == [1, 4, 2]
@@ -121,12 +151,13 @@ async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
         gate(images)
         fail_on_bad(images)
 
-    async with open_client(FakeRuntime(before=before)) as client:
+    runtime = FakeRuntime(before=before)
+    async with open_client(runtime) as client:
         first = asyncio.ensure_future(client.infer(given(0), soon()))
         await gate.reached()
         markers = [1, 2, BAD, 4, 5, 6, 7]
         others = [asyncio.ensure_future(client.infer(given(marker), soon())) for marker in markers]
-        await asyncio.sleep(0)
+        await queued(runtime, len(others))
         gate.open()
         results = await asyncio.gather(first, *others, return_exceptions=True)
         assert (await client.ready()).ok
@@ -178,10 +209,11 @@ async def test_a_cancelled_call_leaves_the_queue(open_client: OpenClient) -> Non
         first = asyncio.ensure_future(client.infer(given(0), soon()))
         await gate.reached()
         cancelled = asyncio.ensure_future(client.infer(given(1), soon()))
-        await asyncio.sleep(0)
+        await queued(runtime, 1)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
+        await client.ready()  # what was said before this has arrived
         gate.open()
         await first
         await client.infer(given(2), soon())
@@ -214,6 +246,7 @@ async def test_close_finishes_what_was_taken_and_refuses_the_rest(open_client: O
     async with open_client(runtime) as client:
         taken = [asyncio.ensure_future(client.infer(given(marker), soon())) for marker in range(3)]
         await gate.reached()
+        await queued(runtime, 2)
         closing = asyncio.ensure_future(client.aclose())
         await asyncio.sleep(0)
         with pytest.raises(Draining):
@@ -235,13 +268,14 @@ async def test_a_lost_device_answers_everybody_and_is_not_ready(open_client: Ope
         if not image_is_canary(images):
             raise DeviceLost("gone")
 
-    async with open_client(FakeRuntime(max_batch=1, before=before)) as client:
+    runtime = FakeRuntime(max_batch=1, before=before)
+    async with open_client(runtime) as client:
         running = asyncio.ensure_future(client.infer(given(0), soon()))
         await gate.reached()
-        queued = asyncio.ensure_future(client.infer(given(1), soon()))
-        await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(client.infer(given(1), soon()))
+        await queued(runtime, 1)
         gate.open()
-        results = await asyncio.gather(running, queued, return_exceptions=True)
+        results = await asyncio.gather(running, waiting, return_exceptions=True)
         assert isinstance(results[0], InferenceFailed)
         assert isinstance(results[1], NotReady)
         with pytest.raises(NotReady):

@@ -1,0 +1,63 @@
+"""An ``EngineServer`` over a fake runtime, on a thread with an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from service.engine import LocalEngine
+from service.ipc.arena import Layout
+from service.ipc.server import EngineServer
+from tests.fakes import EMBEDDING_DIM, NUM_CLASSES, SIZE, FakeRuntime
+
+LAYOUT = Layout(SIZE, NUM_CLASSES, EMBEDDING_DIM, 1, slots=64)
+
+_numbers = itertools.count()
+
+
+def listen() -> tuple[socket.socket, str]:
+    """A listener at an abstract address of its own."""
+    address = f"\0mobilenet-test-{os.getpid()}-{next(_numbers)}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(address)
+    listener.listen()
+    return listener, address
+
+
+@asynccontextmanager
+async def engine_server(runtime: FakeRuntime) -> AsyncIterator[str]:
+    """Its address. Closed at the end, which answers everything it has taken."""
+    listener, address = listen()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def begin() -> EngineServer:
+        engine = LocalEngine(
+            lambda: runtime,
+            image_size=SIZE,
+            runners=1,
+            max_batch_size=runtime.max_batch,
+            max_queue_delay=0.0,
+            decode_threads=0,
+            metrics=runtime.metrics,
+            on_lost=lambda reason: None,
+        )
+        server = EngineServer(engine, listener, LAYOUT)
+        await server.start()
+        return server
+
+    server = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), loop))
+    try:
+        yield address
+    finally:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(server.aclose(), loop))
+        loop.call_soon_threadsafe(loop.stop)
+        await asyncio.to_thread(thread.join)
+        loop.close()
+        listener.close()
