@@ -119,6 +119,8 @@ class _Connection:
         self._socket.close()
         for item in self._items.values():
             item.cancelled = True
+        self._items.clear()
+        self._arena = None  # and with it a descriptor
         self._on_close(self)
 
     def send(self, packet: bytes) -> None:
@@ -128,12 +130,14 @@ class _Connection:
 
     def deliver(self, answers: Answers) -> None:
         """Write what was computed into its slots and say so, in one packet."""
-        assert self._arena is not None
+        arena = self._arena
+        if arena is None:
+            return  # the worker is gone
         records = []
         for item, answer in answers:
             assert isinstance(item, _RemoteItem)
             if isinstance(answer, InferResult):
-                self._arena.write(item.slot, answer.output)
+                arena.write(item.slot, answer.output)
                 ended = Done(Status.OK, answer.batch_size, item.slot, item.ticket, answer.queue_s, answer.infer_s)
             else:
                 status = Status.DROPPED if item.cancelled else messages.status_of(answer)
@@ -163,16 +167,22 @@ class _Connection:
     def _greet(self) -> None:
         """Take the worker's memory, if it is of this user and expects what the engine computes."""
         packet, descriptors, _, _ = socket.recv_fds(self._socket, messages.MAX_PACKET, 1)
-        if not packet:
-            raise ConnectionError("it went before it had spoken")
+        try:
+            if not packet:
+                raise ConnectionError("it went before it had spoken")
+            self._arena = Arena(self._checked(packet, descriptors), os.dup(descriptors[0]))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _checked(self, packet: bytes, descriptors: list[int]) -> Layout:
+        """The greeting's layout; ValueError if it is no worker's of this service."""
         _, user, _ = _PEER.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
         found = messages.read_hello(packet)
         wanted = Layout(**{**_fields(self._layout), "slots": found.slots})
         if len(descriptors) != 1 or user != os.geteuid() or found != wanted or not 1 <= found.slots <= 1 << 16:
-            for descriptor in descriptors:
-                os.close(descriptor)
             raise ValueError("it is no worker of this service")
-        self._arena = Arena(found, descriptors[0])
+        return found
 
     def _take(self, asked: Request) -> None:
         if asked.kind == INFER:

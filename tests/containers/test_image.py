@@ -79,7 +79,12 @@ def test_it_serves_confined_and_drains_on_sigterm(image: str, bodies: list[bytes
         assert inspect(name)["State"]["ExitCode"] == 0
         # Whoever was answered was answered well; the listener is gone for the others.
         assert set(traffic.statuses) == {200}
-        assert all("ConnectionRefused" in broken or "OSError" in broken for broken in traffic.broken), traffic.broken
+        closed = [broken for broken in traffic.broken if not broken.startswith(("ConnectionRefused", "OSError"))]
+        # A request can cross the closing of its idle connection, once in each.
+        assert len(closed) <= 4
+        assert all(broken.startswith(("ConnectionReset", "RemoteDisconnected", "BrokenPipe")) for broken in closed), (
+            closed
+        )
         logged = records(name)
         assert "draining" in [record["message"] for record in logged]
         assert {record["level"] for record in logged} == {"info"}

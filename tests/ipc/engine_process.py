@@ -1,0 +1,46 @@
+"""An engine over the fake runtime as a process of its own: ``python -m tests.ipc.engine_process NAME [SECONDS]``.
+
+Listens at the abstract address NAME; a batch takes SECONDS. Ends with its parent's end of the pipe on standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+
+from service.engine import LocalEngine
+from service.ipc.server import EngineServer
+from tests.engine.remote import LAYOUT
+from tests.fakes import SIZE, FakeRuntime
+
+
+async def main(name: str, seconds: float) -> None:
+    runtime = FakeRuntime(before=lambda images: time.sleep(seconds))
+    engine = LocalEngine(
+        lambda: runtime,
+        image_size=SIZE,
+        runners=1,
+        max_batch_size=runtime.max_batch,
+        max_queue_delay=0.0,
+        decode_threads=0,
+        metrics=runtime.metrics,
+        on_lost=lambda reason: None,
+    )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(f"\0{name}")
+    listener.listen()
+    server = EngineServer(engine, listener, LAYOUT)
+    await server.start()
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    loop.add_reader(sys.stdin, ended.set)
+    await ended.wait()
+    await server.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 0.0))
