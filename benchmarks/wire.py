@@ -1,0 +1,236 @@
+"""What the wire costs: images through shared memory to an engine in another process, with a network that takes no time.
+
+``python -m benchmarks.wire``. Engine loop: bare records from one process, batches of 64. Whole way: ``RemoteEngine``
+with images that are decoded already. Beside them, the pixels copied through a Unix socket instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import uvloop
+from numpy.typing import NDArray
+
+from benchmarks.processes import tree_cpu
+from benchmarks.report import table
+from service.engine import LocalEngine
+from service.ipc import messages
+from service.ipc.arena import Arena, Layout
+from service.ipc.client import RemoteEngine
+from service.ipc.server import EngineServer
+from service.metrics import Metrics
+from service.postprocess import BatchOutputs
+from service.preprocess import Prepared
+
+LAYOUT = Layout(image_size=224, num_classes=1000, embedding_dim=1280, map_size=7, slots=256)
+_PIXELS = 224 * 224 * 3
+_ANSWER = 4 * (1000 + 1280) + 5 * (8 + 4 * 49) + 8
+
+
+class Instant:
+    """A runtime that takes no time, so that what remains is everything around it."""
+
+    name = "instant"
+    device = "cpu"
+    precision = "fp32"
+    max_batch = 64
+
+    def __init__(self) -> None:
+        size = self.max_batch
+        self._outputs = BatchOutputs(
+            np.tile(np.linspace(0, 1, 1000, dtype=np.float32), (size, 1)),
+            np.zeros((size, 1280), np.float32),
+            np.zeros((size, 5), np.int64),
+            np.zeros((size, 5, 7, 7), np.float32),
+        )
+
+    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
+        logits, embeddings, top, maps = self._outputs
+        count = len(images)
+        return BatchOutputs(logits[:count], embeddings[:count], top[:count], maps[:count])
+
+    def close(self) -> None:
+        pass
+
+
+async def serve(address: str) -> None:
+    """The engine's process."""
+    engine = LocalEngine(
+        Instant,
+        image_size=224,
+        runners=1,
+        max_batch_size=64,
+        max_queue_delay=0.0,
+        decode_threads=0,
+        metrics=Metrics(),
+        on_lost=sys.exit,
+    )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(address)
+    listener.listen()
+    await EngineServer(engine, listener, LAYOUT).start()
+    await asyncio.Event().wait()
+
+
+def swallow(address: str) -> None:
+    """The alternative's process: reads pixels, copies them out of the stream, answers with as many bytes as we do."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address)
+    listener.listen()
+    connection, _ = listener.accept()
+    image, answer = bytearray(_PIXELS), bytes(_ANSWER)
+    while True:
+        view = memoryview(image)
+        while view:
+            if not (count := connection.recv_into(view)):
+                return
+            view = view[count:]
+        connection.sendall(answer)
+
+
+@contextmanager
+def process(role: str) -> Iterator[tuple[str, int]]:
+    """Address and pid of a process that plays ``role``."""
+    name = f"mobilenet-bench-{os.getpid()}-{role}"
+    child = subprocess.Popen([sys.executable, "-m", "benchmarks.wire", "--role", role, "--name", name])
+    try:
+        yield f"\0{name}", child.pid
+    finally:
+        child.kill()
+        child.wait()
+
+
+def connect(address: str, kind: socket.SocketKind) -> socket.socket:
+    for _ in range(500):
+        connection = socket.socket(socket.AF_UNIX, kind)
+        try:
+            connection.connect(address)
+        except ConnectionError:
+            connection.close()
+            time.sleep(0.02)
+        else:
+            return connection
+    raise RuntimeError("the other process does not listen")
+
+
+def own_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def measured(pid: int, work: Callable[[], int]) -> list[str]:
+    """Images a second, and microseconds of processor time an image: here, there."""
+    here, there, started = own_cpu(), tree_cpu(pid), time.perf_counter()
+    count = work()
+    seconds = time.perf_counter() - started
+    costs = [(own_cpu() - here) / count * 1e6, (tree_cpu(pid) - there) / count * 1e6]
+    return [f"{count / seconds:.0f}", *(f"{cost:.1f}" for cost in costs), f"{sum(costs):.1f}"]
+
+
+def bare_records(address: str, pid: int, seconds: float) -> list[str]:
+    connection = connect(address, socket.SOCK_SEQPACKET)
+    _, descriptor = Arena.create(LAYOUT)
+    socket.send_fds(connection, [messages.hello(LAYOUT)], [descriptor])
+    while not (
+        (packet := connection.recv(messages.MAX_PACKET))[:1] == messages.STATE and messages.read_state(packet).ok
+    ):
+        pass
+    batches = [
+        b"".join(messages.request(messages.INFER, first + slot, 0, 1e12) for slot in range(64))
+        for first in range(0, LAYOUT.slots, 64)
+    ]
+
+    def work() -> int:
+        ends, count, under_way = time.perf_counter() + seconds, 0, 0
+        turn = itertools.cycle(batches)
+        for _ in batches:
+            connection.send(next(turn))
+            under_way += 64
+        while under_way:
+            packet = connection.recv(messages.MAX_PACKET)
+            if packet[:1] != messages.DONE:
+                continue
+            answered = list(messages.read_done(packet))
+            count += len(answered)
+            under_way -= len(answered)
+            if time.perf_counter() < ends:
+                again = (messages.request(messages.INFER, done.slot, 0, 1e12) for done in answered)
+                connection.send(b"".join(again))
+                under_way += len(answered)
+        return count
+
+    return measured(pid, work)
+
+
+async def whole_way(address: str, seconds: float) -> int:
+    engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics())
+    engine.start()
+    while not (await engine.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for
+        await asyncio.sleep(0.01)
+    prepared = Prepared(np.zeros((224, 224, 3), np.uint8), "jpeg", ())
+    ends = time.monotonic() + seconds
+
+    async def client() -> int:
+        count = 0
+        while time.monotonic() < ends:
+            await engine.infer(lambda: prepared, time.monotonic() + 10)
+            count += 1
+        return count
+
+    counts = await asyncio.gather(*(client() for _ in range(64)))
+    await engine.aclose()
+    return sum(counts)
+
+
+def copied(address: str, pid: int, seconds: float) -> list[str]:
+    connection = connect(address, socket.SOCK_STREAM)
+    image, answer = bytes(_PIXELS), bytearray(_ANSWER)
+
+    def work() -> int:
+        ends, count = time.perf_counter() + seconds, 0
+        while time.perf_counter() < ends:
+            connection.sendall(image)
+            view = memoryview(answer)
+            while view:
+                view = view[connection.recv_into(view) :]
+            count += 1
+        return count
+
+    return measured(pid, work)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--role", choices=["engine", "copy"], help=argparse.SUPPRESS)
+    parser.add_argument("--name", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.role == "engine":
+        uvloop.run(serve(f"\0{given.name}"))
+    elif given.role == "copy":
+        swallow(f"\0{given.name}")
+    else:
+        rows = []
+        with process("engine") as (address, pid):
+            rows.append(["engine loop, bare records", *bare_records(address, pid, given.seconds)])
+            found = measured(pid, lambda: uvloop.run(whole_way(address, given.seconds)))
+            rows.append(["RemoteEngine, whole way", *found])
+        with process("copy") as (address, pid):
+            rows.append(["pixels copied through a socket, nothing else", *copied(address, pid, given.seconds)])
+        head = ["", "images/s", "µs here", "µs in the other process", "µs together"]
+        sys.stdout.write(table(head, rows))
+
+
+if __name__ == "__main__":
+    main()
