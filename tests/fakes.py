@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from service.engine import LocalEngine
 from service.metrics import Metrics
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
 from service.preprocess import Prepared
@@ -68,3 +69,17 @@ class FakeRuntime:
 
     def close(self) -> None:
         self.closed = True
+
+
+def engine_over(runtime: FakeRuntime, *, decode_threads: int = 0) -> LocalEngine:
+    """One runner over ``runtime``, which holds its metrics."""
+    return LocalEngine(
+        lambda: runtime,
+        image_size=SIZE,
+        runners=1,
+        max_batch_size=runtime.max_batch,
+        max_queue_delay=0.0,
+        decode_threads=decode_threads,
+        metrics=runtime.metrics,
+        on_lost=lambda reason: None,
+    )

@@ -10,10 +10,9 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from service.engine import LocalEngine
 from service.ipc.arena import Layout
 from service.ipc.server import EngineServer
-from tests.fakes import EMBEDDING_DIM, NUM_CLASSES, SIZE, FakeRuntime
+from tests.fakes import EMBEDDING_DIM, NUM_CLASSES, SIZE, FakeRuntime, engine_over
 
 LAYOUT = Layout(SIZE, NUM_CLASSES, EMBEDDING_DIM, 1, slots=64)
 
@@ -38,17 +37,7 @@ async def engine_server(runtime: FakeRuntime) -> AsyncIterator[str]:
     thread.start()
 
     async def begin() -> EngineServer:
-        engine = LocalEngine(
-            lambda: runtime,
-            image_size=SIZE,
-            runners=1,
-            max_batch_size=runtime.max_batch,
-            max_queue_delay=0.0,
-            decode_threads=0,
-            metrics=runtime.metrics,
-            on_lost=lambda reason: None,
-        )
-        server = EngineServer(engine, listener, LAYOUT)
+        server = EngineServer(engine_over(runtime), listener, LAYOUT)
         await server.start()
         return server
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine import EngineClient, LocalEngine
+from service.engine import EngineClient
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
 from tests.engine.remote import LAYOUT, engine_server
-from tests.fakes import SIZE, FakeRuntime, given, marker_of
+from tests.fakes import FakeRuntime, engine_over, given, marker_of
 
 pytestmark = pytest.mark.anyio
 
@@ -31,16 +31,7 @@ BAD = 66
 
 @asynccontextmanager
 async def local(runtime: FakeRuntime, *, decode_threads: int) -> AsyncIterator[EngineClient]:
-    engine = LocalEngine(
-        lambda: runtime,
-        image_size=SIZE,
-        runners=1,
-        max_batch_size=runtime.max_batch,
-        max_queue_delay=0.0,
-        decode_threads=decode_threads,
-        metrics=runtime.metrics,
-        on_lost=lambda reason: None,
-    )
+    engine = engine_over(runtime, decode_threads=decode_threads)
     await engine.start()
     runtime.batches.clear()  # warm-up's
     try:

@@ -11,28 +11,17 @@ import socket
 import sys
 import time
 
-from service.engine import LocalEngine
 from service.ipc.server import EngineServer
 from tests.engine.remote import LAYOUT
-from tests.fakes import SIZE, FakeRuntime
+from tests.fakes import FakeRuntime, engine_over
 
 
 async def main(name: str, seconds: float) -> None:
     runtime = FakeRuntime(before=lambda images: time.sleep(seconds))
-    engine = LocalEngine(
-        lambda: runtime,
-        image_size=SIZE,
-        runners=1,
-        max_batch_size=runtime.max_batch,
-        max_queue_delay=0.0,
-        decode_threads=0,
-        metrics=runtime.metrics,
-        on_lost=lambda reason: None,
-    )
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0{name}")
     listener.listen()
-    server = EngineServer(engine, listener, LAYOUT)
+    server = EngineServer(engine_over(runtime), listener, LAYOUT)
     await server.start()
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
