@@ -1,9 +1,12 @@
-"""Waiting on a condition."""
+"""Waiting on a condition: never on a time."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+
+from service.engine import EngineClient
 
 
 def until(condition: Callable[[], bool], *, timeout: float, what: str, every: float = 0.1) -> None:
@@ -12,3 +15,16 @@ def until(condition: Callable[[], bool], *, timeout: float, what: str, every: fl
     while not condition():
         assert time.monotonic() < ends, f"not within {timeout:g} s: {what}"
         time.sleep(every)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """The same on an event loop; TimeoutError after half a minute."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  # it turns on another thread or process, or by a tick
+            await asyncio.sleep(0.001)
+
+
+async def until_ready(engine: EngineClient) -> None:
+    async with asyncio.timeout(30):
+        while not (await engine.ready()).ok:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import socket
+import struct
 import time
 from collections import deque
 
@@ -19,6 +21,8 @@ from service.ipc import messages
 from service.ipc.arena import Arena, Layout
 from service.ipc.messages import CANCEL, DONE, INFER, PROBE, STATE, Done, Status
 from service.postprocess import ItemOutput
+
+logger = logging.getLogger(__name__)
 
 #: Between attempts to connect, doubling.
 _RETRY_S = (0.02, 1.0)
@@ -49,7 +53,10 @@ class Lease:
         try:
             done = await reply
         except asyncio.CancelledError:
-            self._link._cancel(self._arena, self._slot)
+            if reply.cancelled():
+                self._link._cancel(self._arena, self._slot)
+            else:  # the answer came in the same moment
+                self.give_back()
             raise
         try:
             if done.status is not Status.OK:
@@ -200,11 +207,14 @@ class Link:
             return
         except OSError:
             pass
+        except (KeyError, ValueError, struct.error):
+            logger.exception("an engine was hung up on: it does not keep to the protocol")
         self._break()
 
     def _answered(self, done: Done) -> None:
         ticket, reply = self._lent.pop(done.slot)
-        assert ticket == done.ticket
+        if ticket != done.ticket:
+            raise ValueError("an answer to an image that was not asked about")
         if reply.done():  # nobody waits any more; whoever did could not give the slot back
             assert self._arena is not None
             self._free_slot(self._arena, done.slot)

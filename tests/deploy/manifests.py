@@ -85,8 +85,9 @@ def metric_names() -> set[str]:
 
 def capacity_of(objects: Objects) -> Any:
     limits = container(objects)["resources"]["limits"]
-    number, unit = re.fullmatch(r"(\d+)([MG])i", limits["memory"]).groups()  # type: ignore[union-attr]
-    return capacity(settings(objects), int(limits["cpu"]), int(number) * {"M": 2**20, "G": 2**30}[unit])
+    memory = re.fullmatch(r"(\d+)([MG])i", limits["memory"])
+    assert memory is not None
+    return capacity(settings(objects), int(limits["cpu"]), int(memory[1]) * {"M": 2**20, "G": 2**30}[memory[2]])
 
 
 def resources(objects: Objects) -> Iterator[str]:

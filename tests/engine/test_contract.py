@@ -20,6 +20,7 @@ from service.metrics import Metrics
 from service.postprocess import BatchOutputs
 from tests.engine.remote import LAYOUT, engine_server
 from tests.fakes import FakeRuntime, engine_over, given, marker_of
+from tests.waiting import eventually, until_ready
 
 pytestmark = pytest.mark.anyio
 
@@ -90,17 +91,10 @@ class Gate:
         assert await asyncio.to_thread(self.entered.wait, 30)
 
 
-async def until_ready(engine: EngineClient) -> None:
-    async with asyncio.timeout(30):
-        while not (await engine.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for
-            await asyncio.sleep(0.001)
-
-
 async def queued(runtime: FakeRuntime, count: int) -> None:
     """Until so many images wait behind the batch that runs."""
-    async with asyncio.timeout(30):
-        while runtime.metrics.registry.get_sample_value("mobilenet_queue_depth") != count:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+    depth = "mobilenet_queue_depth"
+    await eventually(lambda: runtime.metrics.registry.get_sample_value(depth) == count)
 
 
 def image_is_canary(images: Images) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -20,6 +20,7 @@ from service.preprocess import Prepared
 from tests.engine.test_local import engine_of, soon
 from tests.fakes import FakeRuntime, given, marker_of
 from tests.test_batcher import Clock
+from tests.waiting import eventually
 
 
 class Scene:
@@ -172,12 +173,6 @@ def stuck() -> Iterator[Stuck]:
     made.release.set()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  # it turns on another thread, or by a tick
-            await asyncio.sleep(0.001)
-
-
 @pytest.mark.anyio
 async def test_readiness_goes_while_a_runner_is_late_and_comes_back_with_it(quick: None, stuck: Stuck) -> None:
     runtime = FakeRuntime(max_batch=1, before=stuck)
@@ -187,12 +182,12 @@ async def test_readiness_goes_while_a_runner_is_late_and_comes_back_with_it(quic
         await engine.start()
         call = asyncio.ensure_future(engine.infer(given(7), soon()))
         assert await asyncio.to_thread(stuck.entered.wait, 30)
-        await until(lambda: engine.state == "late")
+        await eventually(lambda: engine.state == "late")
         state = await engine.ready()
         assert (state.ok, state.reason) == (False, "late")
         stuck.release.set()
         assert marker_of((await call).output.embedding) == 7
-        await until(lambda: engine.state == "ready")
+        await eventually(lambda: engine.state == "ready")
     await engine.aclose()
 
 
@@ -311,7 +306,7 @@ async def test_an_idle_thread_is_never_late(quick: None, decode_threads: int) ->
     await engine.start()
     await engine.infer(given(1), soon(), 0)
     long_after = time.monotonic() + 2 * QUICK_FLOOR_S
-    await until(lambda: time.monotonic() > long_after)
+    await eventually(lambda: time.monotonic() > long_after)
     assert engine.state == "ready"
     await engine.aclose()
 
@@ -329,7 +324,7 @@ async def test_a_model_that_fails_for_good_ends_the_engine_without_any_probe(qui
     with pytest.raises(InferenceFailed):
         await engine.infer(given(1), soon())
     assert engine.state == "failing"
-    await until(lambda: engine.state == "failed")
+    await eventually(lambda: engine.state == "failed")
     assert reasons == ["the model fails on every image, the canary included; see the log"]
     with pytest.raises(NotReady):
         await engine.infer(given(1), soon())
@@ -347,7 +342,7 @@ async def test_a_passing_failure_heals_without_traffic_and_probes(quick: None) -
     await engine.start()
     with pytest.raises(InferenceFailed):
         await engine.infer(given(1), soon())
-    await until(lambda: engine.state == "ready")
+    await eventually(lambda: engine.state == "ready")
     await engine.aclose()
 
 

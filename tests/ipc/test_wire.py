@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,6 @@ from typing import Self
 import numpy as np
 import pytest
 
-from service.engine import EngineClient
 from service.errors import DeadlineExceeded, NotReady, ServiceError
 from service.ipc import messages
 from service.ipc.arena import Arena, Layout
@@ -28,6 +27,7 @@ from service.metrics import Metrics
 from service.postprocess import ItemOutput
 from tests.engine.remote import LAYOUT, engine_server
 from tests.fakes import FakeRuntime, given, marker_of
+from tests.waiting import eventually, until_ready
 
 pytestmark = pytest.mark.anyio
 
@@ -66,18 +66,6 @@ async def worker(*addresses: str, layout: Layout = LAYOUT) -> AsyncIterator[Remo
         yield engine
     finally:
         await engine.aclose()
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # it has no event to wait for
-            await asyncio.sleep(0.005)
-
-
-async def until_ready(engine: EngineClient) -> None:
-    async with asyncio.timeout(20):
-        while not (await engine.ready()).ok:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 def soon(seconds: float = 20.0) -> float:
@@ -151,6 +139,23 @@ async def test_a_caller_that_leaves_gives_its_slot_back() -> None:
         await asyncio.gather(*calls, return_exceptions=True)
         await eventually(lambda: free(engine) == LAYOUT.slots)
         assert await ask(engine, 7) == "right"
+
+
+async def test_an_answer_that_crosses_a_cancellation_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with engine_server(FakeRuntime()) as address, worker(address) as engine:
+        await until_ready(engine)
+        (link,) = engine._links
+        answered = link._answered
+
+        def crossing(done: messages.Done) -> None:
+            answered(done)
+            call.cancel()
+
+        monkeypatch.setattr(link, "_answered", crossing)
+        call = asyncio.ensure_future(engine.infer(given(1), soon()))
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert free(engine) == LAYOUT.slots
 
 
 async def test_an_engine_that_is_killed_costs_what_it_had_and_no_more() -> None:

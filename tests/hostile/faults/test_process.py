@@ -29,6 +29,7 @@ from tests.hostile.faults.faulty import (
     RAISES,
 )
 from tests.running import png
+from tests.waiting import until
 
 QUICK = {faulty.QUICK: "1"}
 
@@ -49,12 +50,6 @@ def marker(result: dict[str, Any]) -> int:
     return int(result["embedding"][0]) + 256 * int(result["embedding"][1])
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < ends, "half a minute has passed"
-
-
 def is_ready(client: httpx.Client) -> bool:
     return client.get("/readyz").status_code == 200
 
@@ -71,7 +66,7 @@ def test_a_fault_hurts_the_image_that_asked_for_it_alone(tiny: list[str]) -> Non
             answer = embed(client, alone)
             assert answer.status_code == 500
             assert "/service" not in answer.text
-        wait_until(lambda: is_ready(client))
+        until(lambda: is_ready(client), timeout=30, what="it is ready")
         assert embed(client, png(GOOD)).status_code == 200
         assert running.terminate() == 0
 
@@ -122,7 +117,7 @@ def hang(running: ServerProcess, pool: ThreadPoolExecutor, *bodies: bytes) -> li
         for body in bodies:
             answers.append(pool.submit(post, body))
             sample = f"mobilenet_in_flight {len(answers):.1f}"
-            wait_until(lambda sample=sample: sample in client.get("/metrics").text)  # type: ignore[misc]
+            until(lambda sample=sample: sample in client.get("/metrics").text, timeout=30, what="the sample appears")  # type: ignore[misc]
     return answers
 
 
@@ -137,7 +132,7 @@ def test_a_hang_turns_readiness_off_answers_who_waits_and_ends_the_process(
     with server(*tiny, "--runners", "1", program=PROGRAM, environment=QUICK) as running:
         answers = hang(running, pool, body, png(GOOD))
         with running.client() as client:
-            wait_until(lambda: not is_ready(client))
+            until(lambda: not is_ready(client), timeout=30, what="it is not ready")
             assert client.get("/readyz").json() == {"status": "late"}
             assert client.get("/livez").status_code == 200
         assert running.wait() == 72
@@ -161,7 +156,7 @@ def test_a_second_signal_ends_a_process_that_hangs_at_once(tiny: list[str], pool
     with server(*tiny, "--runners", "1", program=PROGRAM) as running:
         (answer,) = hang(running, pool, png(HANGS))
         running.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "draining" in running.output)
+        until(lambda: "draining" in running.output, timeout=30, what="it drains")
         assert running.terminate() == 128 + signal.SIGTERM
         with pytest.raises(httpx.TransportError):
             answer.result(30)
@@ -176,7 +171,7 @@ def test_how_long_a_hang_lasts(
         (answer,) = hang(running, pool, png(HANGS))
         began = time.monotonic()
         with running.client() as client:
-            wait_until(lambda: not is_ready(client))
+            until(lambda: not is_ready(client), timeout=30, what="it is not ready", every=0.005)
             late = time.monotonic() - began
         assert running.wait() == 72
         ended = time.monotonic() - began
@@ -221,7 +216,7 @@ def test_a_storm_of_faults_hurts_nobody_else(tiny: list[str], record_figure: Cal
             for future in [clients.submit(send, seed) for seed in range(8)]:
                 future.result()
         with running.client() as client:
-            wait_until(lambda: is_ready(client))
+            until(lambda: is_ready(client), timeout=30, what="it is ready")
         assert running.terminate() == 0
     record_figure("faults injected", str(len(injected)))
     record_figure("good images hurt by faults beside them", f"{len(hurt)} of {len(hurt) + len(good)}")

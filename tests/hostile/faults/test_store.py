@@ -18,9 +18,9 @@ from service.store.catalog import list_models
 from service.store.pull import pull
 from tests.e2e.process import server
 from tests.hostile.faults.faulty import GOOD
-from tests.hostile.faults.test_process import wait_until
 from tests.running import png
 from tests.store.conftest import Published, litter, nothing_was_stored, pth, published, store
+from tests.waiting import until
 
 __all__ = ["pth", "published", "store"]  # fixtures: a store whose model is published by a server of the test's own
 
@@ -129,9 +129,9 @@ def test_pulls_that_are_killed_at_any_moment(
     manifest = store / "tiny/1" / artifact.MANIFEST
     unpulled = manifest.read_bytes()
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_until(lambda: litter(store) != [])
+        until(lambda: litter(store) != [], timeout=30, what="it came to that", every=0.005)
         began = time.monotonic()
-        wait_until(lambda: manifest.read_bytes() != unpulled)
+        until(lambda: manifest.read_bytes() != unpulled, timeout=30, what="it came to that", every=0.005)
         work = time.monotonic() - began
     assert process.returncode == 0
     chance = random.Random(0)
@@ -140,7 +140,7 @@ def test_pulls_that_are_killed_at_any_moment(
         weights.unlink(missing_ok=True)
         manifest.write_bytes(unpulled)
         with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            wait_until(lambda: litter(store) != [])
+            until(lambda: litter(store) != [], timeout=30, what="it came to that", every=0.005)
             time.sleep(work * chance.uniform(0, 1))
             process.kill()
         amid += litter(store) != []
