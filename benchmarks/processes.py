@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,9 +59,8 @@ class Server(_Process):
 
     def _until_ready(self, started: float) -> float:
         while True:
-            with urllib.request.urlopen(f"{self.url}/readyz") as answer:
-                if answer.status == 200:
-                    return time.perf_counter() - started
+            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{self.url}/readyz"):
+                return time.perf_counter() - started
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.url}{path}") as answer:
@@ -141,6 +142,11 @@ def tree_memory(pid: int) -> float:
         match = re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)
         total += int(match[1]) / 1024 if match else 0.0
     return total
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """Process and name of everybody below ``pid``."""
+    return [(member, Path(f"/proc/{member}/comm").read_text().strip()) for member in _descendants(pid)[1:]]
 
 
 def _descendants(pid: int) -> list[int]:

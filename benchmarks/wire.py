@@ -174,7 +174,7 @@ def bare_records(address: str, pid: int, seconds: float) -> list[str]:
 
 
 async def whole_way(address: str, seconds: float) -> int:
-    engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics())
+    engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics(), on_lost=sys.exit)
     engine.start()
     while not (await engine.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for
         await asyncio.sleep(0.01)

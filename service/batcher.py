@@ -34,6 +34,7 @@ class Item:
     reply: Any  # whatever the engine needs to answer; the batcher never looks at it
     pixels: int | None = field(default=None)  # that ``prepare`` decodes, if that is known
     created_at: float = field(default=0.0)
+    request_id: str = field(default="")  # for the log
     prepared: Prepared | None = field(default=None)
     prepare_s: float = field(default=0.0)  # how long ``prepare`` took
     enqueued_at: float = field(default=0.0)

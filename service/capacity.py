@@ -31,7 +31,7 @@ class Capacity(NamedTuple):
 
 def capacity(settings: Settings, decoders: int, memory: int | None = None) -> Capacity:
     """Settings without "auto". ``decoders`` images are decoded at once; ``memory`` is in bytes, the default what is
-    available to this process."""
+    available to a process that has it for itself."""
     free = max(0, (available_memory() if memory is None else memory) - _IDLE_BYTES)
     in_flight = min(max(free // 4 // BYTES_PER_UNIT, _LEAST_IN_FLIGHT), USUAL_IN_FLIGHT)
     pixels = min(max(free * 3 // 4 // decoders // _BYTES_PER_PIXEL, _LEAST_PIXELS), USUAL_PIXELS)
@@ -39,6 +39,11 @@ def capacity(settings: Settings, decoders: int, memory: int | None = None) -> Ca
         in_flight if settings.max_in_flight == "auto" else settings.max_in_flight,
         pixels if settings.max_pixels == "auto" else settings.max_pixels,
     )
+
+
+def worker_capacity(settings: Settings, decoders: int, engines: int) -> Capacity:
+    """The same for one of several workers: they share what the engines leave."""
+    return capacity(settings, decoders, max(0, available_memory() - engines * _IDLE_BYTES) // settings.workers)
 
 
 def available_memory() -> int:

@@ -1,6 +1,6 @@
 """Puts the pieces together: settings become a plan, a plan and an artifact a runtime and an engine.
 
-Shared by the server, the local commands, the benchmark and the end-to-end tests.
+Shared by the server, its engine and worker processes, the local commands, the benchmarks and the end-to-end tests.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from service.capacity import Capacity, capacity
 from service.config import Settings
 from service.cores import available_cores
 from service.engine import LocalEngine, Runtime
+from service.ipc.arena import Layout
 from service.metrics import Metrics
 
 #: Largest batch that ``max_batch_size=auto`` may choose. A GPU's cost curve is flat well past a CPU's.
 _AUTO_MAX_BATCH = {"cpu": 8, "cuda": 64}
+
+#: Images of one worker that an engine may hold. A worker's decoders fill a few in the time of one batch; more would
+#: only move the queue from encoded files to pixels.
+_SLOTS = 32
 
 
 class Plan(NamedTuple):
@@ -28,17 +33,18 @@ class Plan(NamedTuple):
     capacity: Capacity
 
 
-def plan(settings: Settings) -> Plan:
+def plan(settings: Settings, *, engines: int = 1) -> Plan:
     """Look at the machine once. Imports torch where an NVIDIA driver is installed. Raises OperatorError.
 
-    On a CPU one runner a core (two networks side by side beat one on two cores), on a GPU one. OpenVINO's runners
-    decode their own images; torch gathers batches of what a pool has decoded.
+    On a CPU one runner a core (two networks side by side beat one on two cores), shared out among ``engines``
+    processes; on a GPU two, of which one copies while the other computes. OpenVINO's runners decode their own images;
+    torch gathers batches of what a pool has decoded.
     """
     wish = runtimes.RuntimeOptions(runtime=settings.runtime, device=settings.device)
     runtime, device = runtimes.resolve(wish)
     kind = "cpu" if device == "cpu" else "cuda"
-    cores = available_cores()
-    automatic = cores if kind == "cpu" else 1
+    cores = available_cores() if kind == "cuda" else max(1, available_cores() // engines)
+    automatic = cores if kind == "cpu" else 2
     runners = automatic if settings.runners == "auto" else settings.runners
     per_runner = max(1, cores // runners) if settings.threads_per_runner == "auto" else settings.threads_per_runner
     options = runtimes.RuntimeOptions(
@@ -81,3 +87,10 @@ def create_engine(
         metrics=metrics,
         on_lost=on_lost,
     )
+
+
+def wire_layout(artifact: Artifact) -> Layout:
+    """What one image of this model and its outputs take between a worker and an engine."""
+    size = artifact.manifest.preprocessing.crop_size
+    network = artifact.network
+    return Layout(size, network.num_classes, network.embedding_dim, network.feature_size(size), _SLOTS)

@@ -5,6 +5,7 @@ Built in the composition root (``cli``) and passed down; nothing reads the envir
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Auto = Literal["auto"]
 
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+
 
 def _default_store() -> Path:
     """The store beside the code in a checkout; the working directory's otherwise (an installed package)."""
@@ -22,7 +25,7 @@ def _default_store() -> Path:
 
 
 class Settings(BaseSettings):
-    """Configuration of one service process. Frozen: a running process never changes its mind."""
+    """Configuration of the service. Frozen: a running process never changes its mind."""
 
     model_config = SettingsConfigDict(
         env_prefix="MOBILENET_",
@@ -52,8 +55,16 @@ class Settings(BaseSettings):
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
     """Open connections; for one more, one that waits for nothing is closed. Never more than the file limit allows."""
 
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field(default="auto", pattern=_DEVICE)
     """auto (CUDA where it is, else CPU), cpu, cuda or cuda:N."""
+
+    workers: int = Field(default=0, ge=0, le=256)
+    """Processes that read, decode and answer, in front of engine processes that compute. 0: one process does all.
+    Limits like max_in_flight are each worker's."""
+
+    devices: Annotated[tuple[str, ...], NoDecode] = ()
+    """With workers: the devices of the engine processes, one each, separated by commas (cuda:0,cuda:1). Default: one
+    engine on device."""
 
     runtime: Literal["auto", "openvino", "torch"] = "auto"
     """auto (openvino on a CPU, torch on CUDA), openvino or torch."""
@@ -94,10 +105,11 @@ class Settings(BaseSettings):
     where memory is limited."""
 
     decode_threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
-    """Threads that decode images; auto: none beside the runners for openvino, one a core for torch."""
+    """Threads that decode images, in each worker where there are workers; auto: none beside the runners for openvino,
+    one a core for torch, two a worker or its share of the cores."""
 
     runners: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
-    """Threads that each run one batch at a time; auto: one a core on a CPU, one on a GPU."""
+    """Threads that each run one batch at a time; auto: one a core on a CPU, two on a GPU."""
 
     threads_per_runner: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     """Cores the network uses for one batch on a CPU; auto: cores divided by runners."""
@@ -126,6 +138,21 @@ class Settings(BaseSettings):
 
     access_log: bool = True
     """Log a line for every request."""
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _split_devices(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("devices")
+    @classmethod
+    def _check_devices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for device in value:
+            if re.fullmatch(_DEVICE, device) is None:
+                raise ValueError(f"{device!r} is no device; auto, cpu, cuda or cuda:N, separated by commas")
+        if value and not info.data.get("workers"):
+            raise ValueError("engine processes need workers in front of them; set workers, or device for one process")
+        return value
 
     @field_validator("api_keys", mode="before")
     @classmethod

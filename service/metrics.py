@@ -1,21 +1,33 @@
-"""Prometheus metrics of one process: base units, bounded labels, one registry an instance (no global state).
+"""Prometheus metrics: base units, bounded labels, one registry an instance.
 
-Fed by the HTTP layer (requests, stages, images) and by the engine (batches, queue); read by ``/metrics``.
+Fed by the HTTP layer (requests, stages, images), the engine (batches, queue) and the supervisor (processes); read by
+``/metrics``. Of one process, or, after ``share``, of all that share a directory: the library then keeps every value in
+a file there, which any of them reads (ADR 17).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    Metric,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
+    values,
 )
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -25,14 +37,43 @@ STAGES = ("read", "decode", "queue", "infer", "encode")
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
+#: How the library names its files.
+_FILE = re.compile(r"(counter|histogram|gauge_live(sum|max))_[\w.-]+\.db")
+
+#: The directory and this process's name in it. The library's switch is as global.
+_shared: tuple[Path, str] | None = None
+
+
+def share(directory: str | Path, process: str) -> None:
+    """Let every ``Metrics`` made from now on be seen by all processes that share ``directory``.
+
+    No two processes have the name ``process`` at a time. The next one of that name goes on with its counters, so that
+    they never fall and no files accumulate.
+    """
+    global _shared
+    _shared = (Path(directory), process)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
+
+
+def forget(directory: str | Path, process: str) -> None:
+    """Let the gauges of a process that has ended vanish; its counters stay."""
+    mark_process_dead(process, str(directory))  # type: ignore[no-untyped-call]
+
 
 class Metrics:
     """Every metric of the service, as attributes."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
+        self._watched: dict[Gauge, Callable[[], float]] = {}
+        self._directory, self._process_figures = None, None
+        if _shared is None:
+            ProcessCollector(registry=registry)
+        else:
+            self._directory, process = _shared
+            self._process_figures = _ProcessFigures(process, registry)
         self.requests = Counter(
             "mobilenet_requests_total", "Requests answered.", ["endpoint", "code"], registry=registry
         )
@@ -54,13 +95,22 @@ class Metrics:
             "mobilenet_batch_size", "Images in one forward pass.", buckets=_BATCHES, registry=registry
         )
         self.queue_depth = Gauge(
-            "mobilenet_queue_depth", "Images waiting for a runner, decoded or not.", registry=registry
+            "mobilenet_queue_depth",
+            "Images waiting for a runner, decoded or not.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self.in_flight = Gauge(
-            "mobilenet_in_flight", "Images admitted and not yet answered, large ones weighing more.", registry=registry
+            "mobilenet_in_flight",
+            "Images admitted and not yet answered, large ones weighing more.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self.in_flight_limit = Gauge(
-            "mobilenet_in_flight_limit", "Where mobilenet_in_flight ends and refusals begin.", registry=registry
+            "mobilenet_in_flight_limit",
+            "Where mobilenet_in_flight ends and refusals begin.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self.rejected = Counter(
             "mobilenet_rejected_total", "Requests or images refused, by reason.", ["reason"], registry=registry
@@ -78,21 +128,113 @@ class Metrics:
             "mobilenet_batch_cost_seconds",
             "Time of one forward pass by batch size, measured at warm-up.",
             ["batch_size"],
+            multiprocess_mode="livemax",
             registry=registry,
         )
         self.model_info = Gauge(
             "mobilenet_model_info",
             "The model being served; always 1.",
             ["model", "version", "runtime", "device", "precision"],
+            multiprocess_mode="livemax",
             registry=registry,
         )
-        self.ready = Gauge("mobilenet_ready", "1 if the service can infer.", registry=registry)
+        self.ready = Gauge(
+            "mobilenet_ready", "1 if the service can infer.", multiprocess_mode="livemax", registry=registry
+        )
+        #: Both are the supervisor's; where there is none they have no samples.
+        self.processes = Gauge(
+            "mobilenet_processes",
+            "Places for processes, by what is in them.",
+            ["kind", "state"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.process_exits = Counter(
+            "mobilenet_process_exits_total",
+            "Processes that ended and were not told to, by reason.",
+            ["process", "reason"],
+            registry=registry,
+        )
         #: Children of ``stage_duration``, found once: five look-ups a request cost more than what they look up.
         self.stages = {stage: self.stage_duration.labels(stage) for stage in STAGES}
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
-        """Let ``gauge`` be read at scrape time; nothing is paid between scrapes."""
-        gauge.set_function(read)
+        """Let ``sample`` set ``gauge`` to what ``read`` returns; nothing is paid in between."""
+        self._watched[gauge] = read
+
+    def sample(self) -> None:
+        """Set what is read rather than counted. Where metrics are shared, others see it as of the last call."""
+        for gauge, read in list(self._watched.items()):
+            gauge.set(read())
+        if self._process_figures is not None:
+            self._process_figures.sample()
 
     def render(self) -> bytes:
-        return generate_latest(self.registry)
+        self.sample()
+        if self._directory is None:
+            return generate_latest(self.registry)
+        everyone = CollectorRegistry()
+        PlatformCollector(registry=everyone)
+        everyone.register(_Everyone(self._directory))
+        return generate_latest(everyone)
+
+
+class _ProcessFigures:
+    """What the library says of a process, ``process_resident_memory_bytes`` and the like, with the process's name."""
+
+    def __init__(self, process: str, registry: CollectorRegistry) -> None:
+        self._process = process
+        self._source = ProcessCollector(registry=None)
+        self._gauges: dict[str, Gauge] = {}
+        self._counters: dict[str, Counter] = {}
+        self._counted: dict[str, float] = {}  # what this process has added to its predecessors'
+        for family in self._source.collect():
+            name, said = family.name, family.documentation
+            if family.type == "counter":
+                self._counters[name] = Counter(name, said, ["process"], registry=registry)
+            else:
+                self._gauges[name] = Gauge(name, said, ["process"], multiprocess_mode="livemax", registry=registry)
+
+    def sample(self) -> None:
+        for family in self._source.collect():
+            name, value = family.name, family.samples[0].value
+            if name in self._gauges:
+                self._gauges[name].labels(self._process).set(value)
+            elif name in self._counters:
+                self._counters[name].labels(self._process).inc(max(0.0, value - self._counted.get(name, 0.0)))
+                self._counted[name] = value
+
+
+class _Everyone(Collector):
+    """All processes' metrics, from the files in ``directory``, whatever else is there."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in sorted(self._directory.iterdir()) if _FILE.fullmatch(file.name) and _size(file)]
+        try:
+            return _merged(files)
+        except Exception:
+            logger.exception("a file of metrics cannot be read and is left out")
+            return _merged([file for file in files if _is_readable(file)])
+
+
+def _merged(files: list[str]) -> list[Metric]:
+    return list(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]
+
+
+def _size(file: Path) -> int:
+    """0 for a file that its process has only just opened, at which the library would fail, or that is gone."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _is_readable(file: str) -> bool:
+    try:
+        _merged([file])
+    except Exception:
+        return False
+    return True

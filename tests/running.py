@@ -80,6 +80,7 @@ def running_app(
         metrics=metrics,
         on_lost=lambda reason: None,
     )
+    metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     app = create_app(settings, engine, artifact, metrics, capacity(settings, 1))
     started = threading.Event()
 

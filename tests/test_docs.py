@@ -16,8 +16,8 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.cli import cli
-from service.cli.serve import ENGINE_EXITS
 from service.config import Settings
+from service.engine import ENGINE_EXITS
 from service.errors import ServiceError
 from service.metrics import Metrics
 from tests.artifacts import make_artifact

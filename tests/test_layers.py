@@ -16,7 +16,7 @@ LAYERS = {
     **dict.fromkeys(["artifact", "store", "runtimes"], 2),
     **dict.fromkeys(["engine", "ipc"], 3),
     "http": 4,
-    **dict.fromkeys(["compose", "cli", "__main__"], 5),
+    **dict.fromkeys(["compose", "supervisor", "cli", "__main__"], 5),
 }
 
 #: Heavy or telling packages, and the only parts of the service that may import them.
@@ -27,7 +27,7 @@ CONFINED = {
     "nncf": {"runtimes"},
     "h5py": {"store"},
     "PIL": {"preprocess"},
-    "asyncio": {"engine", "ipc", "http", "cli", "memory"},
+    "asyncio": {"engine", "ipc", "http", "supervisor", "cli", "memory"},
     "fastapi": {"http"},
     "starlette": {"http"},
     "prometheus_client": {"metrics"},

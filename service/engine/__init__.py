@@ -2,6 +2,16 @@
 
 from service.engine.local import LocalEngine
 from service.engine.protocols import EngineClient, InferResult, Prepare, Readiness, Runtime, RuntimeInfo
-from service.engine.replies import State
+from service.engine.replies import ENGINE_EXITS, State
 
-__all__ = ["EngineClient", "InferResult", "LocalEngine", "Prepare", "Readiness", "Runtime", "RuntimeInfo", "State"]
+__all__ = [
+    "ENGINE_EXITS",
+    "EngineClient",
+    "InferResult",
+    "LocalEngine",
+    "Prepare",
+    "Readiness",
+    "Runtime",
+    "RuntimeInfo",
+    "State",
+]

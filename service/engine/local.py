@@ -30,6 +30,7 @@ from service.engine.replies import Lost, Phase, State
 from service.engine.runner import Answers, Runner
 from service.engine.watchdog import Watchdog
 from service.errors import OperatorError, ServiceError
+from service.logs import request_id
 from service.metrics import Metrics
 from service.preprocess import Prepared
 
@@ -80,7 +81,6 @@ class LocalEngine:
         self._batcher = Batcher(1, on_dropped=self._drop, max_queue_delay=max_queue_delay)
         self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode") if decode_threads else None
         metrics.watch(metrics.queue_depth, lambda: len(self._batcher))
-        metrics.watch(metrics.ready, lambda: float(self.state == "ready"))
 
     @property
     def info(self) -> RuntimeInfo | None:
@@ -121,7 +121,7 @@ class LocalEngine:
             raise replies.refusal(phase)
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[InferResult] = loop.create_future()
-        item = Item(prepare, deadline, reply, pixels=pixels, created_at=time.monotonic())
+        item = Item(prepare, deadline, reply, pixels=pixels, created_at=time.monotonic(), request_id=request_id.get())
         try:
             if self._pool is None:
                 self._batcher.put(item)

@@ -14,6 +14,10 @@ Lost = Literal["lost", "failed", "hung"]
 State = Literal["starting", "ready", "failing", "late", "closed", Lost]
 Phase = Literal["starting", "serving", "closed", Lost]
 
+#: A process's exit status by the state in which its engine ended; whoever supervises it should start another. 70 is
+#: sysexits.h's EX_SOFTWARE.
+ENGINE_EXITS: dict[State, int] = {"lost": 70, "failed": 71, "hung": 72}
+
 _WHY_NOT: dict[Phase, str] = {
     "starting": "the model is still loading",
     "lost": "the device was lost",

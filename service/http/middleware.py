@@ -19,6 +19,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import logs
 from service.errors import Draining, HeadersTooLarge, ServiceError, Unauthorized
 from service.http import problems
 from service.metrics import Metrics
@@ -68,6 +69,7 @@ class Observe:
             return
         started = time.monotonic()
         request_id = _request_id(Headers(scope=scope))
+        logs.request_id.set(request_id)  # a request is a task and has a context of its own
         status = 0
         complete = False
 

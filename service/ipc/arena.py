@@ -1,4 +1,4 @@
-"""Shared memory of one connection: slots that each hold one image and, later, its outputs.
+"""Shared memory of one connection: slots that each hold one image, its request's id and, later, its outputs.
 
 The worker makes an arena for each connection, hands its file descriptor over with the first message, and alone decides
 which slot is used when. It has no name, so that nothing is left when both processes are gone; and it is not used
@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.postprocess import MAPS_PER_ITEM, ItemOutput
+
+#: No longer id reaches the engine's log; the HTTP layer takes none.
+REQUEST_ID_BYTES = 128
 
 #: A cache line: two slots never share one.
 _ALIGNMENT = 64
@@ -46,6 +49,7 @@ class Layout:
             "logits": ("f4", (self.num_classes,)),
             "embedding": ("f4", (self.embedding_dim,)),
             "maps": ("f4", (self.maps, self.map_size, self.map_size)),
+            "request_id": (f"S{REQUEST_ID_BYTES}", ()),
         }
         return {name: np.dtype((kind, shape)) for name, (kind, shape) in described.items()}
 
@@ -87,6 +91,7 @@ class Arena:
         self._logits = list(records["logits"])
         self._embeddings = list(records["embedding"])
         self._maps = list(records["maps"])
+        self._request_ids = records["request_id"]
 
     @classmethod
     def create(cls, layout: Layout) -> tuple[Self, int]:
@@ -94,6 +99,13 @@ class Arena:
         fd = os.memfd_create("mobilenet-slots", os.MFD_CLOEXEC)
         os.ftruncate(fd, layout.record.itemsize * layout.slots)
         return cls(layout, os.dup(fd)), fd
+
+    def set_request_id(self, slot: int, request_id: str) -> None:
+        self._request_ids[slot] = request_id.encode()
+
+    def request_id(self, slot: int) -> str:
+        """Whose image this is. What another process wrote is not taken for text unseen."""
+        return bytes(self._request_ids[slot]).decode("ascii", "backslashreplace")
 
     def write(self, slot: int, output: ItemOutput) -> None:
         self._logits[slot][:] = output.logits

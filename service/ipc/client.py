@@ -3,23 +3,31 @@
     infer ─► free slot ─► decode thread writes into it ─► lent to the engine ─► outputs copied out ─► free again
 
 A slot that is lent comes back by the engine's word alone, or never: when a connection breaks, its memory is given up
-whole. No free slot is back-pressure: the image waits, undecoded.
+whole. No free slot is back-pressure: the image waits, undecoded. A decode thread that does not come back ends the
+worker: its pool is one thread short, and its slot is never free again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.batcher import Item
+from service.engine import replies, runner, watchdog
 from service.engine.protocols import InferResult, Prepare, Readiness
-from service.errors import DeadlineExceeded, Draining, NotReady
+from service.engine.watchdog import Watchdog
+from service.errors import NotReady, ServiceError
 from service.ipc.arena import Layout
 from service.ipc.link import Lease, Link
+from service.logs import request_id
 from service.metrics import Metrics
 from service.preprocess import Prepared
 
@@ -31,59 +39,104 @@ class RemoteEngine:
     """Implements ``EngineClient`` over engines in other processes, at ``addresses``: Unix sockets, abstract or paths.
 
     Each image goes to the engine with the fewest outstanding ones. Engines may come and go: a link that breaks is
-    made again.
+    made again. ``on_lost`` is called once, if decoding hangs.
     """
 
-    def __init__(self, addresses: Sequence[str], layout: Layout, *, decode_threads: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        layout: Layout,
+        *,
+        decode_threads: int,
+        metrics: Metrics,
+        on_lost: Callable[[str], object],
+    ) -> None:
         self._links = [Link(address, layout) for address in addresses]
         self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
-        self._closed = False
+        self._threads = decode_threads
+        self._on_lost = on_lost
+        self._phase: Literal["serving", "closed", "hung"] = "serving"
+        self._watchdog = Watchdog()
         self._under_way: set[asyncio.Future[None]] = set()
-        metrics.watch(metrics.ready, lambda: float(any(link.ready for link in self._links)))
-        metrics.watch(metrics.queue_depth, lambda: sum(link.outstanding for link in self._links))
+        self._decodes: dict[asyncio.Future[None], Lease] = {}  # queued or running
+        metrics.watch(metrics.queue_depth, self._waiting)
+
+    @property
+    def state(self) -> str:
+        """``ready``, or why an image sent now would not be inferred, as far as is known without asking an engine."""
+        return self._own_state() or self._best([link.state for link in self._links]).reason
 
     def start(self) -> None:
         """Begin to connect; ``ready`` tells when that has succeeded."""
         for link in self._links:
             link.start()
+        self._tick()
 
     async def infer(self, prepare: Prepare, deadline: float, pixels: int | None = None) -> InferResult:
-        if self._closed:
-            raise Draining("the service is shutting down")
+        if self._phase != "serving":
+            raise replies.refusal(self._phase)
         started = time.monotonic()
         if deadline <= started:
-            raise _expired()
+            raise replies.expired()
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way.add(over)
         try:
             async with asyncio.timeout(deadline - started):
-                return await self._infer(prepare, deadline, started)
+                return await self._infer(prepare, deadline, pixels, started)
         except TimeoutError:
-            raise _expired() from None
+            raise replies.expired() from None
         finally:
             self._under_way.discard(over)
             over.set_result(None)
 
-    async def _infer(self, prepare: Prepare, deadline: float, started: float) -> InferResult:
+    async def _infer(self, prepare: Prepare, deadline: float, pixels: int | None, started: float) -> InferResult:
         lease = await self._choose().acquire()
-        prepared, decode_s = await self._decode(prepare, lease, deadline)
-        done, output = await lease.infer(deadline)
-        queue_s = time.monotonic() - started - decode_s - done.infer_s
-        return InferResult(output, prepared, decode_s, queue_s, done.infer_s, done.batch_size)
+        decode = partial(_decode_into, lease.image, prepare)
+        item = Item(decode, deadline, None, pixels=pixels, created_at=started, request_id=request_id.get())
+        await self._decode(item, lease)
+        assert item.prepared is not None
+        done, output = await lease.infer(deadline, item.request_id)
+        queue_s = time.monotonic() - started - item.prepare_s - done.infer_s
+        return InferResult(output, item.prepared, item.prepare_s, queue_s, done.infer_s, done.batch_size)
 
     async def ready(self) -> Readiness:
-        if self._closed:
-            return Readiness(False, "closed")
-        states = await asyncio.gather(*(link.probe(_PROBE_TIMEOUT_S) for link in self._links))
-        return next((state for state in states if state.ok), states[0])
+        if own := self._own_state():
+            return Readiness(False, own, self._best([link.state for link in self._links]).info)
+        return self._best(await asyncio.gather(*(link.probe(_PROBE_TIMEOUT_S) for link in self._links)))
 
     async def aclose(self) -> None:
-        self._closed = True
+        if self._phase == "serving":
+            self._phase = "closed"
         if self._under_way:
             await asyncio.wait(set(self._under_way))
         for link in self._links:
             link.close()
-        await asyncio.to_thread(self._pool.shutdown)
+        # Nobody waits for a thread that does not come back.
+        await asyncio.to_thread(self._pool.shutdown, wait=self._phase != "hung")
+
+    def _own_state(self) -> str:
+        """Why it is this process that cannot infer; empty if it can."""
+        if self._phase != "serving":
+            return self._phase
+        return "" if self._watchdog.health == "ready" else self._watchdog.health
+
+    def _best(self, states: Sequence[Readiness]) -> Readiness:
+        return next((state for state in states if state.ok), states[0])
+
+    def _waiting(self) -> int:
+        """Images without a slot or a thread yet. Those that were lent are in the engine's queue."""
+        return sum(link.waiting for link in self._links) + max(0, len(self._decodes) - self._threads)
+
+    def _tick(self) -> None:
+        if self._phase != "serving":
+            return
+        if verdict := self._watchdog.tick():
+            self._phase = "hung"
+            for reply in self._decodes:
+                replies.resolve(reply, replies.refusal("hung"))
+            self._on_lost(verdict.reason)
+            return
+        asyncio.get_running_loop().call_later(watchdog.TICK_S, self._tick)
 
     def _choose(self) -> Link:
         ready = [link for link in self._links if link.ready]
@@ -91,33 +144,41 @@ class RemoteEngine:
             raise NotReady("no engine is ready")
         return min(ready, key=lambda link: link.outstanding)
 
-    async def _decode(self, prepare: Prepare, lease: Lease, deadline: float) -> tuple[Prepared, float]:
-        """Decode into the lease's slot, on a thread. The slot is free again if that fails, once the thread is done."""
-        job = self._pool.submit(_decode_into, prepare, lease.image, deadline)
+    async def _decode(self, item: Item, lease: Lease) -> None:
+        """On a thread. The slot is free again if that fails, once the thread is done with it."""
+        item.reply = reply = asyncio.get_running_loop().create_future()
         try:
-            return await asyncio.wrap_future(job)
-        except asyncio.CancelledError:
-            loop = asyncio.get_running_loop()
-
-            def give_back(_: Future[tuple[Prepared, float]]) -> None:
-                loop.call_soon_threadsafe(lease.give_back)
-
-            job.cancel()
-            job.add_done_callback(give_back)
-            raise
+            if self._phase == "hung":
+                raise replies.refusal("hung")
+            job = self._pool.submit(self._prepare, item, reply.get_loop())
         except BaseException:
             lease.give_back()
             raise
+        self._decodes[reply] = lease
+        try:
+            await reply
+        except asyncio.CancelledError:
+            if not reply.cancelled() and reply.exception() is None:  # it was decoded in the same moment
+                lease.give_back()
+            elif job.cancel():
+                self._prepared(item, None)
+            raise
+
+    def _prepare(self, item: Item, loop: asyncio.AbstractEventLoop) -> None:
+        """On a thread of the pool."""
+        error = runner.prepare(item, self._watchdog)
+        self._watchdog.idle()
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it everyone who waited
+            loop.call_soon_threadsafe(self._prepared, item, error)
+
+    def _prepared(self, item: Item, error: ServiceError | None) -> None:
+        lease = self._decodes.pop(item.reply)
+        if error is not None or item.reply.done():
+            lease.give_back()
+        replies.resolve(item.reply, error)
 
 
-def _decode_into(prepare: Prepare, image: NDArray[np.uint8], deadline: float) -> tuple[Prepared, float]:
-    started = time.monotonic()
-    if deadline <= started:
-        raise _expired()
+def _decode_into(image: NDArray[np.uint8], prepare: Prepare) -> Prepared:
     prepared = prepare()
     np.copyto(image, prepared.image)
-    return prepared, time.monotonic() - started
-
-
-def _expired() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the image was inferred")
+    return prepared

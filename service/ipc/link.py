@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 #: Between attempts to connect, doubling.
 _RETRY_S = (0.02, 1.0)
 #: An engine that was not heard of for so long gets no new images: four missed heartbeats.
-_SILENT_S = 2.0
+_SILENT_S = 1.0
 
 
 class Lease:
@@ -47,8 +47,9 @@ class Lease:
         """Unless it has been lent to the engine."""
         self._link._free_slot(self._arena, self._slot)
 
-    async def infer(self, deadline: float) -> tuple[Done, ItemOutput]:
+    async def infer(self, deadline: float, request_id: str) -> tuple[Done, ItemOutput]:
         """Lend the slot until the engine answers. Raises what the engine's answer means, NotReady if it is gone."""
+        self._arena.set_request_id(self._slot, request_id)
         reply = self._link._lend(self._arena, self._slot, deadline)
         try:
             done = await reply
@@ -89,6 +90,18 @@ class Link:
         return self._socket is not None and self._state.ok and time.monotonic() - self._heard < _SILENT_S
 
     @property
+    def state(self) -> Readiness:
+        """What is known without asking."""
+        if self._state.ok and not self.ready:
+            return Readiness(False, "late", self._state.info)
+        return self._state
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a slot."""
+        return len(self._waiting)
+
+    @property
     def outstanding(self) -> int:
         """Images that have a slot or wait for one."""
         return (self._layout.slots - len(self._free) if self._arena is not None else 0) + len(self._waiting)
@@ -113,7 +126,10 @@ class Link:
         try:
             return await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and place.exception() is None:
+            if place.cancelled():
+                with contextlib.suppress(ValueError):  # it was passed over already
+                    self._waiting.remove(place)
+            elif place.done() and place.exception() is None:
                 place.result().give_back()
             raise
 

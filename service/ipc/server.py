@@ -31,7 +31,7 @@ from service.preprocess import Prepared
 logger = logging.getLogger(__name__)
 
 #: Readiness travels when it changes, and this often all the same: a worker that hears nothing looks elsewhere.
-HEARTBEAT_S = 0.5
+HEARTBEAT_S = 0.25
 #: Packets of one worker before others get their turn.
 _PACKETS_A_TURN = 16
 _PEER = struct.Struct("3i")  # pid, uid, gid
@@ -87,7 +87,7 @@ class EngineServer:
                 packet = messages.state(Readiness(state == "ready", state, self._engine.info))
                 for connection in list(self._connections):
                     connection.send(packet)
-            await asyncio.sleep(HEARTBEAT_S / 10)
+            await asyncio.sleep(HEARTBEAT_S / 5)
 
 
 class _Connection:
@@ -206,6 +206,7 @@ class _Connection:
             asked.deadline,
             self,
             created_at=time.monotonic(),
+            request_id=self._arena.request_id(asked.slot),
             prepared=Prepared(self._arena.images[asked.slot], "jpeg", ()),
             slot=asked.slot,
             ticket=asked.ticket,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uvicorn.protocols.http import flow_control, httptools_impl
 
-from service.cli.serve import _config
 from service.config import Settings
+from service.http.server import config
 from service.metrics import Metrics
 
 
@@ -15,6 +15,6 @@ def test_the_parsers_limit_on_unread_bodies_is_where_we_set_it() -> None:
 
     async def app(scope: object, receive: object, send: object) -> None: ...
 
-    config = _config(app, Settings(drain_timeout_ms=1500), Metrics())  # type: ignore[arg-type]  # any application will do
+    found = config(app, Settings(drain_timeout_ms=1500), Metrics())  # type: ignore[arg-type]  # any application will do
     assert vars(httptools_impl)["HIGH_WATER_LIMIT"] == 2**18
-    assert config.timeout_graceful_shutdown == 2
+    assert found.timeout_graceful_shutdown == 2

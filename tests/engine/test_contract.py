@@ -45,7 +45,7 @@ async def local(runtime: FakeRuntime, *, decode_threads: int) -> AsyncIterator[E
 async def remote(runtime: FakeRuntime) -> AsyncIterator[EngineClient]:
     """Over the real wire: a server on a thread with a loop of its own, sockets and shared memory between the two."""
     async with engine_server(runtime) as address:
-        engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics())
+        engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics(), on_lost=pytest.fail)
         engine.start()
         await until_ready(engine)
         runtime.batches.clear()  # warm-up's
@@ -93,8 +93,12 @@ class Gate:
 
 async def queued(runtime: FakeRuntime, count: int) -> None:
     """Until so many images wait behind the batch that runs."""
-    depth = "mobilenet_queue_depth"
-    await eventually(lambda: runtime.metrics.registry.get_sample_value(depth) == count)
+
+    def depth() -> float | None:
+        runtime.metrics.sample()
+        return runtime.metrics.registry.get_sample_value("mobilenet_queue_depth")
+
+    await eventually(lambda: depth() == count)
 
 
 def image_is_canary(images: Images) -> bool:

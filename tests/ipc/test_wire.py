@@ -60,7 +60,7 @@ class EngineProcess:
 
 @asynccontextmanager
 async def worker(*addresses: str, layout: Layout = LAYOUT) -> AsyncIterator[RemoteEngine]:
-    engine = RemoteEngine(addresses, layout, decode_threads=2, metrics=Metrics())
+    engine = RemoteEngine(addresses, layout, decode_threads=2, metrics=Metrics(), on_lost=pytest.fail)
     engine.start()
     try:
         yield engine

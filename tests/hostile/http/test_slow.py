@@ -26,14 +26,14 @@ connection.HEAD_TIMEOUT_S = {head}
 configure = uvicorn.Config.__init__
 uvicorn.Config.__init__ = lambda *given, **named: configure(*given, **{{**named, "timeout_keep_alive": {idle}}})
 serve = sys.modules["service.cli.serve"]
-listen = serve._listen
+listen = serve.listen
 
 def listen_with_a_small_buffer(*given):
     listener = listen(*given)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return listener
 
-serve._listen = listen_with_a_small_buffer
+serve.listen = listen_with_a_small_buffer
 sys.argv[0] = "mobilenet-service"
 main()
 """

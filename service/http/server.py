@@ -1,0 +1,122 @@
+"""The HTTP server: uvicorn with our connection class, our drain, and a listener made for photos.
+
+SIGTERM or SIGINT ─► readiness off ─► listener closes ─► requests in flight finish ─► ``serve`` returns
+a second signal   ─► exit at once
+``fail``          ─► the same drain, with a reason and an exit status
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http import httptools_impl
+
+from service.config import Settings
+from service.errors import OperatorError
+from service.http.app import Service
+from service.http.connection import protocol
+from service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+#: Room for an ordinary photo, in the socket and in the parser: each piece of a body wakes the event loop, and a runner
+#: is interrupted for it. Together 3 % of the throughput at 117 kB a photo.
+_RECEIVE_BUFFER = 2**20
+_UNREAD_BODY = 2**18
+
+#: Kept for what is no connection: 14 files on a CPU, more with a driver, and those of /docs.
+_OTHER_FILES = 128
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bound, not listening yet. OperatorError if the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by every connection, and no more than an upper bound: a photo arrives in one piece, not in three.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        listener.bind((host, port))
+    except OSError as error:
+        raise OperatorError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
+        ) from None
+    return listener
+
+
+def base_url(listener: socket.socket) -> str:
+    """Where a person on this machine reaches it."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else shown}:{port}"
+
+
+def config(app: Service, settings: Settings, metrics: Metrics) -> uvicorn.Config:
+    # uvicorn stops reading a connection whose request holds this much that the application has not asked for yet. There
+    # is no option for it.
+    httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BODY  # type: ignore[attr-defined]  # imported there, not exported
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http=protocol(metrics, max_connections=min(settings.max_connections, _file_limit() - _OTHER_FILES)),
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,  # nobody reads them; the wrapper is one more call a request
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=2048,
+        # Longer than the idle time-outs of the usual balancers, so that they close first and never race a request.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_ms / 1e3),
+    )
+
+
+def _file_limit() -> int:
+    """Raise it as far as it may be: it is often 1024, for the sake of select(), which nothing here uses."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with our drain: readiness goes first, and a drained process exits with status 0."""
+
+    def __init__(self, configuration: uvicorn.Config, *, on_drain: Callable[[], object]) -> None:
+        super().__init__(configuration)
+        self._on_drain = on_drain
+        self.failure: str | None = None
+        self.exit_status = 0
+        self.drain_ends = math.inf  # time.monotonic()
+
+    @property
+    def drain_time_left(self) -> float:
+        """Seconds, one at least: the drain's time is spent once, what requests have used of it the engine has not."""
+        return max(1.0, self.drain_ends - time.monotonic())
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not super(): it would raise the signal again after the drain, and end a clean stop with a signal's status.
+        if self.should_exit:
+            os._exit(128 + sig)
+        logger.info("draining", extra={"fields": {"signal": int(sig)}})
+        self._drain()
+
+    def fail(self, reason: str, exit_status: int) -> None:
+        self.failure = reason
+        self.exit_status = exit_status
+        self._drain()
+
+    def _drain(self) -> None:
+        if self.should_exit:
+            return  # a drain has one end, whatever happens meanwhile
+        self._on_drain()
+        self.drain_ends = time.monotonic() + (self.config.timeout_graceful_shutdown or 0)
+        self.should_exit = True

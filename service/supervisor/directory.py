@@ -1,0 +1,56 @@
+"""The directory in which all processes of one service keep their metrics (prometheus_client's multiprocess mode).
+
+It must have a name, so a supervisor that is killed leaves it behind; the next one to start removes it. Which ones are
+in use shows in a lock that ends with its process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PREFIX = "mobilenet-metrics-"
+#: A directory so young may belong to a supervisor that has not locked it yet.
+_YOUNG_S = 60.0
+
+
+@contextmanager
+def metrics_directory(base: Path | None = None) -> Iterator[Path]:
+    """A new one, in memory where that is possible; removed at the end."""
+    where = _base() if base is None else base
+    _sweep(where)
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=where))
+    lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def _base() -> Path:
+    """Memory rather than a disk that every update would be written back to."""
+    shared = Path("/dev/shm")  # noqa: S108  # the directory made in it has an unguessable name
+    return shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+
+
+def _sweep(base: Path) -> None:
+    for left in base.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or in use, or just removed
+            about = left.stat()
+            if about.st_uid != os.geteuid() or time.time() - about.st_mtime < _YOUNG_S:
+                continue
+            lock = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+            finally:
+                os.close(lock)

@@ -1,0 +1,65 @@
+"""A worker process: HTTP and decoding, in front of engines in other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+
+from service import memory
+from service.capacity import worker_capacity
+from service.compose import wire_layout
+from service.config import Settings
+from service.cores import available_cores
+from service.engine import ENGINE_EXITS
+from service.http.app import create_app
+from service.http.server import Server, config
+from service.ipc.client import RemoteEngine
+from service.metrics import Metrics
+from service.supervisor import child
+from service.supervisor.handover import Handover
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(handover: Handover, metrics: Metrics) -> int:
+    loop = asyncio.get_running_loop()
+    settings = handover.load_settings()
+    found = handover.load_artifact(settings)
+    threads = decode_threads(settings)
+
+    def on_lost(reason: str) -> None:
+        loop.call_soon_threadsafe(server.fail, reason, ENGINE_EXITS["hung"])
+
+    engine = RemoteEngine(
+        handover.addresses, wire_layout(found), decode_threads=threads, metrics=metrics, on_lost=on_lost
+    )
+    metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
+    capacity = worker_capacity(settings, threads, len(handover.addresses))
+    app = create_app(settings, engine, found, metrics, capacity, memory.GiveBackWhenIdle(loop).worked)
+    server = Server(config(app, settings, metrics), on_drain=app.inference.drain)
+    engine.start()
+    heart = asyncio.ensure_future(
+        child.beat(handover, metrics, ready=lambda: server.started and engine.state == "ready")
+    )
+    await server.serve(sockets=[socket.socket(fileno=handover.listener)])
+    try:
+        await asyncio.wait_for(engine.aclose(), server.drain_time_left)
+    except TimeoutError:
+        logger.error("decoding did not finish in time and was cut off")
+    heart.cancel()
+    if server.failure is not None:
+        sys.stderr.write(f"error: {server.failure}\n")
+    return server.exit_status
+
+
+def decode_threads(settings: Settings) -> int:
+    """Two at least: connections are spread over workers by chance, and so is the work."""
+    if settings.decode_threads != "auto":
+        return settings.decode_threads
+    return max(2, -(-available_cores() // settings.workers))
+
+
+def main() -> None:
+    child.run(serve)

@@ -1,0 +1,246 @@
+"""A supervisor with its processes: what they answer, what they are, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from service.artifact import WEIGHTS, Artifact
+from tests.artifacts import make_artifact
+from tests.e2e.process import ServerProcess, server
+from tests.photos import Photo
+from tests.photos import load as load_photos
+from tests.running import png
+from tests.supervisor import tree
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Photo]:
+    return load_photos()
+
+
+def test_many_processes_answer_as_one_does(real_artifact: Artifact, photos: list[Photo]) -> None:
+    with server("--workers", "2", "--devices", "cpu") as many, server() as one:
+        with many.client() as client, one.client() as other:
+            for photo in photos:
+                answers = [
+                    c.post("/classify?top_k=5", content=photo.data).json()["results"][0] for c in (client, other)
+                ]
+                found, expected = (answer["predictions"] for answer in answers)
+                assert [p["index"] for p in found] == [p["index"] for p in expected]
+                assert [p["probability"] for p in found] == pytest.approx(
+                    [p["probability"] for p in expected], abs=1e-4
+                )
+            files = [("file", (f"{i}.jpg", photo.data)) for i, photo in enumerate(photos)]
+            embeddings = [c.post("/embed", files=files).json()["results"] for c in (client, other)]
+            for here, there in zip(*embeddings, strict=True):
+                assert here["embedding"] == pytest.approx(there["embedding"], abs=1e-4)
+            timing = client.post("/classify", content=photos[0].data).headers["server-timing"]
+            assert [entry.split(";")[0] for entry in timing.split(", ")] == [
+                "read",
+                "decode",
+                "queue",
+                "infer",
+                "encode",
+            ]
+            card = client.get("/models").json()["models"][0]
+            assert card["ready"]
+            assert card["runtime"]["name"] == "openvino"
+        members = tree.children(many.process.pid)
+        assert set(members) == {"engine-0", "worker-0", "worker-1"}
+        for name, pid in members.items():
+            computes = bool(tree.mapped(pid, r"openvino|libtorch"))
+            assert computes == name.startswith("engine"), name
+        for name in ("worker-0", "worker-1"):
+            assert tree.resident(members[name]) < 90 * 1e6 / 2**20
+        assert many.terminate() == 0
+    assert "Traceback" not in many.output
+
+
+def test_it_stops_without_losing_a_request_and_leaves_nothing(tiny: list[str]) -> None:
+    before = tree.engine_sockets(), tree.metrics_directories()
+    with server(*tiny) as running:
+        url = running.url
+        members = tree.children(running.process.pid)
+        assert len(tree.metrics_directories() - before[1]) == 1
+        assert len(tree.engine_sockets() - before[0]) == 1
+        load = Load(url, png(1))
+        until(lambda: load.answered > 100, timeout=60, what="a hundred answers")
+        assert running.terminate() == 0
+        load.join()
+        taken = {record["request_id"]: record["status"] for record in _requests(running)}
+    assert not load.refused
+    assert set(taken.values()) <= {200}
+    assert set(taken) == load.ids, "what was taken was answered, and nothing else"
+    assert not any(tree.alive(pid) for pid in members.values())
+    assert (tree.engine_sockets() - before[0], tree.metrics_directories() - before[1]) == (set(), set())
+    assert "Traceback" not in running.output
+
+
+class Load:
+    """Four clients that ask until the service is gone, each on a new connection each time."""
+
+    def __init__(self, url: str, body: bytes) -> None:
+        self._url, self._body = url, body
+        self.ids: set[str] = set()
+        self.refused: list[int] = []
+        self._threads = [threading.Thread(target=self._ask, args=(client,)) for client in range(4)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def answered(self) -> int:
+        return len(self.ids)
+
+    def _ask(self, client: int) -> None:
+        for count in range(100_000):
+            request_id = f"{client}-{count}"
+            try:
+                answer = httpx.post(
+                    f"{self._url}/classify", content=self._body, headers={"X-Request-Id": request_id}, timeout=60
+                )
+            except httpx.TransportError:
+                return
+            if answer.status_code == 200:
+                self.ids.add(request_id)
+            else:
+                self.refused.append(answer.status_code)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(60)
+
+
+def _requests(running: ServerProcess) -> list[dict[str, object]]:
+    """The access log's records of inference, from its text form."""
+    found = []
+    for line in running.lines:
+        if " request " in line and "path=/classify" in line:
+            fields = dict(part.split("=", 1) for part in line.split() if "=" in part)
+            found.append({"request_id": fields["request_id"], "status": int(fields["status"])})
+    return found
+
+
+@pytest.mark.parametrize("stopped", [None, "engine-0", "worker-1"])
+def test_kill_9_of_the_supervisor_leaves_no_process(tiny: list[str], stopped: str | None) -> None:
+    before = tree.metrics_directories()
+    with server(*tiny) as running:
+        address = urlsplit(running.url)
+        members = tree.children(running.process.pid)
+        (left,) = tree.metrics_directories() - before
+        if stopped is not None:
+            os.kill(members[stopped], signal.SIGSTOP)
+        running.process.kill()
+        until(lambda: not any(map(tree.alive, members.values())), timeout=5, what="its children are gone")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((address.hostname or "", address.port or 0), timeout=5)
+    assert left.exists()
+    os.utime(left, (0, 0))  # after a minute, that is, the next start removes it
+    with server(*tiny) as running:
+        assert running.url
+        assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["engine-0", "worker-0"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_dies_or_falls_silent_is_replaced(tiny: list[str], name: str, number: signal.Signals) -> None:
+    with server(*tiny) as running, running.client() as client:
+        url = running.url
+        victim = tree.children(running.process.pid)[name]
+        answered = total_requests(running)
+        os.kill(victim, number)
+        until(
+            lambda: tree.children(running.process.pid).get(name, victim) != victim and not tree.alive(victim),
+            timeout=10,
+            what="another process",
+        )
+        until(lambda: httpx.get(f"{url}/readyz").status_code == 200, timeout=10, what="it is ready again")
+        assert httpx.post(f"{url}/classify", content=png(2)).status_code == 200
+        reason = "killed" if number == signal.SIGKILL else "silent"
+        exits = list(tree.samples(running, "mobilenet_process_exits_total"))
+        assert exits == [(f'process="{name}",reason="{reason}"', 1.0)]
+        assert total_requests(running) >= answered, "counters go on where they were"
+        del client
+        assert running.terminate() == 0
+
+
+def total_requests(running: ServerProcess) -> float:
+    return tree.total(running, "mobilenet_requests_total")
+
+
+def test_metrics_are_those_of_all_processes_and_outlive_one(tiny: list[str]) -> None:
+    with server(*tiny) as running:
+        for _ in range(30):
+            assert httpx.post(f"{running.url}/classify", content=png(3)).status_code == 200
+        assert tree.total(running, "mobilenet_requests_total", 'endpoint="classify"') == 30
+        assert tree.total(running, "mobilenet_batch_size_sum") == 30, "the engine's"
+        assert tree.total(running, "mobilenet_ready") == 1
+        limit = tree.total(running, "mobilenet_in_flight_limit")
+        processes = dict(tree.samples(running, "process_resident_memory_bytes"))
+        assert len(processes) == 4
+        os.kill(tree.children(running.process.pid)["worker-0"], signal.SIGSTOP)
+        until(
+            lambda: tree.total(running, "mobilenet_in_flight_limit") == limit / 2,
+            timeout=10,
+            what="a dead worker's gauges are gone",
+            every=0.02,
+        )
+        until(
+            lambda: tree.total(running, "mobilenet_in_flight_limit") == limit, timeout=10, what="and its heir's there"
+        )
+        assert tree.total(running, "mobilenet_requests_total", 'endpoint="classify"') == 30
+        assert running.terminate() == 0
+
+
+def test_an_operators_error_is_said_once_and_ends_it(store: Path, tiny: list[str]) -> None:
+    weights = store / "tiny" / "1" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with server(*tiny) as running:
+        assert running.wait() == 1
+    assert running.output.count("error: tiny/1") == 1
+    assert "Traceback" not in running.output
+
+
+def test_an_engine_that_never_starts_again_ends_the_service_loudly(store: Path, tiny: list[str]) -> None:
+    with server(*tiny) as running:
+        assert running.url
+        shutil.rmtree(store / "tiny")
+        make_artifact(store, name="tiny", num_classes=3, seed=7)
+        os.kill(tree.children(running.process.pid)["engine-0"], signal.SIGKILL)
+        assert running.wait() == 1
+    assert "has changed on disk since the service was started" in running.output
+    assert "gave up on a process that does not start" in running.output
+    assert running.output.count("a process has ended") == 6
+    assert "Traceback" not in running.output
+
+
+def test_a_second_signal_ends_it_at_once(tiny: list[str]) -> None:
+    with server(*tiny) as running:
+        address = urlsplit(running.url)
+        members = tree.children(running.process.pid)
+        with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
+            connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+            until(lambda: tree.total(running, "mobilenet_in_flight") > 0, timeout=10, what="it is under way")
+            running.process.send_signal(signal.SIGTERM)
+            until(lambda: "draining" in running.output, timeout=10, what="the drain")
+            running.process.send_signal(signal.SIGTERM)
+            assert running.wait() == 128 + signal.SIGTERM
+        until(lambda: not any(map(tree.alive, members.values())), timeout=5, what="its children are gone")
+
+
+def test_the_logs_of_all_processes_carry_their_names(tiny: list[str]) -> None:
+    with server(*tiny, "--log-format", "json") as running:
+        assert httpx.post(f"{running.url}/classify", content=png(1)).status_code == 200
+        assert running.terminate() == 0
+    records = [json.loads(line) for line in running.lines if line.startswith("{")]
+    assert {"engine-0", "worker-0", "worker-1"} <= {record.get("process") for record in records}

@@ -1,0 +1,73 @@
+"""The processes of a running service, by name, and what of theirs is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.e2e.process import ServerProcess
+
+
+def children(pid: int) -> dict[str, int]:
+    """engine-0, worker-0 … → pid, of the supervisor ``pid``. A child that has not taken its name yet is left out."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            with contextlib.suppress(FileNotFoundError):
+                name = Path(f"/proc/{child}/comm").read_text().strip()
+                if name.startswith("mnet-"):
+                    found[name.removeprefix("mnet-")] = child
+    return found
+
+
+def alive(pid: int) -> bool:
+    """A zombie is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def resident(pid: int) -> float:
+    """MiB."""
+    match = re.search(r"^Rss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    assert match is not None
+    return int(match[1]) / 1024
+
+
+def mapped(pid: int, pattern: str) -> list[str]:
+    """Files in the memory of a process whose name has ``pattern``."""
+    return [line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if re.search(pattern, line)]
+
+
+def arenas(pid: int) -> int:
+    """Shared slot memories that a process has."""
+    return len(mapped(pid, "memfd:mobilenet-slots"))
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def engine_sockets() -> set[str]:
+    """Names of the engines' sockets of all services on this machine."""
+    return set(re.findall(r"@(mobilenet-engine-[0-9a-f]+)", Path("/proc/net/unix").read_text()))
+
+
+def metrics_directories() -> set[Path]:
+    return set(Path("/dev/shm").glob("mobilenet-metrics-*"))
+
+
+def samples(running: ServerProcess, name: str) -> Iterator[tuple[str, float]]:
+    """Labels as printed and value, of every sample called ``name``."""
+    with running.client() as client:
+        for line in client.get("/metrics").text.splitlines():
+            label, _, value = line.rpartition(" ")
+            if label.partition("{")[0] == name:
+                yield label.partition("{")[2].rstrip("}"), float(value)
+
+
+def total(running: ServerProcess, name: str, having: str = "") -> float:
+    return sum(value for labels, value in samples(running, name) if having in labels)
