@@ -104,7 +104,7 @@ def test_two_minutes_of_kills_and_stops(real_artifact: Artifact, record_figure: 
         heirs = settled(running)
         assert set(heirs) == set(members)
         until(lambda: tree.total(running, "mobilenet_in_flight") == 0, timeout=10, what="nothing is under way")
-        assert tree.total(running, "mobilenet_queue_depth") == 0
+        until(lambda: tree.total(running, "mobilenet_queue_depth") == 0, timeout=10, what="nothing waits")
         assert {name: tree.arenas(pid) for name, pid in heirs.items()} == {"engine-0": 2, "worker-0": 1, "worker-1": 1}
         assert tree.descriptors(running.process.pid) == open_before
         _after(running, expected)
