@@ -83,7 +83,7 @@ def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
 
     def step(data: bytes) -> object:
         prepared = prepare(data, inspect(data, limits), transform, settings.decode, limits)
-        return classify(runtime.run(prepared.image[None], alone=alone).items()[0], found.labels, 5)
+        return classify(runtime.run([prepared.image], alone=alone).items()[0], found.labels, 5)
 
     return step
 

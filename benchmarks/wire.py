@@ -20,11 +20,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import uvloop
-from numpy.typing import NDArray
 
 from benchmarks.processes import tree_cpu
 from benchmarks.report import table
 from service.engine import LocalEngine
+from service.engine.protocols import Images
 from service.ipc import messages
 from service.ipc.arena import Arena, Layout
 from service.ipc.client import RemoteEngine
@@ -55,7 +55,7 @@ class Instant:
             np.zeros((size, 5, 7, 7), np.float32),
         )
 
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
         logits, embeddings, top, maps = self._outputs
         count = len(images)
         return BatchOutputs(logits[:count], embeddings[:count], top[:count], maps[:count])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine import LocalEngine
+from service.engine.protocols import Images
 from service.metrics import Metrics
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
 from service.preprocess import Prepared
@@ -53,7 +54,8 @@ class FakeRuntime:
         self.metrics = Metrics()  # of the engine around it
         self._lock = threading.Lock()
 
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+        images = np.stack(list(images))
         with self._lock:
             self.batches.append(len(images))
             self.alone.append(alone)

@@ -81,6 +81,7 @@ def running_app(
         on_lost=lambda reason: None,
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
+    metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     app = create_app(settings, engine, artifact, metrics, capacity(settings, 1))
     started = threading.Event()
 

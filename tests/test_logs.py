@@ -35,3 +35,21 @@ def test_json_records_stay_one_line(root_logger: logging.Logger, capsys: pytest.
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == "a\nb"
     assert json.loads(line)["path"] == "/x\r\ny"
+
+
+@pytest.mark.parametrize("process", ["worker-0", ""])
+def test_every_record_names_the_process_if_it_has_a_name(
+    process: str, root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("text", "info", process=process)
+    root_logger.info("a")
+    root_logger.info("b", extra={"fields": {"path": "/x"}})
+    logs.configure("json", "info", process=process)
+    root_logger.info("c", extra={"fields": {"path": "/x"}})
+    first, second, third = capsys.readouterr().err.splitlines()
+    said = f" process={process}" if process else ""
+    assert first.endswith(f"info    a{said}")
+    assert second.endswith(f"info    b{said} path=/x")
+    entry = json.loads(third)
+    assert entry.get("process", "") == process
+    assert entry["path"] == "/x"

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from service import artifact, runtimes
 from service.postprocess import classify as most_probable
 from service.preprocess import Limits, inspect
@@ -39,7 +37,7 @@ def load(threads: int, callers: int = 1) -> Callable[[Sequence[Any]], list[Answe
     runtime = runtimes.create(_ARTIFACT, options)
 
     def classify(images: Sequence[Any]) -> list[Answer]:
-        outputs = runtime.run(np.stack(images))
+        outputs = runtime.run(images)
         return [
             [
                 {"label": best.label, "score": float(best.probability)}

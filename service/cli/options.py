@@ -59,7 +59,7 @@ def _option(name: str) -> Callable[[Command], Command]:
 def _help(name: str) -> str:
     field = Settings.model_fields[name]
     text = " ".join((field.description or "").split())
-    if field.default in (PydanticUndefined, None) or field.annotation is bool:
+    if field.default in (PydanticUndefined, None, ()) or field.annotation is bool:
         return text
     return f"{text}  [default: {field.default}]"
 

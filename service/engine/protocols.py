@@ -12,11 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.postprocess import BatchOutputs, ItemOutput
 from service.preprocess import Prepared
+from service.runtimes.batch import Images as Images
 
 
 class Runtime(Protocol):
@@ -38,9 +36,10 @@ class Runtime(Protocol):
     def max_batch(self) -> int:
         """The largest B that ``run`` takes."""
 
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
-        """One forward pass over (B, S, S, 3) uint8 RGB. Thread-safe; blocks; the outputs belong to the caller.
+    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+        """One forward pass over B images, each (S, S, 3) uint8 RGB, read where they lie and not after the return.
 
+        Thread-safe; blocks; the outputs belong to the caller.
         ``alone``: nothing else is queued or running, so that every core may work on this batch.
         Raises DeviceLost when no later call can succeed; anything else concerns this batch alone.
         """

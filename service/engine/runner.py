@@ -96,7 +96,7 @@ class Runner(threading.Thread):
         self._watchdog.inferring(len(items))
         started = time.monotonic()
         try:
-            outputs = self._runtime.run(_stack(items), alone=alone)
+            outputs = self._runtime.run([_pixels(item) for item in items], alone=alone)
             infer_s = time.monotonic() - started
             answers: Answers = [
                 (item, _result(item, output, started, infer_s, len(items)))
@@ -132,11 +132,6 @@ def prepare(item: Item, watchdog: Watchdog) -> ServiceError | None:
         return ServiceError("the image could not be processed")
     item.prepare_s = time.monotonic() - started
     return None
-
-
-def _stack(items: list[Item]) -> NDArray[np.uint8]:
-    pixels = [_pixels(item) for item in items]
-    return pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
 
 
 def _pixels(item: Item) -> NDArray[np.uint8]:

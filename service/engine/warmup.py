@@ -29,7 +29,7 @@ def canary(size: int) -> NDArray[np.uint8]:
 
 def check(runtime: Runtime, image: NDArray[np.uint8]) -> None:
     """One forward pass whose logits are finite and differ between classes; else OperatorError."""
-    logits = runtime.run(image[None]).logits[0]
+    logits = runtime.run([image]).logits[0]
     if not np.isfinite(logits).all():
         raise OperatorError("the model's answer to the warm-up image is not finite; check weights and precision")
     if logits.size > 1 and float(np.ptp(logits)) == 0.0:
@@ -70,7 +70,7 @@ def _pays(cost: dict[int, float], double: int) -> bool:
 
 
 def _seconds(runtime: Runtime, image: NDArray[np.uint8], size: int) -> float:
-    batch = np.repeat(image[None], size, axis=0)
+    batch = [image] * size
     started = time.perf_counter()
     runtime.run(batch)
     return time.perf_counter() - started

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from service.artifact import Artifact
 from service.errors import ArtifactError, OperatorError
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
-from service.runtimes.batch import Pool, check_images
+from service.runtimes.batch import Images, Pool, check_images
 from service.runtimes.openvino_graph import OUTPUTS, build_model
 from service.runtimes.openvino_import import ov
 
@@ -66,8 +66,8 @@ class OpenVinoRuntime:
         self._num_classes = artifact.network.num_classes
         self._embedding_dim = artifact.network.embedding_dim
 
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
-        """(B, S, S, 3) uint8 → ``BatchOutputs``. ValueError for other input, RuntimeError if OpenVINO fails.
+    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+        """B images, each (S, S, 3) uint8 → ``BatchOutputs``. ValueError for others, RuntimeError if OpenVINO fails.
 
         Both graphs give the same answer to the last bit on some CPUs and to float rounding on all.
         """

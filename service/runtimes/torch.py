@@ -1,30 +1,31 @@
 """The CUDA runtime, and the reference on the CPU: torchvision's network in torch.
 
-CUDA: channels_last, features in fp32 (no TF32), or in fp16 or bf16 by conversion of the weights, and a lane of CUDA
-graphs per runner (``torch_replay``). Not autocast: it would cast every weight again in each replay.
+CUDA: the folded graph, channels_last, in fp32 (no TF32), fp16 or bf16, and a lane of CUDA graphs for each runner
+(``torch_replay``, ADR 15). Not autocast: it would cast every weight again in each replay.
 CPU: torchvision's graph as it is, eager, fp32 only; it is there to be compared with, not to be fast.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from service.artifact import Artifact
 from service.errors import DeviceLost, OperatorError
 from service.postprocess import BatchOutputs
-from service.runtimes.batch import Pool, check_images
+from service.runtimes.batch import Images, Pool, check_images, gather
 from service.runtimes.torch_module import DTYPES, Classifier, load_classifier
-from service.runtimes.torch_replay import Lane, bucket_sizes, run_or_halve
+from service.runtimes.torch_replay import Lane, bucket_sizes, out_of_memory, run_or_halve
 
 
 class _Runner(Protocol):
     """What a runner thread borrows for a call: an ``EagerLane`` or a ``Lane``."""
 
-    def run(self, images: NDArray[np.uint8]) -> BatchOutputs: ...
+    def run(self, images: Images) -> BatchOutputs: ...
+    def replay(self, size: int, times: int) -> None: ...
     def alive(self) -> bool: ...
 
 
@@ -51,8 +52,10 @@ class TorchRuntime:
         if target.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False
             try:
-                module = load_classifier(artifact, precision).to(target)
-            except torch.OutOfMemoryError:
+                module = load_classifier(artifact, folded_to=precision).to(target)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 raise OperatorError(f"device={target} has not enough free memory for the weights") from None
             sizes = bucket_sizes(max_batch)
             made = [Lane(module, sizes, self._size, target) for _ in range(runners)]
@@ -62,26 +65,37 @@ class TorchRuntime:
         else:
             torch.set_num_threads(threads_per_runner)
             self.max_batch = max_batch
-            lanes = [EagerLane(load_classifier(artifact))] * runners
+            lanes = [EagerLane(load_classifier(artifact), self._size)] * runners
         self._lanes: Pool[_Runner] | None = Pool(lanes)
 
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
-        """(B, S, S, 3) uint8 → ``BatchOutputs``.
+    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+        """B images, each (S, S, 3) uint8 → ``BatchOutputs``.
 
         Raises ValueError for other input, DeviceLost if the device does not answer any more, and what torch
         raised (RuntimeError) if it failed on this batch alone.
         """
         check_images(images, self._size, self.max_batch)
-        lanes = self._lanes
-        if lanes is None:
-            raise RuntimeError("the runtime is closed")
-        with lanes.lease() as lane:
+        with self._lane() as lane:
             try:
                 return run_or_halve(lane.run, images)
             except RuntimeError as error:
                 if lane.alive():
                     raise
                 raise DeviceLost(f"{self.device} does not answer any more: {error}") from error
+
+    def replay(self, size: int, times: int) -> None:
+        """``times`` forward passes of ``size`` images that lie on the device: nothing is copied, nothing answered.
+
+        What the device could do, for ``benchmarks.gpu``. As many threads as there are runners may call at once.
+        """
+        with self._lane() as lane:
+            lane.replay(size, times)
+
+    def _lane(self) -> contextlib.AbstractContextManager[_Runner]:
+        lanes = self._lanes
+        if lanes is None:
+            raise RuntimeError("the runtime is closed")
+        return lanes.lease()
 
     def close(self) -> None:
         """Give the device's memory back once calls under way have ended. Idempotent."""
@@ -93,14 +107,22 @@ class TorchRuntime:
 class EagerLane:
     """Batches as they come, without buffers; holds no state, so that all runners may share one."""
 
-    def __init__(self, module: Classifier) -> None:
+    def __init__(self, module: Classifier, side: int) -> None:
         self._module = module
+        self._side = side
 
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images) -> BatchOutputs:
+        batch = np.empty((len(images), self._side, self._side, 3), np.uint8)
+        gather(images, batch)
         with torch.inference_mode():
-            # torch.tensor copies: from_numpy would warn of an array that is read-only.
-            answers = self._module(torch.tensor(images))
+            answers = self._module(torch.from_numpy(batch))
         return BatchOutputs(*(answer.numpy() for answer in answers))
+
+    def replay(self, size: int, times: int) -> None:
+        batch = torch.zeros((size, self._side, self._side, 3), dtype=torch.uint8)
+        with torch.inference_mode():
+            for _ in range(times):
+                self._module(batch)
 
     def alive(self) -> bool:
         return True

@@ -1,4 +1,8 @@
-"""torchvision's own ``MobileNetV2`` with what a request needs around it, as one module from pixels to class maps."""
+"""torchvision's ``MobileNetV2`` with what a request needs around it, as one module from pixels to class maps.
+
+As it is, it is the reference. Folded, it is what a GPU runs: batch norms, standard deviation and the 255 of the pixels
+in the convolutions, so that what is left before them is one subtraction.
+"""
 
 from __future__ import annotations
 
@@ -30,32 +34,26 @@ class Answers(NamedTuple):
 class Classifier(nn.Module):
     """uint8 (B, S, S, 3) on the module's device → ``Answers``.
 
-    Pixels are normalised in float32 and then take the precision of the features; pooling, classifier and maps are
+    ``normalize`` gives the features their input, in float32 or their own precision; pooling, classifier and maps are
     float32 whatever that precision is: they cost nothing, and logits in half precision would lose the order of
     close classes.
     """
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: MobileNetV2, mean: tuple[float, ...], std: tuple[float, ...], rotate_180: bool) -> None:
+    def __init__(self, model: MobileNetV2, normalize: nn.Module, rotate_180: bool) -> None:
         super().__init__()
         self.features = model.features
         linear = model.classifier[-1]  # before it stands a dropout, which does nothing at inference
         assert isinstance(linear, nn.Linear)
         self.linear = linear
+        self.normalize = normalize
         self.rotate_180 = rotate_180
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Answers:
         # A view: packed RGB pixels are what torch calls channels_last.
-        pixels = images.permute(0, 3, 1, 2).float() / 255
-        normalized = (pixels - self.mean) / self.std
+        normalized = self.normalize(images.permute(0, 3, 1, 2))
         if self.rotate_180:
             normalized = torch.flip(normalized, (2, 3))
-        dtype = next(self.features.parameters()).dtype
-        features = self.features(normalized.to(dtype)).float()
+        features = self.features(normalized).float()
         embeddings = features.mean((2, 3))
         logits = self.linear(embeddings)
 
@@ -68,11 +66,45 @@ class Classifier(nn.Module):
         return Answers(logits, embeddings, top, maps)
 
 
-def load_classifier(artifact: Artifact, precision: str = "fp32") -> Classifier:
-    """The artifact's network in eval mode on the CPU, channels_last, its features in ``precision``.
+class Normalize(nn.Module):
+    """uint8 (B, 3, S, S) → float32, as torchvision does it: ``(u / 255 - mean) / std``."""
 
-    In fp32 it is torchvision's graph, untouched. In fp16 and bf16 the batch norms are folded by ``folding``, whose
-    corrected rounding loses less than rounding the parameters of both.
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels.float() / 255 - self.mean) / self.std
+
+
+class Center(nn.Module):
+    """uint8 (B, 3, S, S) → ``u - 255 * mean``, subtracted in float32, rounded to ``dtype``.
+
+    A step of its own, so that the zeros of the stem's padding mean what they mean in torchvision.
+    """
+
+    center: Tensor
+
+    def __init__(self, mean: tuple[float, ...], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.register_buffer("center", 255 * torch.tensor(mean).view(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        # With ``out`` one kernel converts, subtracts and rounds.
+        return torch.sub(pixels, self.center, out=torch.empty_like(pixels, dtype=self.dtype))
+
+
+def load_classifier(artifact: Artifact, *, folded_to: str | None = None) -> Classifier:
+    """The artifact's network in eval mode on the CPU, channels_last.
+
+    Unless ``folded_to`` names a precision, torchvision's graph in fp32, untouched. With it, the graph folded by
+    ``folding``, its features in that precision; the corrected rounding of fp16 and bf16 loses less than rounding
+    convolutions and batch norms would.
     Raises ArtifactError if the weights are not exactly those that torchvision's class expects.
     """
     architecture, preprocessing = artifact.manifest.architecture, artifact.manifest.preprocessing
@@ -98,16 +130,26 @@ def load_classifier(artifact: Artifact, precision: str = "fp32") -> Classifier:
         )
 
     model.eval().requires_grad_(False)
-    if precision != "fp32":
-        fold_batch_norms(model, artifact.network, weights, precision)
-    model.features.to(DTYPES[precision])
-    classifier = Classifier(model, preprocessing.mean, preprocessing.std, preprocessing.rotate_180)
+    normalize: nn.Module
+    if folded_to is None:
+        normalize = Normalize(preprocessing.mean, preprocessing.std)
+    else:
+        put_folded(model, artifact.network, weights, folded_to, preprocessing.std)
+        model.features.to(DTYPES[folded_to])
+        normalize = Center(preprocessing.mean, DTYPES[folded_to])
+    classifier = Classifier(model, normalize, preprocessing.rotate_180)
     return classifier.eval().to(memory_format=torch.channels_last)
 
 
-def fold_batch_norms(model: MobileNetV2, net: Network, weights: Weights, precision: str) -> None:
-    """Give every convolution of ``model`` its folded kernel and bias, and remove the batch norms; in place."""
-    folded = fold(net, weights, precision)
+def put_folded(
+    model: MobileNetV2, net: Network, weights: Weights, precision: str, std: tuple[float, float, float]
+) -> None:
+    """Give every convolution of ``model`` its folded kernel and bias, and remove the batch norms; in place.
+
+    The stem then expects ``Center``'s output.
+    """
+    red, green, blue = (1.0 / (255.0 * value) for value in std)
+    folded = fold(net, weights, precision, (red, green, blue))
     for layer in net.convs():
         conv = model.get_submodule(layer.conv)
         conv.weight, conv.bias = (

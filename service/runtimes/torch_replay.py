@@ -1,11 +1,15 @@
 """Batches of any size on networks of fixed size: buckets, fixed buffers, CUDA graphs, and halving on lack of memory.
 
-    images (B) ─► run_or_halve ─► Lane.run ─► the smallest bucket ≥ B ─► Replay: host buffer ─► device buffer
-                                                                         ─► launch ─► host buffers ─► copies
+    B images ─► run_or_halve ─► Lane.run ─► the smallest bucket ≥ B ─► Replay: pinned buffer ─► device buffer
+                                                                       ─► launch ─► pinned buffers ─► copies
 
 MobileNetV2 is some 150 small kernels, and at small batches a GPU waits for their launches. A CUDA graph launches
 all at once, but only ever for the addresses and shapes that it was captured with: hence a graph per bucket, with
 buffers of its own. The one thing that only a GPU can do is ``capture``; on the CPU a launch calls the module.
+
+Lanes share weights and nothing else. Each has a stream, a memory pool of its graphs and pinned buffers, so that with
+two of them one gathers and copies while the other computes. Within a lane one batch is under way at a time: its graphs
+may use one pool, for what one of them leaves there no other reads, and answers keep memory of their own.
 """
 
 from __future__ import annotations
@@ -15,13 +19,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from service.errors import OperatorError
 from service.postprocess import BatchOutputs
-from service.runtimes.batch import concatenate
+from service.runtimes.batch import Images, concatenate, gather
 from service.runtimes.torch_module import Answers, Classifier
 
 logger = logging.getLogger(__name__)
@@ -37,12 +39,22 @@ def bucket_sizes(max_batch: int) -> tuple[int, ...]:
     return (*sizes, max_batch) if max_batch > 1 else (1,)
 
 
-def run_or_halve(run: Callable[[NDArray[np.uint8]], BatchOutputs], images: NDArray[np.uint8]) -> BatchOutputs:
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether ``error`` is for want of memory.
+
+    torch's allocator raises a class of its own. The driver (pinned memory, a graph's first launch) and the libraries
+    (cuBLAS, cuDNN: ``…_ALLOC_FAILED``) only say so.
+    """
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "ALLOC_FAILED" in text
+
+
+def run_or_halve(run: Callable[[Images], BatchOutputs], images: Images) -> BatchOutputs:
     """``run(images)``, in halves where memory does not suffice; a single image that does not fit raises."""
     try:
         return run(images)
-    except torch.OutOfMemoryError:
-        if len(images) == 1:
+    except RuntimeError as error:
+        if len(images) == 1 or not out_of_memory(error):
             raise
     # Outside the handler: the exception keeps the failed call's tensors alive.
     half = (len(images) + 1) // 2
@@ -59,24 +71,44 @@ class Lane:
 
     def __init__(self, module: Classifier, sizes: Sequence[int], side: int, device: torch.device) -> None:
         self.device = device
-        self._stream = _stream(device) if device.type == "cuda" else None
-        pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self._stream: torch.cuda.Stream | None = None
+        self._done: torch.cuda.Event | None = None
+        pool = None
+        if device.type == "cuda":
+            self._stream = _stream(device)
+            # Blocking: a thread that spun until the device is done would take a core from the decoders.
+            self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types here
+            pool = torch.cuda.graph_pool_handle()
         self._replays: dict[int, Replay] = {}
         with torch.inference_mode(), self._on_stream():
             for size in sorted(sizes, reverse=True):
                 try:
                     self._replays[size] = Replay(module, size, side, device, self._stream, pool)
-                except torch.OutOfMemoryError:
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
                     logger.warning("batches of %d do not fit into the memory of %s", size, device)
         if not self._replays:
             raise OperatorError(f"device={device} has not enough free memory for a single image")
         self.max_batch = max(self._replays)
 
-    def run(self, images: NDArray[np.uint8]) -> BatchOutputs:
-        """(B, S, S, 3) uint8, B ≤ ``max_batch``, padded up to the next bucket; the padding's answers are cut off."""
-        size = min(size for size in self._replays if size >= len(images))
+    def run(self, images: Images) -> BatchOutputs:
+        """B images, each (S, S, 3) uint8, B ≤ ``max_batch``, padded up to the next bucket; the padding's answers are
+        cut off."""
+        batch = len(images)
+        replay = self._bucket(batch)
         with torch.inference_mode(), self._on_stream():
-            return self._replays[size](images)
+            replay.start(images)
+            self._wait()
+            return replay.answers(batch)
+
+    def replay(self, size: int, times: int) -> None:
+        """``times`` launches of the bucket for ``size`` images, one after the other, without copies."""
+        replay = self._bucket(size)
+        with torch.inference_mode(), self._on_stream():
+            for _ in range(times):
+                replay.launch()
+            self._wait()
 
     def alive(self) -> bool:
         """Whether the device still answers. After a sticky CUDA error every later call fails as well."""
@@ -86,6 +118,15 @@ class Lane:
             except RuntimeError:
                 return False
         return True
+
+    def _bucket(self, batch: int) -> Replay:
+        return self._replays[min(size for size in self._replays if size >= batch)]
+
+    def _wait(self) -> None:
+        """Until everything that was sent to the stream is done. The GIL is free meanwhile."""
+        if self._done is not None:
+            self._done.record(self._stream)
+            self._done.synchronize()
 
     def _on_stream(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
@@ -104,28 +145,29 @@ class Replay:
         pool: Any = None,
     ) -> None:
         self.size = size
-        self._stream = stream
         pinned = stream is not None  # a copy from or to pageable memory would block the stream
         self._host_images = torch.zeros((size, side, side, 3), dtype=torch.uint8, pin_memory=pinned)
+        self._rows = self._host_images.numpy()
         self._images = self._host_images.to(device, copy=True)
-        self._launch, self._answers = (
+        self.launch, self._answers = (
             _eager(module, self._images) if stream is None else capture(module, self._images, stream, pool)
         )
         self._host_answers = Answers(
             *(torch.empty(answer.shape, dtype=answer.dtype, pin_memory=pinned) for answer in self._answers)
         )
 
-    def __call__(self, images: NDArray[np.uint8]) -> BatchOutputs:
-        """Answers to B ≤ ``size`` images. Rows from B on hold what an earlier batch left there: no image's answer
+    def start(self, images: Images) -> None:
+        """Send B ≤ ``size`` images through. Rows from B on hold what an earlier batch left there: no image's answer
         depends on its neighbours, so they need no clearing."""
         batch = len(images)
-        self._host_images.numpy()[:batch] = images
+        gather(images, self._rows)
         self._images[:batch].copy_(self._host_images[:batch], non_blocking=True)
-        self._launch()
+        self.launch()
         for host, answer in zip(self._host_answers, self._answers, strict=True):
             host[:batch].copy_(answer[:batch], non_blocking=True)
-        if self._stream is not None:
-            self._stream.synchronize()
+
+    def answers(self, batch: int) -> BatchOutputs:
+        """Copies of the first ``batch`` answers, once the stream is done."""
         return BatchOutputs(*(host[:batch].numpy().copy() for host in self._host_answers))
 
 
@@ -152,6 +194,7 @@ def capture(module: Classifier, images: torch.Tensor, stream: torch.cuda.Stream,
 
     The passes before it let cuDNN choose its algorithms and libraries allocate their workspaces, neither of which
     may happen while capturing. TF32 is off: it keeps 10 bits of mantissa where fp32 promises 23.
+    The first launch, which sends the graph to the device, is not left to a request.
     """
     flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False)
     with flags:
@@ -161,4 +204,6 @@ def capture(module: Classifier, images: torch.Tensor, stream: torch.cuda.Stream,
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream):
             answers = module(images)
+    graph.replay()
+    stream.synchronize()
     return graph.replay, answers

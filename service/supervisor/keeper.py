@@ -26,13 +26,12 @@ logger = logging.getLogger(__name__)
 #: Between two looks at everybody. Silence is counted in looks, not in time: a supervisor that was itself stopped or
 #: starved looks at nobody meanwhile, and blames nobody for it.
 TICK_S = 0.1
-#: Six heartbeats missed. In that time a process that is merely busy comes to its event loop many times.
-SILENT_TICKS = 15
+#: Five heartbeats missed. In that time a process that is merely busy comes to its event loop many times.
+SILENT_TICKS = 12
 #: Loading torch and capturing graphs on a slow machine takes a minute.
 START_TICKS = 3000
 
-#: Before another is started: after one that had been ready, and after one that never was, doubling.
-_PAUSE_S = 0.1
+#: Before another is started after one that never was ready; doubling.
 _RETRY_S = (0.2, 5.0)
 #: Failed starts in a row.
 GIVE_UP_AFTER = 5
@@ -91,9 +90,10 @@ class Keeper:
                 logger.error("gave up on a process that does not start", extra={"fields": fields})
                 self.state = "given_up"
                 return
-            pause = _PAUSE_S if was_ready else min(_RETRY_S[0] * 2 ** (self._failures - 1), _RETRY_S[1])
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+            if self._failures:
+                with contextlib.suppress(TimeoutError):
+                    pause = min(_RETRY_S[0] * 2 ** (self._failures - 1), _RETRY_S[1])
+                    await asyncio.wait_for(self._stopping.wait(), pause)
 
     def tick(self) -> None:
         """To be called every ``TICK_S`` seconds."""

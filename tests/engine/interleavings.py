@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from numpy.typing import NDArray
 
 from service.batcher import Batch, Item
 from service.engine import InferResult, LocalEngine, State
+from service.engine.protocols import Images
 from service.engine.runner import Answers, Runner
 from service.errors import BadImage, DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady, ServiceError
 from service.metrics import Metrics
@@ -115,7 +115,7 @@ class Recorder(FakeRuntime):
         self.gone = False
         self.lost_at: int | None = None  # marker of an image with which the device goes, -1: any
 
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
         batch = [self._calls[marker] for marker in _markers(images)]
         self._pause()
         if self.lost_at is not None and (self.lost_at == -1 or self.lost_at in _markers(images)):
@@ -139,9 +139,9 @@ class Recorder(FakeRuntime):
         return outputs
 
 
-def _markers(images: NDArray[np.uint8]) -> list[int]:
+def _markers(images: Images) -> list[int]:
     """Of all but the canary, whose first pixel is not blue 1."""
-    return [int(first[0]) + 256 * int(first[1]) for first in images[:, 0, 0] if first[2] == 1]
+    return [int(first[0]) + 256 * int(first[1]) for first in (image[0, 0] for image in images) if first[2] == 1]
 
 
 class _Engine(LocalEngine):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine import EngineClient
+from service.engine import EngineClient, protocols
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
@@ -160,9 +160,9 @@ async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
 
 async def test_an_answer_that_is_not_finite_is_a_failure(open_client: OpenClient) -> None:
     class Overflowing(FakeRuntime):
-        def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+        def run(self, images: protocols.Images, *, alone: bool = False) -> BatchOutputs:
             outputs = super().run(images)
-            outputs.logits[images[:, 0, 0, 0] == BAD] = np.nan
+            outputs.logits[[image[0, 0, 0] == BAD for image in images]] = np.nan
             return outputs
 
     async with open_client(Overflowing()) as client:

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import watchdog
+from service.engine.protocols import Images
 from service.engine.watchdog import DECODE_FLOOR_S, DECODE_PIXEL_S, FAILED_AFTER, HUNG_AFTER, INFER_FLOOR_S, Watchdog
 from service.errors import InferenceFailed, NotReady, ServiceError
 from service.postprocess import BatchOutputs
@@ -350,14 +351,15 @@ async def test_a_passing_failure_heals_without_traffic_and_probes(quick: None) -
 
 
 @pytest.mark.anyio
-async def test_no_memory_for_a_batch_is_answered_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_memory(arrays: object) -> NoReturn:
-        raise MemoryError
+async def test_no_memory_for_a_batch_is_answered_and_survived() -> None:
+    def room_for_one(images: NDArray[np.uint8]) -> None:
+        if len(images) > 1:
+            raise MemoryError
 
-    engine = engine_of(FakeRuntime(max_batch=4), max_queue_delay=1.0)
+    runtime = FakeRuntime(max_batch=4)
+    engine = engine_of(runtime, max_queue_delay=1.0)
     await engine.start()
-    monkeypatch.setattr("service.engine.runner.np.stack", no_memory)
-    # The batch cannot be put together, its images alone can.
+    runtime.before = room_for_one
     results = await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(4)))
     assert [marker_of(result.output.embedding) for result in results] == [0, 1, 2, 3]
     assert [result.batch_size for result in results] == [1, 1, 1, 1]
@@ -387,9 +389,10 @@ async def test_no_memory_to_decode_or_to_infer_fails_that_image_alone() -> None:
 @pytest.mark.anyio
 async def test_a_runtime_that_answers_too_few_images_fails_them_and_goes_on() -> None:
     class Short(FakeRuntime):
-        def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
+        def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
             outputs = super().run(images)
-            if (images[:, 0, 0, 2] == 1).all() and (images[:, 0, 0, 0] == 9).any():
+            first = [image[0, 0] for image in images]
+            if all(pixel[2] == 1 for pixel in first) and any(pixel[0] == 9 for pixel in first):
                 return BatchOutputs(*(array[:-1] for array in outputs))  # type: ignore[arg-type]  # one row less each
             return outputs
 

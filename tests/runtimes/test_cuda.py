@@ -13,6 +13,9 @@ from service.runtimes import RuntimeOptions, create
 from tests.runtimes.conftest import images_for, relative_error, torchvision_answers
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
+from service.runtimes.torch import TorchRuntime  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,6 +42,46 @@ def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], name: 
         if precision == "fp32":
             assert relative_error(actual.logits, expected.logits) < 1e-3
     model.close()
+
+
+def test_images_of_a_batch_lie_apart(artifact_of: Callable[[str], Artifact]) -> None:
+    artifact = artifact_of("tiny")
+    model = create(artifact, RuntimeOptions("torch", "cuda", max_batch=4))
+    images = images_for(artifact, 3)
+    for actual, expected in zip(model.run(list(images)), model.run(images), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_replays_leave_answers_alone(artifact_of: Callable[[str], Artifact]) -> None:
+    artifact = artifact_of("tiny")
+    model = create(artifact, RuntimeOptions("torch", "cuda", runners=2, max_batch=4))
+    assert isinstance(model, TorchRuntime)
+    images = images_for(artifact, 4)
+    expected = model.run(images)
+    with ThreadPoolExecutor(2) as threads:
+        replays = [threads.submit(model.replay, size, 100) for size in (1, 2, 4)]
+        runs = [threads.submit(model.run, images) for _ in range(20)]
+        for replay in replays:
+            replay.result()
+        for run in runs:
+            np.testing.assert_allclose(run.result().logits, expected.logits, rtol=1e-3, atol=1e-3)
+
+
+def test_a_bucket_too_large_for_the_device_is_left_out(
+    artifact_of: Callable[[str], Artifact], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The network at 1024 images of 224 × 224 takes some 10 GB; the process may have a part of it."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 3e9 / total))
+    try:
+        model = create(artifact_of("paper"), RuntimeOptions("torch", "cuda", max_batch=1024))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert 1 <= model.max_batch < 1024
+    assert "batches of 1024 do not fit" in caplog.text
+    images = images_for(artifact_of("paper"), 2)
+    assert relative_error(model.run(images).logits, torchvision_answers(artifact_of("paper"), images).logits) < 1e-3
 
 
 def test_auto_takes_the_gpu(artifact_of: Callable[[str], Artifact]) -> None:

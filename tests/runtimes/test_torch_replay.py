@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
 from service.artifact import Artifact  # noqa: E402
-from service.errors import ArtifactError, DeviceLost, OperatorError  # noqa: E402
+from service.errors import DeviceLost, OperatorError  # noqa: E402
 from service.postprocess import BatchOutputs  # noqa: E402
 from service.runtimes import torch as torch_runtime  # noqa: E402
 from service.runtimes import torch_replay  # noqa: E402
-from service.runtimes.batch import Pool  # noqa: E402
+from service.runtimes.batch import Images, Pool, gather  # noqa: E402
 from service.runtimes.torch import EagerLane, TorchRuntime  # noqa: E402
 from service.runtimes.torch_module import load_classifier  # noqa: E402
-from service.runtimes.torch_replay import Lane, bucket_sizes, run_or_halve  # noqa: E402
+from service.runtimes.torch_replay import Lane, bucket_sizes, out_of_memory, run_or_halve  # noqa: E402
 from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -33,6 +35,16 @@ def test_bucket_sizes(max_batch: int, sizes: tuple[int, ...]) -> None:
     assert bucket_sizes(max_batch) == sizes
 
 
+def test_a_batch_is_gathered_from_wherever_it_lies() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 256, (2, 4, 8, 3), np.uint8)
+    whole.flags.writeable = False
+    images = [whole[0, :, :4], whole[1, :, ::2]]
+    rows = np.full((3, 4, 4, 3), 7, np.uint8)
+    gather(images, rows)
+    np.testing.assert_array_equal(rows, [*images, np.full((4, 4, 3), 7)])
+
+
 def test_a_lane_pads_to_its_buckets_and_cuts_off_again(artifact_of: Callable[[str], Artifact]) -> None:
     artifact = artifact_of("tiny-rotated")
     module = load_classifier(artifact)
@@ -40,7 +52,7 @@ def test_a_lane_pads_to_its_buckets_and_cuts_off_again(artifact_of: Callable[[st
     assert lane.max_batch == 5
     for count in (5, 3, 1, 4, 2, 3):  # larger batches first: their rows stay behind in the buffers
         images = images_for(artifact, count, seed=count)
-        actual, expected = lane.run(images), EagerLane(module).run(images)
+        actual, expected = lane.run(images), EagerLane(module, 64).run(images)
         np.testing.assert_array_equal(actual.top, expected.top)
         for name in ("logits", "embeddings", "maps"):
             assert relative_error(getattr(actual, name), getattr(expected, name)) < 1e-4
@@ -56,26 +68,33 @@ def test_a_lanes_answers_are_copies(artifact_of: Callable[[str], Artifact]) -> N
     np.testing.assert_array_equal(first.logits, logits)
 
 
+FULL = torch.OutOfMemoryError("CUDA out of memory")
+DRIVER_FULL = RuntimeError("CUDA error: out of memory")
+
+
 class FullDevice:
     """A ``run`` with memory for two images at a time; answers each with its first pixel."""
 
-    def __init__(self, room: int = 2) -> None:
+    def __init__(self, room: int = 2, error: Exception = FULL) -> None:
         self.room = room
+        self.error = error
         self.batches: list[int] = []
 
-    def __call__(self, images: NDArray[np.uint8]) -> BatchOutputs:
+    def __call__(self, images: Images) -> BatchOutputs:
         if len(images) > self.room:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         self.batches.append(len(images))
-        first = images[:, 0, 0, :1].astype(np.float32)
+        first = np.array([image[0, 0, :1] for image in images], np.float32)
         return BatchOutputs(first, first, first.astype(np.int64), first[:, :, None, None])
 
 
-def test_lack_of_memory_halves_the_batch_and_keeps_the_order() -> None:
+@pytest.mark.parametrize("error", [FULL, DRIVER_FULL])
+@pytest.mark.parametrize("apart", [False, True])
+def test_lack_of_memory_halves_the_batch_and_keeps_the_order(error: Exception, apart: bool) -> None:
     images = np.zeros((7, 4, 4, 3), np.uint8)
     images[:, 0, 0, 0] = range(7)
-    device = FullDevice()
-    answers = run_or_halve(device, images)
+    device = FullDevice(error=error)
+    answers = run_or_halve(device, list(images) if apart else images)
     assert answers.logits[:, 0].tolist() == answers.top[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert device.batches == [2, 2, 2, 1]
 
@@ -85,27 +104,137 @@ def test_one_image_that_does_not_fit_fails_alone() -> None:
         run_or_halve(FullDevice(room=0), np.zeros((2, 4, 4, 3), np.uint8))
 
 
-def only_up_to(limit: int) -> Callable[..., None]:
+def test_another_failure_is_not_halved() -> None:
+    device = FullDevice(error=RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError, match="illegal"):
+        run_or_halve(device, np.zeros((4, 4, 4, 3), np.uint8))
+    assert device.batches == []
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FULL, True),
+        (DRIVER_FULL, True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False),
+    ],
+)
+def test_who_says_that_memory_is_out(error: RuntimeError, expected: bool) -> None:
+    assert out_of_memory(error) is expected
+
+
+def only_up_to(limit: int, error: Exception) -> Callable[..., None]:
     def make(module: object, size: int, *arguments: object) -> None:
         if size > limit:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
 
     return make
 
 
+@pytest.mark.parametrize("error", [FULL, DRIVER_FULL])
 def test_buckets_that_do_not_fit_are_left_out(
-    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    artifact_of: Callable[[str], Artifact],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     module = load_classifier(artifact_of("tiny"))
-    monkeypatch.setattr(torch_replay, "Replay", only_up_to(4))
+    monkeypatch.setattr(torch_replay, "Replay", only_up_to(4, error))
     assert Lane(module, bucket_sizes(16), 64, CPU).max_batch == 4
     assert [record.getMessage() for record in caplog.records] == [
         "batches of 16 do not fit into the memory of cpu",
         "batches of 8 do not fit into the memory of cpu",
     ]
-    monkeypatch.setattr(torch_replay, "Replay", only_up_to(0))
+    monkeypatch.setattr(torch_replay, "Replay", only_up_to(0, error))
     with pytest.raises(OperatorError, match="not enough free memory"):
         Lane(module, bucket_sizes(2), 64, CPU)
+
+
+def test_a_bucket_that_fails_otherwise_ends_the_start(
+    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_replay, "Replay", only_up_to(1, RuntimeError("cuDNN error")))
+    with pytest.raises(RuntimeError, match="cuDNN"):
+        Lane(load_classifier(artifact_of("tiny")), bucket_sizes(2), 64, CPU)
+
+
+class Recording:
+    """A ``Replay`` that only says what is asked of it."""
+
+    def __init__(self, module: object, size: int, *arguments: object) -> None:
+        self.size = size
+
+    def start(self, images: Images) -> None:
+        events.append(("start", self.size, len(images)))
+
+    def launch(self) -> None:
+        events.append(("launch", self.size))
+
+    def answers(self, batch: int) -> BatchOutputs:
+        events.append(("answers", self.size, batch))
+        zeros = np.zeros((batch, 1), np.float32)
+        return BatchOutputs(zeros, zeros, np.zeros((batch, 1), np.int64), zeros)
+
+
+events: list[object] = []
+
+
+def test_answers_are_read_once_the_device_is_done(
+    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_replay, "Replay", Recording)
+    monkeypatch.setattr(Lane, "_wait", lambda lane: events.append("wait"))
+    lane = Lane(load_classifier(artifact_of("tiny")), bucket_sizes(8), 64, CPU)
+    events.clear()
+    lane.run(np.zeros((3, 64, 64, 3), np.uint8))
+    assert events == [("start", 4, 3), "wait", ("answers", 4, 3)]
+    events.clear()
+    lane.replay(8, times=3)
+    assert events == [("launch", 8)] * 3 + ["wait"]
+
+
+def with_lanes(artifact: Artifact, lanes: Sequence[object]) -> TorchRuntime:
+    """The CPU's runtime with ``lanes`` in place of its own."""
+    model = TorchRuntime(artifact, device="cpu", precision="fp32", runners=1, threads_per_runner=1, max_batch=4)
+    inside: Any = model
+    inside._lanes = Pool(lanes)
+    return model
+
+
+def test_lanes_share_no_buffer(artifact_of: Callable[[str], Artifact]) -> None:
+    artifact = artifact_of("tiny")
+    module = load_classifier(artifact, folded_to="fp32")
+    model = with_lanes(artifact, [Lane(module, bucket_sizes(4), 64, CPU) for _ in range(2)])
+    images = images_for(artifact, 40)
+    batches = [images[start : start + 1 + start % 4] for start in range(36)]
+    alone = with_lanes(artifact, [Lane(module, bucket_sizes(4), 64, CPU)])
+    expected = [alone.run(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as threads:
+        for actual, wanted in zip(threads.map(model.run, batches), expected, strict=True):
+            np.testing.assert_allclose(actual.logits, wanted.logits, atol=1e-4)
+
+
+class Meeting:
+    """A lane whose ``replay`` ends once another one's runs, too."""
+
+    def __init__(self, barrier: threading.Barrier) -> None:
+        self._barrier = barrier
+
+    def replay(self, size: int, times: int) -> None:
+        self._barrier.wait(10)
+
+
+def test_two_threads_replay_on_two_lanes(artifact_of: Callable[[str], Artifact]) -> None:
+    barrier = threading.Barrier(2)
+    model = with_lanes(artifact_of("tiny"), [Meeting(barrier), Meeting(barrier)])
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(model.replay, 1, 1) for _ in range(2)]:
+            done.result()
+    model.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        model.replay(1, 1)
 
 
 class BrokenLane:
@@ -113,7 +242,7 @@ class BrokenLane:
         self.error = error
         self._alive = alive
 
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images) -> BatchOutputs:
         raise self.error
 
     def alive(self) -> bool:
@@ -132,38 +261,11 @@ class BrokenLane:
 def test_a_device_is_lost_when_it_does_not_answer_any_more(
     artifact_of: Callable[[str], Artifact], error: Exception, alive: bool, raised: type[Exception]
 ) -> None:
-    model = TorchRuntime(
-        artifact_of("tiny"), device="cpu", precision="fp32", runners=1, threads_per_runner=1, max_batch=2
-    )
-    model._lanes = Pool([BrokenLane(error, alive)])
+    model = with_lanes(artifact_of("tiny"), [BrokenLane(error, alive)])
     for _ in range(2):  # the lane is back in its pool after a failure
         with pytest.raises(raised) as caught:
             model.run(np.zeros((2, 64, 64, 3), np.uint8))
         assert type(caught.value) is raised
-
-
-@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.1), ("fp16", 0.01)])
-def test_half_precision_is_close(artifact_of: Callable[[str], Artifact], precision: str, tolerance: float) -> None:
-    """On the CPU, where the runtime refuses it, for want of a GPU; the module is the one that CUDA captures."""
-    artifact = artifact_of("tiny-rotated")
-    images = images_for(artifact, 3)
-    exact, coarse = (Lane(load_classifier(artifact, name), (3,), 64, CPU).run(images) for name in ("fp32", precision))
-    assert coarse.logits.dtype == coarse.maps.dtype == np.float32
-    assert 1e-6 < relative_error(coarse.embeddings, exact.embeddings) < tolerance
-
-
-def test_weights_that_are_not_torchvisions(
-    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    artifact = artifact_of("tiny")
-    weights = artifact.load_weights()
-    last = weights.pop("classifier.1.bias")
-    monkeypatch.setattr(Artifact, "load_weights", lambda self: weights)
-    with pytest.raises(ArtifactError, match=r"classifier\.1\.bias"):
-        load_classifier(artifact)
-    weights["classifier.1.bias"] = np.append(last, np.float32(0))
-    with pytest.raises(ArtifactError, match="do not fit"):
-        load_classifier(artifact)
 
 
 def test_threads_of_the_cpu_reference(artifact_of: Callable[[str], Artifact]) -> None:

@@ -1,0 +1,95 @@
+"""A process that shares its metrics: ``python -m tests.metrics_process DIRECTORY NAME``, told what to do line by line.
+
+Each line is answered by one: of JSON, what the command returns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from itertools import count
+from pathlib import Path
+from typing import NoReturn
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from service import metrics
+from service.metrics import Metrics
+
+REQUESTS = "mobilenet_requests_total{code=200,endpoint=classify}"
+
+
+def samples(text: str) -> dict[str, float]:
+    """By name and labels, ``name{label=value,…}``."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            name = f"{sample.name}{{{labels}}}" if labels else sample.name
+            assert name not in found, f"{name} is there twice"
+            found[name] = sample.value
+    return found
+
+
+class Process:
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory = directory
+        metrics.share(directory, name)
+        self._metrics = Metrics()
+
+    def count(self, requests: int) -> None:
+        for _ in range(requests):
+            self._metrics.requests.labels("classify", "200").inc()
+            self._metrics.batch_size.observe(4)
+
+    def hold(self, images: float) -> None:
+        self._metrics.watch(self._metrics.queue_depth, lambda: images)
+        self._metrics.ready.set(float(images > 0))
+        self._metrics.sample()
+
+    def work(self, seconds: float) -> float:
+        """Use so much of a processor, then let it be seen; what has been used since the start."""
+        ends = time.process_time() + seconds
+        while time.process_time() < ends:
+            pass
+        self._metrics.sample()
+        return time.process_time()
+
+    def render(self) -> dict[str, float]:
+        return samples(self._metrics.render().decode())
+
+    def storm(self, deaths: int) -> list[float]:
+        """Requests that are seen while another process counts them, dies at any moment and is started again."""
+        seen = []
+        for life in range(deaths):
+            child = os.fork()
+            if not child:
+                # Nobody handles the signal: the kernel ends the process between any two instructions.
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.03))
+                self._update(life)
+            while os.waitpid(child, os.WNOHANG)[0] == 0:
+                seen.append(self.render().get(REQUESTS, 0.0))
+            seen.append(self.render().get(REQUESTS, 0.0))
+        return seen
+
+    def _update(self, life: int) -> NoReturn:
+        """For ever: known series, and a few new ones, which let the files grow."""
+        metrics.share(self._directory, "restarted")
+        own = Metrics()
+        for turn in count():
+            own.requests.labels("classify", "200").inc()
+            own.stage_duration.labels(f"{life} {turn % 5}").observe(0.01)
+        raise AssertionError
+
+
+if __name__ == "__main__":
+    process = Process(Path(sys.argv[1]), sys.argv[2])
+    for line in sys.stdin:
+        command, *arguments = line.split()
+        answer = getattr(process, command)(*(json.loads(argument) for argument in arguments))
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()

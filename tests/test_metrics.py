@@ -1,0 +1,179 @@
+"""Metrics of one process, and of several that share a directory: real processes, killed as such."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import metrics
+from service.metrics import Metrics
+from tests.metrics_process import REQUESTS, samples
+
+RESIDENT = "process_resident_memory_bytes{{process={}}}"
+CPU = "process_cpu_seconds_total{{process={}}}"
+
+
+class Child:
+    """One process. ``ask`` returns once it has done what it was asked."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        command = [sys.executable, "-m", "tests.metrics_process", str(directory), name]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, command: str, *arguments: float) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(" ".join([command, *(json.dumps(argument) for argument in arguments)]) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class Family:
+    """Processes that share a directory."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.directory = directory
+        self._stack = stack
+
+    def start(self, name: str) -> Child:
+        child = Child(self.directory, name)
+        self._stack.callback(child.kill)
+        return child
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Iterator[Family]:
+    with ExitStack() as stack:
+        yield Family(tmp_path, stack)
+
+
+def test_one_render_sees_every_process(family: Family) -> None:
+    one, two = family.start("worker-0"), family.start("worker-1")
+    one.ask("count", 3)
+    two.ask("count", 4)
+    one.ask("hold", 5)
+    two.ask("hold", 0)
+    for found in (one.ask("render"), two.ask("render")):
+        assert found[REQUESTS] == 7
+        assert found["mobilenet_batch_size_count"] == 7
+        assert found["mobilenet_batch_size_sum"] == 28
+        assert found["mobilenet_batch_size_bucket{le=2.0}"] == 0
+        assert found["mobilenet_batch_size_bucket{le=4.0}"] == 7
+        assert found["mobilenet_queue_depth"] == 5
+        assert found["mobilenet_ready"] == 1
+        assert any(name.startswith("python_info") for name in found)
+
+
+def test_counters_survive_a_kill_and_go_on_under_the_same_name(family: Family) -> None:
+    reader, child = family.start("worker-1"), family.start("worker-0")
+    child.ask("count", 3)
+    files = set(family.directory.iterdir())
+    for turn in (1, 2):
+        child.kill()
+        assert reader.ask("render")[REQUESTS] == 3 * turn
+        child = family.start("worker-0")
+        child.ask("count", 3)
+        assert reader.ask("render")[REQUESTS] == 3 * (turn + 1)
+    assert set(family.directory.iterdir()) == files, "a restarted process has made files of its own"
+
+
+def test_gauges_of_a_process_that_died_vanish_once_it_is_forgotten(family: Family) -> None:
+    reader, child = family.start("worker-1"), family.start("worker-0")
+    child.ask("count", 3)
+    child.ask("hold", 5)
+    child.kill()
+    before = reader.ask("render")
+    assert (before["mobilenet_queue_depth"], before["mobilenet_ready"]) == (5, 1)
+    metrics.forget(family.directory, "worker-0")
+    after = reader.ask("render")
+    assert (after["mobilenet_queue_depth"], after["mobilenet_ready"]) == (0, 0)
+    assert after[REQUESTS] == 3
+    metrics.forget(family.directory, "worker-0")  # twice is once
+    family.start("worker-0").ask("hold", 2)
+    assert reader.ask("render")["mobilenet_queue_depth"] == 2
+
+
+def test_process_figures_have_the_process_s_name(family: Family) -> None:
+    """And the names that they have without any sharing."""
+    one, two = family.start("worker-0"), family.start("engine-0")
+    two.ask("work", 0.1)
+    used = two.ask("work", 0.1)
+    found = one.ask("render")
+    alone = {name for name in samples(Metrics().render().decode()) if name.startswith("process_")}
+    assert len(alone) == 6
+    for name in alone:
+        for process in ("worker-0", "engine-0"):
+            assert found[f"{name}{{process={process}}}"] > 0
+    assert 5e6 < found[RESIDENT.format("engine-0")] < 1e9
+    spent = found[CPU.format("engine-0")]
+    assert spent == pytest.approx(used, abs=0.05)
+    two.kill()
+    metrics.forget(family.directory, "engine-0")
+    found = one.ask("render")
+    assert RESIDENT.format("engine-0") not in found
+    assert found[CPU.format("engine-0")] == spent
+    used += family.start("engine-0").ask("work", 0.1)
+    found = one.ask("render")
+    assert found[RESIDENT.format("engine-0")] > 0
+    assert found[CPU.format("engine-0")] == pytest.approx(used, abs=0.1)
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_what_can_be_read(family: Family) -> None:
+    seen = family.start("reader").ask("storm", 30)
+    assert len(seen) > 30
+    assert seen == sorted(seen), "a counter fell"
+    assert seen[-1] > 0
+
+
+def test_files_that_are_not_ours_or_not_whole_change_nothing(family: Family) -> None:
+    child = family.start("worker-0")
+    child.ask("count", 3)
+    whole = next(family.directory.glob("counter_*.db"))
+    (family.directory / "notes.txt").write_text("foreign")
+    (family.directory / "foreign.db").write_text("foreign")
+    (family.directory / "summary_foreign.db").write_text("foreign")
+    (family.directory / "counter_opened-just-now.db").touch()
+    (family.directory / "counter_nonsense.db").write_text("nonsense" * 100)
+    (family.directory / "gauge_livesum_folder.db").mkdir()
+    shutil.copy(whole, family.directory / "counter_worker-0.db.bak")
+    cut = family.directory / "counter_cut.db"
+    cut.write_bytes(whole.read_bytes()[:100])
+    found = child.ask("render")
+    assert found[REQUESTS] == 3
+    assert found["mobilenet_batch_size_count"] == 3
+
+
+def test_one_process_alone_keeps_no_files_and_names_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own, other = Metrics(), Metrics()
+    own.requests.labels("classify", "200").inc()
+    found = samples(own.render().decode())
+    assert found[REQUESTS] == 1
+    assert REQUESTS not in samples(other.render().decode())
+    assert not [name for name in found if "process" in name and ("{" in name or name.startswith("mobilenet"))]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_watched_gauge_is_read_when_it_is_sampled_or_rendered() -> None:
+    own = Metrics()
+    depth = 1.0
+    own.watch(own.queue_depth, lambda: depth)
+    assert samples(own.render().decode())["mobilenet_queue_depth"] == 1
+    depth = 2.0
+    assert own.registry.get_sample_value("mobilenet_queue_depth") == 1
+    own.sample()
+    assert own.registry.get_sample_value("mobilenet_queue_depth") == 2
+    own.watch(own.queue_depth, lambda: 7.0)
+    assert samples(own.render().decode())["mobilenet_queue_depth"] == 7
