@@ -108,7 +108,7 @@ class Runner(threading.Thread):
             if len(items) > 1:
                 middle = len(items) // 2
                 return self._answer(items[:middle], alone) + self._answer(items[middle:], alone)
-            logger.exception("inference failed on one image")
+            logger.exception("inference failed on one image", extra={"fields": {"request_id": items[0].request_id}})
             return [(items[0], InferenceFailed("the model could not process this image"))]
         self._observe_batch(len(items))
         self._watchdog.inferred(len(items), infer_s)
@@ -128,7 +128,8 @@ def prepare(item: Item, watchdog: Watchdog) -> ServiceError | None:
     except ServiceError as error:
         return error
     except Exception:
-        logger.exception("an image could not be decoded, through no fault of its sender's")
+        fields = {"request_id": item.request_id}
+        logger.exception("an image could not be decoded, through no fault of its sender's", extra={"fields": fields})
         return ServiceError("the image could not be processed")
     item.prepare_s = time.monotonic() - started
     return None

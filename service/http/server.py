@@ -7,6 +7,7 @@ a second signal   ─► exit at once
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -15,12 +16,14 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from uvicorn.protocols.http import httptools_impl
 
 from service.config import Settings
 from service.errors import OperatorError
+from service.http.accept import SharedListener
 from service.http.app import Service
 from service.http.connection import protocol
 from service.metrics import Metrics
@@ -90,9 +93,17 @@ def _file_limit() -> int:
 class Server(uvicorn.Server):
     """uvicorn's server with our drain: readiness goes first, and a drained process exits with status 0."""
 
-    def __init__(self, configuration: uvicorn.Config, *, on_drain: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        configuration: uvicorn.Config,
+        *,
+        on_drain: Callable[[], object],
+        fewest: Callable[[int], int] | None = None,
+    ) -> None:
+        """``fewest``: the listener is shared with other processes, see ``SharedListener``."""
         super().__init__(configuration)
         self._on_drain = on_drain
+        self._fewest = fewest
         self.failure: str | None = None
         self.exit_status = 0
         self.drain_ends = math.inf  # time.monotonic()
@@ -101,6 +112,24 @@ class Server(uvicorn.Server):
     def drain_time_left(self) -> float:
         """Seconds, one at least: the drain's time is spent once, what requests have used of it the engine has not."""
         return max(1.0, self.drain_ends - time.monotonic())
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self.server_state.connections)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._fewest is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        for listener in sockets or ():
+            shared = SharedListener(listener, connect=self._connect, mine=lambda: self.connections, fewest=self._fewest)
+            self.servers.append(cast(asyncio.Server, shared))  # uvicorn closes it and waits for that, no more
+
+    def _connect(self) -> asyncio.BaseProtocol:
+        make = cast(Callable[..., asyncio.BaseProtocol], self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not super(): it would raise the signal again after the drain, and end a clean stop with a signal's status.

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import socket
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from service import artifact
@@ -26,15 +24,18 @@ class Handover:
     metrics: str  # the directory that all share
     settings: dict[str, Any]
     digest: str  # of the weights at the supervisor's start
-    listener: int  # a worker's is the service's port, an engine's a Unix socket
-    device: str = ""
-    addresses: list[str] = field(default_factory=list)  # of the engines, for a worker
-    engines: int = 1  # how many share this machine's cores
+    engines: int  # how many share this machine's cores
+    listener: int = -1  # a worker's is the service's port, an engine's a Unix socket
     heartbeat: int = -1
+    device: str = ""  # of an engine
+    addresses: list[str] = field(default_factory=list)  # of the engines, for a worker
+    board: int = -1  # of connections, for a worker …
+    place: int = -1  # … and which is its own
 
-    def of(self, name: str, listener: socket.socket, *, device: str = "", addresses: Sequence[str] = ()) -> Handover:
-        """What one of the processes gets."""
-        return replace(self, name=name, listener=listener.fileno(), device=device, addresses=list(addresses))
+    @property
+    def inherited(self) -> list[int]:
+        """Descriptors that the process must have."""
+        return [number for number in (self.listener, self.heartbeat, self.board) if number >= 0]
 
     def dump(self) -> bytes:
         return json.dumps(dataclasses.asdict(self)).encode()

@@ -115,13 +115,14 @@ class Keeper:
     async def _live(self) -> bool:
         """One process from its start to its end; whether it ever was ready."""
         heard, heartbeat = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        handover = replace(self._handover, heartbeat=heartbeat)
         try:
             self._silent, self._silenced, self._was_ready, self.state = 0, False, False, "starting"
             self._lives += 1
             self._process = process = await asyncio.create_subprocess_exec(
                 *_command(self._module, self.name),
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(heartbeat, self._handover.listener),
+                pass_fds=handover.inherited,
                 process_group=0,  # Ctrl-C is for the supervisor, which stops everybody in order
             )
         finally:
@@ -132,7 +133,7 @@ class Keeper:
         try:
             assert process.stdin is not None
             with contextlib.suppress(ConnectionError):
-                process.stdin.write(replace(self._handover, heartbeat=heartbeat).dump())
+                process.stdin.write(handover.dump())
                 process.stdin.close()
             if self._stopping.is_set():
                 self._signal(signal.SIGTERM)

@@ -12,12 +12,14 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from service import artifact, metrics
 from service.config import Settings
 from service.errors import OperatorError
 from service.metrics import Metrics
+from service.supervisor.board import Board
 from service.supervisor.directory import metrics_directory
 from service.supervisor.handover import Handover, dump_settings
 from service.supervisor.keeper import STATES, TICK_S, Keeper
@@ -44,22 +46,29 @@ def supervise(settings: Settings, listener: socket.socket, *, on_ready: Callable
         metrics.share(str(directory), "supervisor")
         measured = Metrics()
         addresses, sockets = zip(*(_engine_socket() for _ in devices), strict=True)
-        common = Handover(
-            "", os.getpid(), str(directory), dump_settings(settings), found.digest, -1, engines=len(devices)
-        )
+        board = Board.create(settings.workers)
+        common = Handover("", os.getpid(), str(directory), dump_settings(settings), found.digest, len(devices))
+        of_workers = replace(common, listener=listener.fileno(), addresses=list(addresses), board=board.descriptor)
 
         def ended(keeper: Keeper, reason: str) -> None:
             measured.process_exits.labels(keeper.name, reason).inc()
             metrics.forget(str(directory), keeper.name)
+            if keeper.kind == "worker":
+                board.leave(int(keeper.name.partition("-")[2]))
 
         async def run() -> int:
             engines = [
-                Keeper("engine", ENGINE_MODULE, common.of(f"engine-{i}", sockets[i], device=device), ended)
-                for i, device in enumerate(devices)
+                Keeper(
+                    "engine",
+                    ENGINE_MODULE,
+                    replace(common, name=f"engine-{index}", listener=sockets[index].fileno(), device=device),
+                    ended,
+                )
+                for index, device in enumerate(devices)
             ]
             workers = [
-                Keeper("worker", WORKER_MODULE, common.of(f"worker-{i}", listener, addresses=addresses), ended)
-                for i in range(settings.workers)
+                Keeper("worker", WORKER_MODULE, replace(of_workers, name=f"worker-{index}", place=index), ended)
+                for index in range(settings.workers)
             ]
             return await Supervisor(
                 listener, engines, workers, measured, drain_s=settings.drain_timeout_ms / 1e3, on_ready=on_ready

@@ -18,6 +18,7 @@ from service.http.server import Server, config
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from service.supervisor import child
+from service.supervisor.board import Board
 from service.supervisor.handover import Handover
 
 logger = logging.getLogger(__name__)
@@ -38,11 +39,21 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     capacity = worker_capacity(settings, threads, len(handover.addresses))
     app = create_app(settings, engine, found, metrics, capacity, memory.GiveBackWhenIdle(loop).worked)
-    server = Server(config(app, settings, metrics), on_drain=app.inference.drain)
+    board = Board(handover.board, settings.workers)
+
+    def fewest(connections: int) -> int:
+        board.tell(handover.place, connections)
+        return board.fewest()
+
+    server = Server(config(app, settings, metrics), on_drain=app.inference.drain, fewest=fewest)
+
+    def ready() -> bool:
+        if server.started:
+            board.tell(handover.place, server.connections)  # those that closed since the last was taken
+        return server.started and engine.state == "ready"
+
     engine.start()
-    heart = asyncio.ensure_future(
-        child.beat(handover, metrics, ready=lambda: server.started and engine.state == "ready")
-    )
+    heart = asyncio.ensure_future(child.beat(handover, metrics, ready=ready))
     await server.serve(sockets=[socket.socket(fileno=handover.listener)])
     try:
         await asyncio.wait_for(engine.aclose(), server.drain_time_left)

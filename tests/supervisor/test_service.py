@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import threading
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -244,3 +245,22 @@ def test_the_logs_of_all_processes_carry_their_names(tiny: list[str]) -> None:
         assert running.terminate() == 0
     records = [json.loads(line) for line in running.lines if line.startswith("{")]
     assert {"engine-0", "worker-0", "worker-1"} <= {record.get("process") for record in records}
+
+
+def test_connections_opened_at_once_are_spread_over_the_workers(tiny: list[str]) -> None:
+    with server(*tiny, "--log-format", "json") as running:
+        address = urlsplit(running.url)
+        opened = [socket.create_connection((address.hostname or "", address.port or 0)) for _ in range(32)]
+        try:
+            for connection in opened:
+                connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            for connection in opened:
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        finally:
+            for connection in opened:
+                connection.close()
+        assert running.terminate() == 0
+    records = [json.loads(line) for line in running.lines if '"path": "/livez"' in line]
+    share = Counter(record["process"] for record in records)
+    assert share.total() == 32
+    assert min(share["worker-0"], share["worker-1"]) >= 8, share

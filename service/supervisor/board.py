@@ -1,0 +1,37 @@
+"""How many connections each worker has, in memory that all of them share: who has fewest should take the next."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+import numpy as np
+
+#: In the place of a worker that is not there, or does not listen yet.
+_NOBODY = 2**32 - 1
+
+
+class Board:
+    """``places`` numbers; each worker writes its own. A number that is read while it changes is the old or the new."""
+
+    def __init__(self, descriptor: int, places: int) -> None:
+        self.descriptor = descriptor
+        self._counts = np.frombuffer(mmap.mmap(descriptor, 4 * places), np.uint32)
+
+    @classmethod
+    def create(cls, places: int) -> Board:
+        descriptor = os.memfd_create("mobilenet-board", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, 4 * places)
+        board = cls(descriptor, places)
+        board._counts[:] = _NOBODY
+        return board
+
+    def tell(self, place: int, connections: int) -> None:
+        self._counts[place] = connections
+
+    def leave(self, place: int) -> None:
+        """Its worker is gone; the supervisor says so, since a dead one cannot."""
+        self._counts[place] = _NOBODY
+
+    def fewest(self) -> int:
+        return int(self._counts.min())

@@ -1,0 +1,77 @@
+"""A listener shared by processes: who has more connections leaves the next one to others, for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from service.http import accept
+from service.http.accept import SharedListener
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+class Side:
+    """One of two processes with the listener."""
+
+    def __init__(self) -> None:
+        self.taken: list[asyncio.BaseProtocol] = []
+        self.fewest_elsewhere = 0
+
+    def connect(self) -> asyncio.BaseProtocol:
+        self.taken.append(asyncio.Protocol())
+        return self.taken[-1]
+
+
+@asynccontextmanager
+async def listening(*sides: Side) -> AsyncIterator[tuple[str, int]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        copies = [listener.dup() for _ in sides]
+        shared = [
+            SharedListener(
+                copy,
+                connect=side.connect,
+                mine=lambda side=side: len(side.taken),  # type: ignore[misc]  # a default that binds
+                fewest=lambda mine, side=side: side.fewest_elsewhere,  # type: ignore[misc]
+            )
+            for copy, side in zip(copies, sides, strict=True)
+        ]
+        try:
+            yield listener.getsockname()
+        finally:
+            for one, copy in zip(shared, copies, strict=True):
+                one.close()
+                copy.close()
+
+
+async def test_it_takes_what_comes_and_no_more_after_close() -> None:
+    side = Side()
+    side.fewest_elsewhere = 100
+    async with listening(side) as address:
+        with socket.create_connection(address), socket.create_connection(address):
+            await eventually(lambda: len(side.taken) == 2)
+    assert len(side.taken) == 2
+
+
+async def test_who_has_more_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept, "_DEFER_S", 60)
+    many, few = Side(), Side()
+    few.fewest_elsewhere = 100
+    many.taken = [asyncio.Protocol()]
+    async with listening(many, few) as address:
+        with socket.create_connection(address), socket.create_connection(address):
+            await eventually(lambda: len(few.taken) == 2)
+    assert len(many.taken) == 1
+
+
+async def test_what_the_other_does_not_take_is_taken_all_the_same() -> None:
+    busy = Side()
+    busy.taken = [asyncio.Protocol()]
+    async with listening(busy) as address:
+        with socket.create_connection(address):
+            await eventually(lambda: len(busy.taken) == 2)
