@@ -17,6 +17,7 @@ from service import __version__
 from tests.containers.conftest import build
 from tests.containers.docker import ROOT, address, docker, inspect, records, run
 from tests.containers.traffic import Traffic
+from tests.running import png
 from tests.waiting import until
 
 MOST_BYTES = 500 * 10**6
@@ -131,6 +132,17 @@ def test_the_same_inputs_give_the_same_layers(image: str, tag: str, report: Call
     same = sum(one == other for one, other in zip(first, second, strict=True))
     report(f"built twice without cache in {time.monotonic() - began:.0f} s: {same} of {len(first)} layers are the same")
     assert first == second
+
+
+def test_workers_and_an_engine_run_as_confined_as_one_process(image: str) -> None:
+    with container(image, "--env", "MOBILENET_WORKERS=2") as name:
+        wait_until_healthy(name)
+        answer = httpx.post(f"http://{address(name)}:8000/classify", content=png(1), timeout=30)
+        assert answer.status_code == 200
+        counted = httpx.get(f"http://{address(name)}:8000/metrics", timeout=10).text
+        assert 'mobilenet_processes{kind="worker",state="ready"} 2.0' in counted
+        docker("stop", "--time", "30", name)
+        assert inspect(name)["State"]["ExitCode"] == 0
 
 
 def test_hadolint_has_nothing_to_say() -> None:
