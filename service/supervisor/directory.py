@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from service.errors import OperatorError
+
 _PREFIX = "mobilenet-metrics-"
 #: A directory so young may belong to a supervisor that has not locked it yet.
 _YOUNG_S = 60.0
@@ -23,10 +25,13 @@ _YOUNG_S = 60.0
 
 @contextmanager
 def metrics_directory(base: Path | None = None) -> Iterator[Path]:
-    """A new one, in memory where that is possible; removed at the end."""
+    """A new one, in memory where that is possible; removed at the end. OperatorError if there can be none."""
     where = _base() if base is None else base
     _sweep(where)
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=where))
+    try:
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=where))
+    except OSError as error:
+        raise OperatorError(f"no directory for metrics can be made in {where}: {error.strerror}") from None
     lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

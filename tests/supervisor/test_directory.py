@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from service.errors import OperatorError
 from service.supervisor.directory import metrics_directory
+
+
+def test_where_none_can_be_made_an_operator_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="no directory for metrics"), metrics_directory(tmp_path / "missing"):
+        pass
 
 
 def test_it_is_removed_at_the_end(tmp_path: Path) -> None:
