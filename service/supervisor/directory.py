@@ -11,7 +11,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,8 @@ from pathlib import Path
 from service.errors import OperatorError
 
 _PREFIX = "mobilenet-metrics-"
-#: A directory so young may belong to a supervisor that has not locked it yet.
-_YOUNG_S = 60.0
+#: Its name until it is locked, by which nobody removes it.
+_UNLOCKED = "mobilenet-new-"
 
 
 @contextmanager
@@ -29,12 +28,13 @@ def metrics_directory(base: Path | None = None) -> Iterator[Path]:
     where = _base() if base is None else base
     _sweep(where)
     try:
-        directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=where))
+        made = Path(tempfile.mkdtemp(prefix=_UNLOCKED, dir=where))
     except OSError as error:
         raise OperatorError(f"no directory for metrics can be made in {where}: {error.strerror}") from None
-    lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    lock = os.open(made, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    directory = made.rename(made.with_name(made.name.replace(_UNLOCKED, _PREFIX)))
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -50,12 +50,10 @@ def _base() -> Path:
 def _sweep(base: Path) -> None:
     for left in base.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # another user's, or in use, or just removed
-            about = left.stat()
-            if about.st_uid != os.geteuid() or time.time() - about.st_mtime < _YOUNG_S:
-                continue
-            lock = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+            lock = os.open(left, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left)
+                if os.fstat(lock).st_uid == os.geteuid():
+                    shutil.rmtree(left)
             finally:
                 os.close(lock)
