@@ -39,12 +39,14 @@ class SharedListener:
         self._mine = mine
         self._fewest = fewest
         self._loop = asyncio.get_running_loop()
+        self._closed = False
         self._later: asyncio.TimerHandle | None = None
         self._taking: set[asyncio.Task[object]] = set()
         listener.setblocking(False)
         self._loop.add_reader(listener, self._readable)
 
     def close(self) -> None:
+        self._closed = True
         if self._later is not None:
             self._later.cancel()
         self._loop.remove_reader(self._listener)
@@ -80,7 +82,9 @@ class SharedListener:
 
     async def _hand_over(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it has gone already
-            await self._loop.connect_accepted_socket(self._connect, accepted)
+            transport, _ = await self._loop.connect_accepted_socket(self._connect, accepted)
+            if self._closed:  # too late for whoever drains to know of it, and nothing has been asked on it
+                transport.close()
 
     def _pause(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._listener)

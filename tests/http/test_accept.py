@@ -58,6 +58,19 @@ async def test_it_takes_what_comes_and_no_more_after_close() -> None:
     assert len(side.taken) == 2
 
 
+async def test_a_connection_that_crosses_the_close_is_closed() -> None:
+    side = Side()
+    side.fewest_elsewhere = 100
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        shared = SharedListener(listener, connect=side.connect, mine=lambda: 0, fewest=lambda mine: 100)
+        with socket.create_connection(listener.getsockname()) as connection:
+            shared._take()
+            shared.close()
+            await eventually(lambda: len(side.taken) == 1)
+            connection.settimeout(10)
+            assert await asyncio.to_thread(connection.recv, 1) == b""
+
+
 async def test_who_has_more_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accept, "_DEFER_S", 60)
     many, few = Side(), Side()
