@@ -7,12 +7,14 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service import logs
 from service.batcher import Batcher, Item
 from service.engine import EngineClient, watchdog
-from service.errors import BadImage, NotReady, ServiceError
+from service.errors import BadImage, InferenceFailed, NotReady, ServiceError
 from service.ipc.arena import REQUEST_ID_BYTES, Arena, Layout
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
@@ -250,3 +252,19 @@ def test_a_slot_holds_an_id_and_forgets_the_one_before() -> None:
     assert other.request_id(1) == "ab"
     arena._request_ids[1] = b"\xff\n"
     assert other.request_id(1) == "\\xff\n"
+
+
+async def test_the_engines_log_names_the_request_whose_image_it_failed_on(caplog: pytest.LogCaptureFixture) -> None:
+    def fail_on_seven(images: NDArray[np.uint8]) -> None:
+        if (images[:, 0, 0, 0] == 7).any():
+            raise RuntimeError("no sevens")
+
+    async def ask(engine: EngineClient) -> None:
+        logs.request_id.set("whose-seven")
+        with pytest.raises(InferenceFailed):
+            await engine.infer(given(7), soon())
+
+    async with worker(FakeRuntime(before=fail_on_seven)) as here:
+        await asyncio.create_task(ask(here.engine))
+    (record,) = [record for record in caplog.records if record.message == "inference failed on one image"]
+    assert vars(record)["fields"] == {"request_id": "whose-seven"}
