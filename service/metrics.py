@@ -53,12 +53,12 @@ def share(directory: str | Path, process: str) -> None:
     global _shared
     _shared = (Path(directory), process)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # it has no types
 
 
 def forget(directory: str | Path, process: str) -> None:
     """Let the gauges of a process that has ended vanish; its counters stay."""
-    mark_process_dead(process, str(directory))  # type: ignore[no-untyped-call]
+    mark_process_dead(process, str(directory))  # type: ignore[no-untyped-call]  # it has no types
 
 
 class Metrics:
@@ -221,7 +221,7 @@ class _Everyone(Collector):
 
 
 def _merged(files: list[str]) -> list[Metric]:
-    return list(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]
+    return list(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]  # it has no types
 
 
 def _size(file: Path) -> int:

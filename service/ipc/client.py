@@ -102,7 +102,17 @@ class RemoteEngine:
     async def ready(self) -> Readiness:
         if own := self._own_state():
             return Readiness(False, own, self._best([link.state for link in self._links]).info)
-        return self._best(await asyncio.gather(*(link.probe(_PROBE_TIMEOUT_S) for link in self._links)))
+        asked = [asyncio.ensure_future(link.probe(_PROBE_TIMEOUT_S)) for link in self._links]
+        try:
+            states = []
+            for answer in asyncio.as_completed(asked):
+                states.append(await answer)
+                if states[-1].ok:
+                    break  # one that can infer is enough: nobody waits for one that is silent
+            return self._best(states)
+        finally:
+            for probe in asked:
+                probe.cancel()
 
     async def aclose(self) -> None:
         if self._phase == "serving":

@@ -66,7 +66,7 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
 
 
 def decode_threads(settings: Settings) -> int:
-    """Two at least: connections are spread over workers by chance, and so is the work."""
+    """Two at least: connections are spread evenly over workers, what comes on them is not."""
     if settings.decode_threads != "auto":
         return settings.decode_threads
     return max(2, -(-available_cores() // settings.workers))

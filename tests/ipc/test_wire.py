@@ -25,7 +25,7 @@ from service.ipc.arena import Arena, Layout
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from service.postprocess import ItemOutput
-from tests.engine.remote import LAYOUT, engine_server
+from tests.engine.remote import LAYOUT, engine_server, listen
 from tests.fakes import FakeRuntime, given, marker_of
 from tests.waiting import eventually, until_ready
 
@@ -299,3 +299,21 @@ def drain(stranger: socket.socket) -> None:
             pass
     except ConnectionError:
         pass
+
+
+async def test_readiness_does_not_wait_for_an_engine_that_is_silent() -> None:
+    """As where an engine is being replaced or was given up: its listener is there, and nobody behind it."""
+    silent, address = listen()
+    try:
+        async with engine_server(FakeRuntime()) as alive:
+            engine = RemoteEngine(
+                [address, alive], LAYOUT, decode_threads=1, metrics=Metrics(), on_lost=lambda reason: None
+            )
+            engine.start()
+            await until_ready(engine)
+            began = time.monotonic()
+            assert (await engine.ready()).ok
+            assert time.monotonic() - began < 1.0
+            await engine.aclose()
+    finally:
+        silent.close()
