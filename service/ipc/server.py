@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from service.batcher import Item
@@ -179,7 +179,7 @@ class _Connection:
         """The greeting's layout; ValueError if it is no worker's of this service."""
         _, user, _ = _PEER.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
         found = messages.read_hello(packet)
-        wanted = Layout(**{**_fields(self._layout), "slots": found.slots})
+        wanted = replace(self._layout, slots=found.slots)
         if len(descriptors) != 1 or user != os.geteuid() or found != wanted or not 1 <= found.slots <= 1 << 16:
             raise ValueError("it is no worker of this service")
         return found
@@ -219,10 +219,6 @@ class _Connection:
 
     async def _answer_probe(self) -> None:
         self.send(messages.state(await self._engine.ready()))
-
-
-def _fields(layout: Layout) -> dict[str, int]:
-    return {name: getattr(layout, name) for name in Layout.__dataclass_fields__}
 
 
 def _decoded_already() -> NoReturn:
