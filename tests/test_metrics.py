@@ -79,6 +79,7 @@ def test_one_render_sees_every_process(family: Family) -> None:
 def test_counters_survive_a_kill_and_go_on_under_the_same_name(family: Family) -> None:
     reader, child = family.start("worker-1"), family.start("worker-0")
     child.ask("count", 3)
+    reader.ask("render")  # it is up: its files are there as well
     files = set(family.directory.iterdir())
     for turn in (1, 2):
         child.kill()
