@@ -46,8 +46,8 @@ class _Assets(StaticFiles):
         return response
 
 
-def install(app: FastAPI, *, num_classes: int, without_key: Collection[str] | None) -> None:
-    """Add ``/docs`` and its assets, send ``/`` there, and complete the OpenAPI document.
+def install(app: FastAPI, *, num_classes: int, without_key: Collection[str] | None, root: bool) -> None:
+    """Add ``/docs`` and its assets, send ``/`` there if ``root``, and complete the OpenAPI document.
 
     ``without_key`` are the paths that need no API key; None: none does.
     """
@@ -58,9 +58,11 @@ def install(app: FastAPI, *, num_classes: int, without_key: Collection[str] | No
     async def swagger_ui() -> Response:
         return page
 
-    @app.get("/", include_in_schema=False)
-    async def root() -> Response:
-        return RedirectResponse("docs")
+    if root:
+
+        @app.get("/", include_in_schema=False)
+        async def lead() -> Response:
+            return RedirectResponse("docs")
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

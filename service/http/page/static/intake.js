@@ -1,0 +1,73 @@
+// Where photos come from: dropped anywhere, pasted, chosen, or taken with the camera.
+
+import { byId } from "./dom.js";
+
+const carriesFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false;
+
+/** Files of a drop, folders left out, whose contents are not read. */
+function dropped(transfer) {
+  const files = [];
+  let folders = 0;
+  for (const item of transfer.items) {
+    if (item.kind !== "file") continue;
+    if (item.webkitGetAsEntry?.()?.isDirectory) folders += 1;
+    else files.push(item.getAsFile());
+  }
+  return { files: files.filter((file) => file !== null), folders };
+}
+
+/** Calls `onFiles([File])` for whatever arrives, `onFolders()` when a folder was among it. */
+export function takeIn(onFiles, onFolders) {
+  const zone = byId("drop");
+  let depth = 0; // dragenter and dragleave come for every element on the way
+  const mark = () => document.body.classList.toggle("dragging", depth > 0);
+
+  window.addEventListener("dragenter", (event) => {
+    if (!carriesFiles(event)) return;
+    depth += 1;
+    mark();
+  });
+  window.addEventListener("dragleave", (event) => {
+    if (!carriesFiles(event)) return;
+    depth = Math.max(0, depth - 1);
+    mark();
+  });
+  window.addEventListener("dragover", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "copy";
+  });
+  window.addEventListener("drop", (event) => {
+    depth = 0;
+    mark();
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    const { files, folders } = dropped(event.dataTransfer);
+    if (folders > 0) onFolders();
+    onFiles(files);
+  });
+
+  let pasted = 0;
+  window.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (files.length === 0) return;
+    event.preventDefault();
+    onFiles(files.map((file) => {
+      // A picture that was copied has no name of its own; all are called image.png.
+      if (file.name !== "image.png" && file.name !== "") return file;
+      pasted += 1;
+      return new File([file], `pasted ${pasted}.png`, { type: file.type });
+    }));
+  });
+
+  for (const [button, input] of [["choose", "files"], ["take", "camera"]]) {
+    byId(button).addEventListener("click", () => byId(input).click());
+    byId(input).addEventListener("change", (event) => {
+      onFiles([...event.target.files]);
+      event.target.value = ""; // so that the same file can be chosen again
+    });
+  }
+  zone.addEventListener("click", (event) => {
+    if (event.target.closest("button, label, input") === null) byId("files").click();
+  });
+}

@@ -1,0 +1,75 @@
+// The status strip and the banner: what is served, whether it is ready, and how it is going.
+
+import { getJson } from "./api.js";
+import { byId, colour, sized } from "./dom.js";
+import { HISTORY } from "./live.js";
+import { stateWords } from "./words.js";
+
+const RUNTIMES = { openvino: "OpenVINO", torch: "torch" };
+
+/** Connects the strip to what it shows. */
+export function showStatus({ health, live, key }) {
+  let known = false;
+  const model = async () => {
+    const used = key.value;
+    const { status, body } = await getJson("models", { key: used });
+    if (status === 401) key.refused(used);
+    if (status !== 200 || !body) return;
+    const [served] = body.models;
+    const { runtime } = served;
+    known = runtime !== null;
+    byId("model").textContent = `${served.name}, version ${served.version}`;
+    byId("runtime").textContent = runtime
+      ? `${RUNTIMES[runtime.name] ?? runtime.name} on ${runtime.device.toUpperCase()}, ${runtime.precision}`
+      : "The model is being loaded";
+    if (runtime) byId("batch-words").textContent = `images per batch, ${runtime.max_batch_size} at most`;
+  };
+  const state = () => {
+    byId("state").textContent = stateWords(health.word);
+    byId("dot").dataset.state = health.up ? (health.word === "ok" ? "up" : "unknown") : "down";
+    byId("banner").textContent = health.up ? "" : banner(health.word);
+    if (health.up && health.word === "ok") model();
+  };
+  health.addEventListener("change", state);
+  key.addEventListener("given", model);
+  live.addEventListener("sample", () => {
+    figures(live);
+    if (!known && health.up && !key.asking) model();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => sparkline(live.history));
+  window.addEventListener("resize", () => sparkline(live.history));
+  state();
+  sparkline([]);
+}
+
+function banner(word) {
+  const rest = "Photos wait here and are sent as soon as it is back.";
+  if (word === "starting") return `The service is starting. ${rest}`;
+  if (word === "draining" || word === "closed") return `The service is shutting down. ${rest}`;
+  if (word === "unreachable") return `The service cannot be reached. ${rest}`;
+  return `The service is not ready (${stateWords(word).toLowerCase()}). ${rest}`;
+}
+
+function figures({ now, history }) {
+  byId("rate").textContent = now.rate >= 10 || now.rate === 0 ? now.rate.toFixed(0) : now.rate.toFixed(1);
+  byId("queue").textContent = String(now.queue);
+  byId("flight").textContent = now.limit > 0 ? `${now.flight} of ${now.limit}` : String(now.flight);
+  byId("batch").textContent = now.batch === null ? "–" : now.batch.toFixed(1);
+  sparkline(history);
+}
+
+/** One bar a second, the newest on the right; a line of small ticks where nothing happened. */
+function sparkline(history) {
+  const canvas = byId("history");
+  const [width, height] = [180, 40];
+  const context = sized(canvas, width, height);
+  const step = width / HISTORY;
+  const most = Math.max(...history, 10);
+  for (let slot = 0; slot < HISTORY; slot += 1) {
+    const rate = history[history.length - HISTORY + slot] ?? 0;
+    const tall = Math.max(2, (rate / most) * height);
+    context.fillStyle = colour(rate > 0 ? "--accent" : "--line");
+    context.fillRect(slot * step, height - tall, step - 2, tall);
+  }
+  canvas.setAttribute("aria-label", `Images per second over the last half minute: now ${Math.round(history.at(-1) ?? 0)}, at most ${Math.round(Math.max(...history, 0))}`);
+}
