@@ -86,7 +86,7 @@ async def _work(name: str, found: Artifact) -> None:
         while not (await client.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for
             await asyncio.sleep(0.05)
     size = layout.image_size
-    prepared = Prepared(np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8), "jpeg", ())
+    prepared = Prepared(np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8), "jpeg", (), (size, size))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
 

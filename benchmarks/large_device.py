@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.wire import Instant
 from service import compose
-from service.engine.protocols import Images
+from service.engine.protocols import Classes, Images
 from service.postprocess import BatchOutputs
 from service.runtimes.batch import gather
 from service.supervisor import engine
@@ -28,11 +28,11 @@ class LargeDevice(Instant):
         self._free = threading.Lock()
         self._pinned = np.empty((BATCH, 224, 224, 3), np.uint8)
 
-    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         gather(images, self._pinned)
         with self._free:
             time.sleep(LAUNCH_S + IMAGE_S * len(images))
-        return super().run(images)
+        return super().run(images, classes=classes)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import uvloop
 from benchmarks.processes import tree_cpu
 from benchmarks.report import table
 from service.engine import LocalEngine
-from service.engine.protocols import Images
+from service.engine.protocols import Classes, Images
 from service.ipc import messages
 from service.ipc.arena import Arena, Layout
 from service.ipc.client import RemoteEngine
@@ -55,7 +55,7 @@ class Instant:
             np.zeros((size, 5, 7, 7), np.float32),
         )
 
-    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         logits, embeddings, top, maps = self._outputs
         count = len(images)
         return BatchOutputs(logits[:count], embeddings[:count], top[:count], maps[:count])
@@ -178,7 +178,7 @@ async def whole_way(address: str, seconds: float) -> int:
     engine.start()
     while not (await engine.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for
         await asyncio.sleep(0.01)
-    prepared = Prepared(np.zeros((224, 224, 3), np.uint8), "jpeg", ())
+    prepared = Prepared(np.zeros((224, 224, 3), np.uint8), "jpeg", (), (224, 224))
     ends = time.monotonic() + seconds
 
     async def client() -> int:

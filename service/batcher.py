@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ class Item:
     pixels: int | None = field(default=None)  # that ``prepare`` decodes, if that is known
     created_at: float = field(default=0.0)
     request_id: str = field(default="")  # for the log
+    classes: Sequence[int] = field(default=())  # whose maps are wanted
     prepared: Prepared | None = field(default=None)
     prepare_s: float = field(default=0.0)  # how long ``prepare`` took
     enqueued_at: float = field(default=0.0)

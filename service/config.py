@@ -128,7 +128,10 @@ class Settings(BaseSettings):
     """Ask for a key at /metrics too."""
 
     docs: bool = True
-    """Serve /docs and /openapi.json, and lead from / there."""
+    """Serve /docs and /openapi.json; without page, lead from / there."""
+
+    page: bool = True
+    """Serve the page for people at /."""
 
     log_format: Literal["text", "json"] = "text"
     """One line a record: text for people, json for machines."""

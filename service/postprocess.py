@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: How many classes the runtime draws an activation map for, in the same forward pass.
+#: How many classes the runtime computes an activation map for, in the same forward pass.
 MAPS_PER_ITEM = 5
 
 Float32 = NDArray[np.float32]
@@ -28,7 +28,8 @@ class BatchOutputs(NamedTuple):
     logits: Float32  # (B, num_classes)
     embeddings: Float32  # (B, embedding_dim), the pooled features, not normalised
     top: NDArray[np.int64]  # (B, K) class indices by falling logit
-    maps: Float32  # (B, K, S, S); mean over S×S plus the class's bias equals its logit
+    maps: Float32  # (B, K, S, S), of the classes asked for, then of ``top``'s at the places left; the mean over S×S
+    #  plus the class's bias equals its logit
 
     def items(self) -> list[ItemOutput]:
         """Each image's share."""
@@ -51,6 +52,17 @@ class Prediction:
     index: int
     label: str
     probability: np.float32
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMap:
+    """Where in the image the evidence for a class lies."""
+
+    index: int
+    label: str
+    logit: np.float32
+    probability: np.float32
+    values: Float32  # (S, S); their mean plus the class's bias is the logit
 
 
 def log_sum_exp(logits: Float32) -> NDArray[np.float64]:
@@ -76,11 +88,26 @@ def classify(output: ItemOutput, labels: Sequence[str], top_k: int) -> list[Pred
     # logits: equal ones come in index order, whatever the batch was.
     best = output.top if top_k <= len(output.top) else np.argsort(-logits, kind="stable")
     best = best[:top_k]
-    probabilities = np.exp(logits[best].astype(np.float64) - output.log_sum_exp).astype(np.float32)
     return [
         Prediction(index, labels[index], probability)
-        for index, probability in zip(best.tolist(), probabilities, strict=True)
+        for index, probability in zip(best.tolist(), _probabilities(output, best), strict=True)
     ]
+
+
+def explain(output: ItemOutput, labels: Sequence[str], classes: Sequence[int], top_k: int) -> list[ClassMap]:
+    """The maps of the ``classes`` that the forward pass was asked for, or of the ``top_k`` strongest if of none.
+
+    ``top_k`` is at most MAPS_PER_ITEM; fewer come where the model has fewer classes.
+    """
+    wanted = np.asarray(classes, np.int64) if classes else output.top[:top_k]
+    rows = zip(wanted.tolist(), output.logits[wanted], _probabilities(output, wanted), output.maps, strict=False)
+    return [ClassMap(index, labels[index], *row) for index, *row in rows]
+
+
+def _probabilities(output: ItemOutput, indices: NDArray[np.int64]) -> Float32:
+    exponents = output.logits[indices].astype(np.float64) - output.log_sum_exp
+    result: Float32 = np.exp(exponents).astype(np.float32)
+    return result
 
 
 def normalize(embedding: Float32) -> Float32:

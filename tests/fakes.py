@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine import LocalEngine
-from service.engine.protocols import Images
+from service.engine.protocols import Classes, Images
 from service.metrics import Metrics
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
 from service.preprocess import Prepared
+from service.runtimes.batch import map_rows
 
 SIZE = 8
 NUM_CLASSES = 10
@@ -28,7 +29,7 @@ def image(marker: int, size: int = SIZE) -> NDArray[np.uint8]:
 
 def given(marker: int) -> Callable[[], Prepared]:
     """That image as ``EngineClient.infer`` takes it."""
-    return lambda: Prepared(image(marker), "png", ())
+    return lambda: Prepared(image(marker), "png", (), (SIZE, SIZE))
 
 
 def marker_of(embedding: NDArray[np.float32]) -> int:
@@ -37,7 +38,10 @@ def marker_of(embedding: NDArray[np.float32]) -> int:
 
 
 class FakeRuntime:
-    """Answers from the first pixel. ``before`` runs at the start of every call, to wait, count or raise."""
+    """Answers from the first pixel; a class's map is its index.
+
+    ``before`` runs at the start of every call, to wait, count or raise.
+    """
 
     name = "fake"
     device = "cpu"
@@ -54,7 +58,7 @@ class FakeRuntime:
         self.metrics = Metrics()  # of the engine around it
         self._lock = threading.Lock()
 
-    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         images = np.stack(list(images))
         with self._lock:
             self.batches.append(len(images))
@@ -66,7 +70,9 @@ class FakeRuntime:
         embeddings = np.zeros((len(images), EMBEDDING_DIM), np.float32)
         embeddings[:, :3] = first
         top = np.argsort(-logits, axis=1, kind="stable")[:, :MAPS_PER_ITEM].astype(np.int64)
-        maps = np.zeros((len(images), MAPS_PER_ITEM, 1, 1), np.float32)
+        rows = map_rows(classes, len(images), MAPS_PER_ITEM, NUM_CLASSES)
+        mapped = top if rows is None else np.where(rows < 0, top, rows)
+        maps = mapped.astype(np.float32)[..., np.newaxis, np.newaxis]
         return BatchOutputs(logits, embeddings, top, maps)
 
     def close(self) -> None:

@@ -225,7 +225,7 @@ def test_every_route_parameter_and_status_is_in_the_api_document(openapi: dict[s
     parameters = {(spans(row[0])[0], spans(row[1])[0]) for row in table if len(row) == 4 and spans(row[1])}
     statuses = {row[0] for row in table}
     declared = {f"{method.upper()} {path}" for path, operations in openapi["paths"].items() for method in operations}
-    of_pages = {"GET /", "GET /docs", "GET /openapi.json", "GET /docs/assets/…"}
+    of_pages = {"GET /", "GET /page/…", "GET /docs", "GET /openapi.json", "GET /docs/assets/…"}
     assert routes == declared | of_pages
     for path, operations in openapi["paths"].items():
         for operation in operations.values():

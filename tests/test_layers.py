@@ -12,7 +12,7 @@ SERVICE = Path(__file__).parent.parent / "service"
 
 LAYERS = {
     **dict.fromkeys(["cgroup", "config", "cores", "errors", "logs", "memory", "metrics"], 0),
-    **dict.fromkeys(["preprocess", "postprocess", "batcher", "admission", "capacity", "pace", "network"], 1),
+    **dict.fromkeys(["preprocess", "postprocess", "overlay", "batcher", "admission", "capacity", "pace", "network"], 1),
     **dict.fromkeys(["artifact", "store", "runtimes"], 2),
     **dict.fromkeys(["engine", "ipc"], 3),
     "http": 4,
@@ -26,7 +26,7 @@ CONFINED = {
     "openvino": {"runtimes"},
     "nncf": {"runtimes"},
     "h5py": {"store"},
-    "PIL": {"preprocess"},
+    "PIL": {"preprocess", "overlay"},
     "asyncio": {"engine", "ipc", "http", "supervisor", "cli", "memory"},
     "fastapi": {"http"},
     "starlette": {"http"},

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from service.postprocess import BatchOutputs, ItemOutput, classify, log_sum_exp, normalize
+from service.postprocess import BatchOutputs, ItemOutput, classify, explain, log_sum_exp, normalize
 
 LABELS = tuple(f"class {index}" for index in range(10))
 
@@ -35,6 +35,19 @@ def test_equal_logits_come_in_index_order(top_k: int) -> None:
     predictions = classify(item([1.0] * 10), LABELS, top_k)
     assert [p.index for p in predictions] == list(range(top_k))
     assert all(p.probability == pytest.approx(0.1) for p in predictions)
+
+
+def test_maps_of_the_strongest_or_of_the_classes_asked_for() -> None:
+    logits = [0.5, 3.0, -1.0, 2.0, 9.0, -4.0, 0.0, 1.0, 7.0, 6.0]
+    output = item(logits)._replace(maps=np.arange(5, dtype=np.float32).reshape(5, 1, 1))
+    strongest = explain(output, LABELS, (), 3)
+    assert [(m.index, m.label, m.logit, float(m.values[0, 0])) for m in strongest] == [
+        (4, "class 4", 9, 0), (8, "class 8", 7, 1), (9, "class 9", 6, 2)
+    ]  # fmt: skip
+    assert [m.probability for m in strongest] == [p.probability for p in classify(output, LABELS, 3)]
+    asked = explain(output, LABELS, (5, 4), 3)
+    assert [(m.index, m.logit, float(m.values[0, 0])) for m in asked] == [(5, -4, 0), (4, 9, 1)]
+    assert asked[1].probability == strongest[0].probability
 
 
 def test_large_logits_do_not_overflow() -> None:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from service import __version__
+from service.cli.explain import explain
 from service.cli.local import classify, embed
 from service.cli.models import models
 from service.cli.serve import serve
@@ -23,6 +24,7 @@ def cli() -> None:
     mobilenet-service serve                            answer on http://127.0.0.1:8000
     mobilenet-service classify photo.jpg               without a server
     mobilenet-service embed photos/ --out vectors.npy  feature vectors of many photos
+    mobilenet-service explain photo.jpg --out map.png  where in the photo the class was found
 
     Every option of 'serve' can also be set in the environment: --max-in-flight is MOBILENET_MAX_IN_FLIGHT.
     """
@@ -32,6 +34,7 @@ cli.add_command(serve)
 cli.add_command(models)
 cli.add_command(classify)
 cli.add_command(embed)
+cli.add_command(explain)
 
 
 def main() -> None:

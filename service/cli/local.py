@@ -36,7 +36,7 @@ _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision"
 _BAR_FROM = 20
 
 #: Nobody waits for a local command's single image; a day is never.
-_PATIENCE_S = 86_400.0
+PATIENCE_S = 86_400.0
 
 Result = ItemOutput | ServiceError
 
@@ -95,12 +95,12 @@ def embed(paths: Sequence[Path], out: Path, unit_length: bool, skip_errors: bool
     if not rows:
         raise OperatorError("nothing was written, because every file failed")
     matrix = np.stack(rows)
-    _replace(out, lambda file: np.save(file, matrix, allow_pickle=False))
-    _replace(out.with_suffix(".txt"), lambda file: file.write("".join(f"{name}\n" for name in names).encode()))
+    replace(out, lambda file: np.save(file, matrix, allow_pickle=False))
+    replace(out.with_suffix(".txt"), lambda file: file.write("".join(f"{name}\n" for name in names).encode()))
     click.echo(f"{out}: {matrix.shape[0]} × {matrix.shape[1]} float32")
 
 
-def _replace(path: Path, write: Callable[[Any], object]) -> None:
+def replace(path: Path, write: Callable[[Any], object]) -> None:
     """Write beside ``path`` and rename, so that a reader never sees half a file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -153,18 +153,18 @@ async def _infer_all(
     async def one(path: Path) -> Result:
         async with turn:
             try:
-                return (await engine.infer(partial(decode, path), time.monotonic() + _PATIENCE_S)).output
+                return (await engine.infer(partial(decode, path), time.monotonic() + PATIENCE_S)).output
             except ServiceError as error:
                 return error
             finally:
                 advance()
 
-    async with _engine(settings, chosen, found) as engine:
+    async with running_engine(settings, chosen, found) as engine:
         return await asyncio.gather(*(one(path) for path in files))
 
 
 @asynccontextmanager
-async def _engine(settings: Settings, chosen: Plan, found: Artifact) -> AsyncIterator[LocalEngine]:
+async def running_engine(settings: Settings, chosen: Plan, found: Artifact) -> AsyncIterator[LocalEngine]:
     engine = create_engine(settings, chosen, found, Metrics(), lambda reason: click.echo(f"error: {reason}", err=True))
     try:
         await engine.start()

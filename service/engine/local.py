@@ -19,7 +19,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args
 
@@ -116,12 +116,15 @@ class LocalEngine:
         await loaded
         self._tick()
 
-    async def infer(self, prepare: Prepare, deadline: float, pixels: int | None = None) -> InferResult:
+    async def infer(
+        self, prepare: Prepare, deadline: float, pixels: int | None = None, classes: Sequence[int] = ()
+    ) -> InferResult:
         if (phase := self._phase) != "serving":
             raise replies.refusal(phase)
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[InferResult] = loop.create_future()
-        item = Item(prepare, deadline, reply, pixels=pixels, created_at=time.monotonic(), request_id=request_id.get())
+        now = time.monotonic()
+        item = Item(prepare, deadline, reply, pixels, now, request_id.get(), classes)
         try:
             if self._pool is None:
                 self._batcher.put(item)
@@ -175,7 +178,9 @@ class LocalEngine:
     async def _try_canary(self) -> None:
         """What becomes of it reaches the watchdog as that of any batch does."""
         with contextlib.suppress(ServiceError):
-            await self.infer(lambda: Prepared(self._canary, "png", ()), time.monotonic() + _CANARY_TIMEOUT_S)
+            height, width, _ = self._canary.shape
+            prepared = Prepared(self._canary, "png", (), (width, height))
+            await self.infer(lambda: prepared, time.monotonic() + _CANARY_TIMEOUT_S)
 
     def _tick(self) -> None:
         if self._phase != "serving":

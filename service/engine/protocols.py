@@ -8,12 +8,13 @@ against every ``EngineClient``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from service.postprocess import BatchOutputs, ItemOutput
 from service.preprocess import Prepared
+from service.runtimes.batch import Classes as Classes
 from service.runtimes.batch import Images as Images
 
 
@@ -36,9 +37,10 @@ class Runtime(Protocol):
     def max_batch(self) -> int:
         """The largest B that ``run`` takes."""
 
-    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         """One forward pass over B images, each (S, S, 3) uint8 RGB, read where they lie and not after the return.
 
+        ``classes``: of each image, whose maps are wanted, in place of those of its strongest classes.
         Thread-safe; blocks; the outputs belong to the caller.
         ``alone``: nothing else is queued or running, so that every core may work on this batch.
         Raises DeviceLost when no later call can succeed; anything else concerns this batch alone.
@@ -86,10 +88,13 @@ class Readiness:
 class EngineClient(Protocol):
     """What the HTTP layer knows of inference. Used from one event loop."""
 
-    async def infer(self, prepare: Prepare, deadline: float, pixels: int | None = None) -> InferResult:
+    async def infer(
+        self, prepare: Prepare, deadline: float, pixels: int | None = None, classes: Sequence[int] = ()
+    ) -> InferResult:
         """Outputs for the (S, S, 3) uint8 image of ``prepare`` before ``deadline`` (time.monotonic() seconds).
 
         ``pixels``: how many ``prepare`` decodes, for a judgement of how long it may take; None: nobody judges.
+        ``classes``: the first maps are theirs, at most MAPS_PER_ITEM of the model's classes.
 
         Raises what ``prepare`` raises, NotReady, Draining, DeadlineExceeded or InferenceFailed. Cancelling the call
         drops the image from the queue; one that is already running is computed and forgotten.

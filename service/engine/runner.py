@@ -96,7 +96,8 @@ class Runner(threading.Thread):
         self._watchdog.inferring(len(items))
         started = time.monotonic()
         try:
-            outputs = self._runtime.run([_pixels(item) for item in items], alone=alone)
+            classes = [item.classes for item in items] if any(item.classes for item in items) else None
+            outputs = self._runtime.run([_pixels(item) for item in items], classes=classes, alone=alone)
             infer_s = time.monotonic() - started
             answers: Answers = [
                 (item, _result(item, output, started, infer_s, len(items)))

@@ -17,26 +17,28 @@ from service.artifact import Artifact
 from service.capacity import Capacity
 from service.config import Settings
 from service.engine import EngineClient
-from service.http import docs, operations, problems
+from service.http import docs, operations, page, problems
 from service.http.encode import Encoder
 from service.http.endpoints import Endpoint, Endpoints
 from service.http.inference import Inference
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
+from service.http.picture import Pictures
 from service.metrics import Metrics
 from service.preprocess import Limits
 
 #: Values of the ``endpoint`` label; every other path is "other".
-ENDPOINTS = ("classify", "embed", "livez", "readyz", "metrics", "models", "docs")
+ENDPOINTS = ("classify", "embed", "explain", "livez", "readyz", "metrics", "models", "docs")
 #: What needs no API key; everything else does, so that a path that only looks like another one is no way around it.
 _OPEN = ("/", "/livez", "/readyz", "/docs", "/openapi.json")
 
 _DESCRIPTION = """\
-ImageNet classes and feature vectors from [MobileNetV2](https://arxiv.org/abs/1801.04381). Try it here: open
+ImageNet classes, feature vectors and class maps from [MobileNetV2](https://arxiv.org/abs/1801.04381). Try it here: open
 `POST /classify`, press *Try it out*, choose a photo, *Execute*. From a shell:
 
     curl --data-binary @cat.jpg http://127.0.0.1:8000/classify
     curl -F file=@cat.jpg -F file=@dog.jpg "http://127.0.0.1:8000/classify?top_k=3"
     curl --data-binary @cat.jpg -H "Accept: application/x-npy" -o cat.npy http://127.0.0.1:8000/embed
+    curl --data-binary @cat.jpg -H "Accept: image/png" -o map.png http://127.0.0.1:8000/explain
 """
 
 
@@ -65,12 +67,13 @@ def create_app(
     worked: Callable[[], object] = lambda: None,
 ) -> Service:
     """The service over ``engine``; ``worked`` is called after each request that was inferred."""
+    transform, limits = artifact.manifest.preprocessing.transform(), Limits(max_pixels=capacity.max_pixels)
     inference = Inference(
         engine,
         metrics,
-        transform=artifact.manifest.preprocessing.transform(),
+        transform=transform,
         mode=settings.decode,
-        limits=Limits(max_pixels=capacity.max_pixels),
+        limits=limits,
         max_in_flight=capacity.max_in_flight,
         max_client_share=settings.max_client_share,
         max_body_bytes=settings.max_body_bytes,
@@ -79,8 +82,9 @@ def create_app(
         worked=worked,
     )
     num_classes = artifact.manifest.architecture.num_classes
-    encoder = Encoder(artifact.manifest.name, artifact.manifest.version, artifact.labels)
-    endpoints = Endpoints(inference, encoder, metrics, num_classes).by_path
+    encoder = Encoder(artifact.manifest.name, artifact.manifest.version, artifact.labels, transform)
+    pictures = Pictures(inference, metrics, artifact.labels, transform, limits)
+    endpoints = Endpoints(inference, encoder, pictures, metrics, num_classes).by_path
 
     app = Service(
         title="MobileNetV2 inference service",
@@ -98,8 +102,11 @@ def create_app(
     app.include_router(operations.build(inference, artifact, metrics, metrics_keyed=settings.protect_metrics))
     keys = settings.accepted_keys()
     without_key = _OPEN if settings.protect_metrics else (*_OPEN, "/metrics")
+    if settings.page:
+        page.install(app, docs=settings.docs)
+        without_key = (*without_key, *page.PATHS)
     if settings.docs:
-        docs.install(app, num_classes=num_classes, without_key=without_key if keys else None)
+        docs.install(app, num_classes=num_classes, without_key=without_key if keys else None, root=not settings.page)
     problems.install(app, metrics)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:

@@ -155,7 +155,8 @@ class _Form:
     def _on_headers_finished(self) -> None:
         if self._name == FIELD.encode():
             if len(self._images) == self._max_images:
-                raise BadRequest(f"more than {self._max_images} images in one request")
+                many = f"{self._max_images} image{'s' * (self._max_images > 1)}"
+                raise BadRequest(f"more than {many} in one request")
             self._chunks = []
             return
         self._chunks = None

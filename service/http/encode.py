@@ -14,27 +14,30 @@ import orjson
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from service.engine import InferResult
 from service.errors import ServiceError
 from service.http import problems
 from service.http.inference import Outcome
-from service.postprocess import classify, normalize
+from service.postprocess import classify, explain, normalize
+from service.preprocess import Transform, crop_box
 
 JSON = "application/json"
 RAW = "application/octet-stream"
 NPY = "application/x-npy"
+PNG = "image/png"
 
 _JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
-def negotiate(accept: str | None) -> str:
-    """The one of JSON, RAW and NPY that ``accept`` prefers; JSON where it names none of them.
+def negotiate(accept: str | None, others: Sequence[str]) -> str:
+    """The one of JSON and ``others`` that ``accept`` prefers; JSON where it names none of them.
 
     Wildcards mean JSON. Quality values as in RFC 9110, section 12.4.2.
     """
     best, best_quality = JSON, 0.0
     for entry in (accept or "").split(","):
         media_type, *parameters = (part.strip().lower() for part in entry.split(";"))
-        if media_type in (JSON, RAW, NPY) and (quality := _quality(parameters)) > best_quality:
+        if media_type in (JSON, *others) and (quality := _quality(parameters)) > best_quality:
             best, best_quality = media_type, quality
     return best
 
@@ -51,11 +54,12 @@ def _quality(parameters: Sequence[str]) -> float:
 
 
 class Encoder:
-    """Knows the model's name and labels."""
+    """Knows the model's name, labels and what it sees of a photo."""
 
-    def __init__(self, model: str, version: str, labels: Sequence[str]) -> None:
+    def __init__(self, model: str, version: str, labels: Sequence[str], transform: Transform) -> None:
         self._envelope = {"model": model, "version": version}
         self._labels = labels
+        self._transform = transform
 
     def classes(self, outcomes: Sequence[Outcome], top_k: int) -> Response:
         def one(outcome: Outcome) -> dict[str, Any]:
@@ -69,17 +73,46 @@ class Encoder:
 
         return self._json([one(outcome) for outcome in outcomes])
 
+    def maps(self, outcomes: Sequence[Outcome], *, classes: Sequence[int], top_k: int, embedding: bool) -> Response:
+        def one(outcome: Outcome) -> dict[str, Any]:
+            if isinstance(outcome, ServiceError):
+                return {"error": problems.problem(outcome)}
+            width, height = outcome.prepared.size
+            result: dict[str, Any] = {
+                "maps": [
+                    {
+                        "index": shown.index,
+                        "label": shown.label,
+                        "logit": shown.logit,
+                        "probability": shown.probability,
+                        "map": shown.values,
+                    }
+                    for shown in explain(outcome.output, self._labels, classes, top_k)
+                ],
+                "photo": {"width": width, "height": height},
+                "crop": crop_box(outcome.prepared.size, self._transform)._asdict(),
+                "warnings": outcome.prepared.warnings,
+            }
+            if embedding:
+                result["embedding"] = normalize(outcome.output.embedding)
+            return result
+
+        return self._json([one(outcome) for outcome in outcomes])
+
     def embeddings(self, outcomes: Sequence[Outcome], *, unit_length: bool, media_type: str) -> Response:
         """JSON reports a failed image beside the good ones; a matrix cannot, so there its error is the answer."""
 
-        def vector(outcome: Outcome) -> NDArray[np.float32]:
-            if isinstance(outcome, ServiceError):
-                raise outcome
+        def vector(outcome: InferResult) -> NDArray[np.float32]:
             embedding = outcome.output.embedding
             return normalize(embedding) if unit_length else embedding
 
         if media_type != JSON:
-            return _matrix(np.stack([vector(outcome) for outcome in outcomes]), media_type)
+            rows = []
+            for outcome in outcomes:
+                if isinstance(outcome, ServiceError):
+                    return problems.response(outcome)
+                rows.append(vector(outcome))
+            return _matrix(np.stack(rows), media_type)
         return self._json(
             [
                 {"error": problems.problem(outcome)}

@@ -1,4 +1,4 @@
-"""``POST /classify`` and ``POST /embed``: HTTP to the core and back, nothing else.
+"""``POST /classify``, ``/embed`` and ``/explain``: HTTP to the core and back, nothing else.
 
 Plain ASGI: a request goes from the server's parser through our middleware straight to its endpoint. The frameworks'
 routing, dependency resolution and exit stacks cost a tenth of a millisecond, two per cent of a request here;
@@ -10,19 +10,23 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.errors import ServiceError
+from service.errors import InvalidParameter, ServiceError
 from service.http import problems, query
 from service.http.body import ClientGone
-from service.http.encode import Encoder, negotiate
+from service.http.encode import NPY, PNG, RAW, Encoder, negotiate
 from service.http.inference import Inference, Outcome
 from service.http.middleware import KEY_OWNER
+from service.http.picture import Pictures
 from service.http.timing import StageTimes
 from service.metrics import Metrics
+from service.overlay import DEFAULT_OPACITY
+from service.postprocess import MAPS_PER_ITEM
 
 #: Never sent to anyone; names a vanished client in the access log and the metrics (nginx's convention).
 CLIENT_CLOSED_REQUEST = 499
@@ -33,57 +37,106 @@ Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 Encode = Callable[[Sequence[Outcome]], Response]
 
 
-class Endpoints:
-    """Both endpoints, bound to one model; ``by_path`` finds them."""
+class Wish(NamedTuple):
+    """What a request asks for."""
 
-    def __init__(self, inference: Inference, encoder: Encoder, metrics: Metrics, num_classes: int) -> None:
+    encode: Encode
+    classes: tuple[int, ...] = ()  # whose maps the forward pass is to compute; none: of the strongest
+
+
+class Endpoints:
+    """The endpoints, bound to one model; ``by_path`` finds them."""
+
+    def __init__(
+        self, inference: Inference, encoder: Encoder, pictures: Pictures, metrics: Metrics, num_classes: int
+    ) -> None:
         self._inference = inference
         self._encoder = encoder
+        self._pictures = pictures
         self._metrics = metrics
         self._num_classes = num_classes
-        self.by_path: dict[str, Endpoint] = {"/classify": self.classify, "/embed": self.embed}
+        self.by_path: dict[str, Endpoint] = {
+            "/classify": self.classify,
+            "/embed": self.embed,
+            "/explain": self.explain,
+        }
 
     async def classify(self, scope: Scope, receive: Receive, send: Send) -> None:
-        def choose(headers: Headers, parameters: dict[str, str]) -> Encode:
+        def choose(headers: Headers, parameters: dict[str, str]) -> Wish:
             default = min(DEFAULT_TOP_K, self._num_classes)
             top_k = query.whole_number(parameters, "top_k", default=default, most=self._num_classes)
-            return partial(self._encoder.classes, top_k=top_k)
+            return Wish(partial(self._encoder.classes, top_k=top_k))
 
         await self._answer(scope, receive, send, choose)
 
     async def embed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        def choose(headers: Headers, parameters: dict[str, str]) -> Encode:
+        def choose(headers: Headers, parameters: dict[str, str]) -> Wish:
             unit_length = query.boolean(parameters, "normalize", default=True)
-            media_type = negotiate(headers.get("accept"))
-            return partial(self._encoder.embeddings, unit_length=unit_length, media_type=media_type)
+            media_type = negotiate(headers.get("accept"), (RAW, NPY))
+            return Wish(partial(self._encoder.embeddings, unit_length=unit_length, media_type=media_type))
 
         await self._answer(scope, receive, send, choose)
 
+    async def explain(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if negotiate(Headers(scope=scope).get("accept"), (PNG,)) == PNG:
+            await self._picture(scope, receive, send)
+            return
+
+        def choose(headers: Headers, parameters: dict[str, str]) -> Wish:
+            classes, top_k = self._mapped(parameters, most=MAPS_PER_ITEM)
+            embedding = query.boolean(parameters, "embedding", default=False)
+            return Wish(partial(self._encoder.maps, classes=classes, top_k=top_k, embedding=embedding), classes)
+
+        await self._answer(scope, receive, send, choose)
+
+    async def _picture(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            parameters = query.parse(scope["query_string"])
+            classes, _ = self._mapped(parameters, most=1)
+            opacity = query.fraction(parameters, "opacity", default=DEFAULT_OPACITY)
+            await self._pictures.answer(scope, receive, send, _client(scope), classes=classes, opacity=opacity)
+        except ServiceError as error:
+            await problems.refuse(error, self._metrics)(scope, receive, send)
+        except ClientGone:
+            await self._nobody()(scope, receive, send)
+
+    def _mapped(self, parameters: dict[str, str], most: int) -> tuple[tuple[int, ...], int]:
+        """The classes whose maps are asked for; if none, how many of the strongest."""
+        most = min(most, self._num_classes)
+        classes = query.indices(parameters, "class", below=self._num_classes, most=most)
+        top_k = query.whole_number(parameters, "top_k", default=most, most=most)
+        if classes and "top_k" in parameters:
+            raise InvalidParameter("class, top_k: one of the two is wanted")
+        return classes, top_k
+
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, choose: Callable[[Headers, dict[str, str]], Encode]
+        self, scope: Scope, receive: Receive, send: Send, choose: Callable[[Headers, dict[str, str]], Wish]
     ) -> None:
         try:
             headers = Headers(scope=scope)
             # Parameters first: a request that asks for nonsense costs no inference.
-            encode = choose(headers, query.parse(scope["query_string"]))
-            response = await self._infer(headers, receive, encode, _client(scope))
+            wish = choose(headers, query.parse(scope["query_string"]))
+            response = await self._infer(headers, receive, wish, _client(scope))
         except ServiceError as error:
             response = problems.refuse(error, self._metrics)
         await response(scope, receive, send)
 
-    async def _infer(self, headers: Headers, receive: Receive, encode: Encode, client: str) -> Response:
+    async def _infer(self, headers: Headers, receive: Receive, wish: Wish, client: str) -> Response:
         times = StageTimes()
         try:
-            outcomes = await self._inference.run(headers, receive, times, client)
+            outcomes = await self._inference.run(headers, receive, times, client, wish.classes)
         except ClientGone:
-            self._metrics.cancelled.inc()
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+            return self._nobody()
         started = time.monotonic()
-        response = _all_failed(outcomes) or encode(outcomes)
+        response = _all_failed(outcomes) or wish.encode(outcomes)
         times.add("encode", time.monotonic() - started)
         times.observe(self._metrics)
         response.headers["Server-Timing"] = times.header()
         return response
+
+    def _nobody(self) -> Response:
+        self._metrics.cancelled.inc()
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 def _client(scope: Scope) -> str:

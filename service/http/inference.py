@@ -11,27 +11,46 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.types import Receive
 
-from service.admission import Admission, body_weight, image_weight
+from service.admission import Admission, Permit, body_weight, image_weight
 from service.engine import EngineClient, InferResult
 from service.errors import BadImage, DeadlineExceeded, InvalidParameter, Overloaded, ServiceError
 from service.http.body import ClientGone, declared_length, read_images, too_large
 from service.http.timing import StageTimes
 from service.metrics import Metrics
 from service.pace import Pace
-from service.preprocess import Header, Limits, Mode, Transform, inspect, prepare
+from service.preprocess import Header, Limits, Mode, Prepared, Transform, inspect, prepare
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
 #: What became of one image.
 Outcome = InferResult | ServiceError
+
+#: From bytes to a runtime's pixels, on a thread of the engine's.
+Decode = Callable[[bytes, Header], Prepared]
+
+
+class Photo(NamedTuple):
+    """One image of a request, and what its header says."""
+
+    data: bytes
+    header: Header | ServiceError
+
+
+class Admitted(NamedTuple):
+    """A request that has its place."""
+
+    photos: list[Photo]
+    deadline: float
+    permit: Permit
 
 
 class Inference:
@@ -64,7 +83,7 @@ class Inference:
         self._admission = Admission(max_in_flight, share=max_client_share, retry_after=self._pace.retry_after)
         self._max_body_bytes = max_body_bytes
         self._max_images = max_images
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._worked = worked
         metrics.watch(metrics.in_flight, lambda: self._admission.in_flight)
         metrics.in_flight_limit.set(max_in_flight)
@@ -74,42 +93,51 @@ class Inference:
         self.draining = True
         self._metrics.watch(self._metrics.ready, lambda: 0.0)
 
-    async def run(self, headers: Headers, receive: Receive, times: StageTimes, client: str = "") -> list[Outcome]:
-        """One outcome an image, in the order sent. ``client`` is who has a share in the limit.
+    async def run(
+        self, headers: Headers, receive: Receive, times: StageTimes, client: str = "", classes: Sequence[int] = ()
+    ) -> list[Outcome]:
+        """One outcome an image, in the order sent. ``client`` is who has a share in the limit; the first maps of each
+        outcome are of ``classes``.
 
         Raises ServiceError for what concerns the request as a whole, ClientGone when nobody waits any more.
         """
+        async with self.admitted(headers, receive, times, client) as request, cancelled_by_disconnect(receive):
+            work = [self.infer(photo, request.deadline, times, classes) for photo in request.photos]
+            return [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+
+    @asynccontextmanager
+    async def admitted(
+        self, headers: Headers, receive: Receive, times: StageTimes, client: str = "", max_images: int | None = None
+    ) -> AsyncIterator[Admitted]:
+        """The request, read and looked at, for as long as it holds its permit. Raises as ``run`` does."""
         started = time.monotonic()
         deadline = started + self._timeout(headers)
         if not self._pace.known:
             await self._learn_pace()
         with self._admission.admit(body_weight(self._expected_bytes(headers)), client) as permit:
             self._refuse_the_hopeless(1, deadline - started)
-            images = await self._read(headers, receive, deadline)
+            images = await self._read(headers, receive, deadline, max_images or self._max_images)
             arrived = time.monotonic()
             times.add("read", arrived - started)
-            inspected: list[Header | ServiceError] = []
+            photos: list[Photo] = []
             for data in images:
-                if inspected:
+                if photos:
                     await asyncio.sleep(0)  # a header made for it costs 20 ms: others get their turn in between
-                inspected.append(self._inspect(data))
-            units = sum(image_weight(seen.pixels) for seen in inspected if isinstance(seen, Header))
+                photos.append(Photo(data, self._inspect(data)))
+            units = sum(image_weight(photo.header.pixels) for photo in photos if isinstance(photo.header, Header))
             permit.widen(units)
             self._refuse_the_hopeless(units, deadline - arrived)
-            async with _cancelled_by_disconnect(receive):
-                work = [self._answer(*pair, deadline, times) for pair in zip(images, inspected, strict=True)]
-                outcomes = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+            yield Admitted(photos, deadline, permit)
         self._worked()
-        return outcomes
 
     def _timeout(self, headers: Headers) -> float:
         """Seconds this request may take: the client's wish, never more than the service's own limit."""
         wish = headers.get(TIMEOUT_HEADER)
         if wish is None:
-            return self._timeout_s
+            return self.timeout_s
         if not (wish.isascii() and wish.isdigit()) or len(wish) > 9 or int(wish) == 0:
             raise InvalidParameter("X-Request-Timeout-Ms: a positive whole number of milliseconds is wanted")
-        return min(int(wish) / 1e3, self._timeout_s)
+        return min(int(wish) / 1e3, self.timeout_s)
 
     async def _learn_pace(self) -> None:
         info = (await self.engine.ready()).info
@@ -128,10 +156,10 @@ class Inference:
             raise too_large(self._max_body_bytes)
         return declared
 
-    async def _read(self, headers: Headers, receive: Receive, deadline: float) -> list[bytes]:
+    async def _read(self, headers: Headers, receive: Receive, deadline: float, max_images: int) -> list[bytes]:
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                return await read_images(headers, receive, max_bytes=self._max_body_bytes, max_images=self._max_images)
+                return await read_images(headers, receive, max_bytes=self._max_body_bytes, max_images=max_images)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the body had arrived") from None
 
@@ -143,14 +171,23 @@ class Inference:
         except ServiceError as error:
             return error
 
-    async def _answer(self, data: bytes, header: Header | ServiceError, deadline: float, times: StageTimes) -> Outcome:
+    async def infer(
+        self,
+        photo: Photo,
+        deadline: float,
+        times: StageTimes,
+        classes: Sequence[int] = (),
+        decode: Decode | None = None,
+    ) -> Outcome:
+        """``photo`` through the engine; ``decode`` in place of the usual way to its pixels."""
+        data, header = photo
         if isinstance(header, ServiceError):
             return self._count("unknown", header)
-        call = partial(prepare, data, header, self._transform, self._mode, self._limits)
+        call = partial(decode or self._decode, data, header)
         units = image_weight(header.pixels)
         found, handed_over = self._pace.enter(units), time.monotonic()
         try:
-            result = await self.engine.infer(call, deadline, header.pixels)
+            result = await self.engine.infer(call, deadline, header.pixels, classes)
         except ServiceError as error:
             if isinstance(error, DeadlineExceeded):
                 self._pace.observe_late(found, time.monotonic() - handed_over)
@@ -163,6 +200,9 @@ class Inference:
         times.add("infer", result.infer_s)
         return self._count(header.format, result)
 
+    def _decode(self, data: bytes, header: Header) -> Prepared:
+        return prepare(data, header, self._transform, self._mode, self._limits)
+
     def _count(self, image_format: str, outcome: Outcome) -> Outcome:
         word = "ok"
         if isinstance(outcome, ServiceError):
@@ -173,7 +213,7 @@ class Inference:
 
 
 @asynccontextmanager
-async def _cancelled_by_disconnect(receive: Receive) -> AsyncIterator[None]:
+async def cancelled_by_disconnect(receive: Receive) -> AsyncIterator[None]:
     """Cancel the enclosed work when the client goes away, and raise ClientGone in its place."""
     task = asyncio.current_task()
     assert task is not None

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from service.errors import InvalidParameter
 
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
+_FRACTION = re.compile(r"\d(\.\d{0,9})?|\.\d{1,9}", re.ASCII)
 
 #: Spellings of a yes and a no, as FastAPI takes them.
 _BOOLEANS = {
@@ -29,6 +30,33 @@ def whole_number(query: dict[str, str], name: str, *, default: int, most: int) -
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
         raise InvalidParameter(f"{name}: a whole number from 1 to {most} is wanted")
     return int(text)
+
+
+def indices(query: dict[str, str], name: str, *, below: int, most: int) -> tuple[int, ...]:
+    """The value of ``name`` as at most ``most`` different numbers under ``below``, separated by commas; none if it is
+    not given. InvalidParameter otherwise."""
+    text = query.get(name)
+    if text is None:
+        return ()
+    parts = text.split(",", most)
+    if len(parts) > most or not all(_NUMBER.fullmatch(part) and int(part) < below for part in parts):
+        one = f"a class index from 0 to {below - 1} is wanted"
+        several = f"1 to {most} class indices from 0 to {below - 1} are wanted, with commas between"
+        raise InvalidParameter(f"{name}: {one if most == 1 else several}")
+    numbers = tuple(int(part) for part in parts)
+    if len(set(numbers)) < len(numbers):
+        raise InvalidParameter(f"{name}: a class is named twice")
+    return numbers
+
+
+def fraction(query: dict[str, str], name: str, *, default: float) -> float:
+    """The value of ``name`` between 0 and 1; InvalidParameter otherwise."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not _FRACTION.fullmatch(text) or float(text) > 1:
+        raise InvalidParameter(f"{name}: a number from 0 to 1 is wanted")
+    return float(text)
 
 
 def boolean(query: dict[str, str], name: str, *, default: bool) -> bool:

@@ -11,6 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from service.overlay import DEFAULT_OPACITY
+from service.postprocess import MAPS_PER_ITEM
+
 
 class Problem(BaseModel):
     """RFC 9457 problem details."""
@@ -57,6 +60,43 @@ class EmbedResponse(BaseModel):
     model: str = Field(examples=["mobilenet_v2"])
     version: str = Field(examples=["1"])
     results: list[Embedded] = Field(description="One an image, in the order sent.")
+
+
+class ClassMapModel(BaseModel):
+    index: int = Field(examples=[285], description="Class index in the order of the model's labels.")
+    label: str = Field(examples=["Egyptian cat"])
+    logit: float = Field(examples=[9.71], description="The mean of the map plus the class's bias.")
+    probability: float = Field(examples=[0.389], description="Softmax over all classes.")
+    map: list[list[float]] = Field(description="Evidence by place, rows from the top: 7 × 7 at 224 pixels.")
+
+
+class PhotoSize(BaseModel):
+    width: int = Field(examples=[4000])
+    height: int = Field(examples=[3000])
+
+
+class Crop(BaseModel):
+    x: float = Field(examples=[687.5])
+    y: float = Field(examples=[187.5])
+    width: float = Field(examples=[2625.0])
+    height: float = Field(examples=[2625.0])
+
+
+class Explained(BaseModel):
+    maps: list[ClassMapModel] | None = Field(
+        None, description="Of the classes asked for, in their order; else of the strongest, by falling logit."
+    )
+    photo: PhotoSize | None = Field(None, description="In pixels, EXIF's orientation applied.")
+    crop: Crop | None = Field(None, description="What of the photo the maps lie over, in its pixels.")
+    embedding: list[float] | None = Field(None, description="Of unit length; with `embedding=true` only.")
+    warnings: list[str] | None = None
+    error: ItemProblem | None = None
+
+
+class ExplainResponse(BaseModel):
+    model: str = Field(examples=["mobilenet_v2"])
+    version: str = Field(examples=["1"])
+    results: list[Explained] = Field(description="One an image, in the order sent.")
 
 
 class Status(BaseModel):
@@ -125,7 +165,7 @@ METRICS: dict[int | str, dict[str, Any]] = {
 def components() -> dict[str, Any]:
     """Every schema that ``inference_paths`` and ``problems`` refer to, by name."""
     models: list[tuple[type[BaseModel], Literal["serialization"]]] = [
-        (model, "serialization") for model in (Problem, ClassifyResponse, EmbedResponse)
+        (model, "serialization") for model in (Problem, ClassifyResponse, EmbedResponse, ExplainResponse)
     ]
     _, definitions = models_json_schema(models, ref_template=_REFERENCE)
     found: dict[str, Any] = definitions["$defs"]
@@ -133,8 +173,15 @@ def components() -> dict[str, Any]:
 
 
 def inference_paths(num_classes: int) -> dict[str, Any]:
-    """The OpenAPI path items of ``/classify`` and ``/embed`` for a model of ``num_classes`` classes."""
-    top_k = {"type": "integer", "minimum": 1, "maximum": num_classes, "default": min(5, num_classes)}
+    """The OpenAPI path items of the inference endpoints for a model of ``num_classes`` classes."""
+
+    def top_k(most: int) -> dict[str, Any]:
+        schema = {"type": "integer", "minimum": 1, "maximum": most, "default": min(5, num_classes)}
+        return _parameter("top_k", schema, "How many classes an image.")
+
+    most_maps = min(MAPS_PER_ITEM, num_classes)
+    index = {"type": "integer", "minimum": 0, "maximum": num_classes - 1}
+    classes = {"type": "array", "items": index, "minItems": 1, "maxItems": most_maps, "uniqueItems": True}
     several = (
         "Send one image as the body, or several as parts named `file` of a multipart form. With several, a bad image "
         "is reported in its place and the others are answered; if all are bad, the status is the first one's."
@@ -143,35 +190,61 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
         "\n\n`Accept: application/octet-stream` gives the vectors as little-endian float32, row after row, "
         "`Accept: application/x-npy` as a NumPy file; in these two forms one bad image fails the request."
     )
+    picture = (
+        "\n\n`Accept: image/png` gives one photo at its own size, upright, under the map of one class; what the "
+        "network does not see, outside the centre crop, is dimmed."
+    )
     return {
         "/classify": _operation(
             "classify",
             "Classes of one or more images",
             several,
-            {"name": "top_k", "in": "query", "schema": top_k, "description": "How many classes an image."},
+            [top_k(num_classes)],
             {"application/json": {"schema": {"$ref": _REFERENCE.format(model="ClassifyResponse")}}},
         ),
         "/embed": _operation(
             "embed",
             "Feature vectors of one or more images",
             several + binary,
-            {
-                "name": "normalize",
-                "in": "query",
-                "schema": {"type": "boolean", "default": True},
-                "description": "Scale each vector to unit Euclidean length.",
-            },
+            [
+                _parameter(
+                    "normalize", {"type": "boolean", "default": True}, "Scale each vector to unit Euclidean length."
+                )
+            ],
             {
                 "application/json": {"schema": {"$ref": _REFERENCE.format(model="EmbedResponse")}},
                 "application/octet-stream": {"schema": _BINARY},
                 "application/x-npy": {"schema": _BINARY},
             },
         ),
+        "/explain": _operation(
+            "explain",
+            "Class activation maps of one or more images",
+            several + picture,
+            [
+                top_k(most_maps),
+                _parameter("class", classes, "In place of `top_k`: indices of classes.", explode=False),
+                _parameter("embedding", {"type": "boolean", "default": False}, "Add the embedding, of unit length."),
+                _parameter(
+                    "opacity",
+                    {"type": "number", "minimum": 0, "maximum": 1, "default": DEFAULT_OPACITY},
+                    "Of a picture: how much the map covers the photo where it is strongest.",
+                ),
+            ],
+            {
+                "application/json": {"schema": {"$ref": _REFERENCE.format(model="ExplainResponse")}},
+                "image/png": {"schema": _BINARY},
+            },
+        ),
     }
 
 
+def _parameter(name: str, schema: dict[str, Any], description: str, **others: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": description, **others}
+
+
 def _operation(
-    name: str, summary: str, description: str, parameter: dict[str, Any], content: dict[str, Any]
+    name: str, summary: str, description: str, parameters: list[dict[str, Any]], content: dict[str, Any]
 ) -> dict[str, Any]:
     timeout = {
         "name": "X-Request-Timeout-Ms",
@@ -186,7 +259,7 @@ def _operation(
             "operationId": name,
             "summary": summary,
             "description": description,
-            "parameters": [parameter, timeout],
+            "parameters": [*parameters, timeout],
             "requestBody": _REQUEST_BODY,
             "responses": responses | {str(status): content for status, content in problems().items()},
         }

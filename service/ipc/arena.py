@@ -1,4 +1,4 @@
-"""Shared memory of one connection: slots that each hold one image, its request's id and, later, its outputs.
+"""Shared memory of one connection: slots that each hold one image, what is asked of it and, later, its outputs.
 
 The worker makes an arena for each connection, hands its file descriptor over with the first message, and alone decides
 which slot is used when. It has no name, so that nothing is left when both processes are gone; and it is not used
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -50,6 +51,7 @@ class Layout:
             "embedding": ("f4", (self.embedding_dim,)),
             "maps": ("f4", (self.maps, self.map_size, self.map_size)),
             "request_id": (f"S{REQUEST_ID_BYTES}", ()),
+            "classes": ("i4", (self.maps,)),
         }
         return {name: np.dtype((kind, shape)) for name, (kind, shape) in described.items()}
 
@@ -92,6 +94,7 @@ class Arena:
         self._embeddings = list(records["embedding"])
         self._maps = list(records["maps"])
         self._request_ids = records["request_id"]
+        self._classes = list(records["classes"])
 
     @classmethod
     def create(cls, layout: Layout) -> tuple[Self, int]:
@@ -100,12 +103,17 @@ class Arena:
         os.ftruncate(fd, layout.record.itemsize * layout.slots)
         return cls(layout, os.dup(fd)), fd
 
-    def set_request_id(self, slot: int, request_id: str) -> None:
+    def ask(self, slot: int, request_id: str, classes: Sequence[int]) -> None:
+        """Whose image this is, and the classes whose maps are wanted."""
         self._request_ids[slot] = request_id.encode()
+        row = self._classes[slot]
+        row[: len(classes)] = classes
+        row[len(classes) :] = -1
 
-    def request_id(self, slot: int) -> str:
-        """Whose image this is. What another process wrote is not taken for text unseen."""
-        return bytes(self._request_ids[slot]).decode("ascii", "backslashreplace")
+    def asked(self, slot: int) -> tuple[str, list[int]]:
+        """What ``ask`` left. What another process wrote is not taken for text unseen."""
+        request_id = bytes(self._request_ids[slot]).decode("ascii", "backslashreplace")
+        return request_id, [index for index in self._classes[slot].tolist() if index >= 0]
 
     def write(self, slot: int, output: ItemOutput) -> None:
         self._logits[slot][:] = output.logits

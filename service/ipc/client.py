@@ -72,7 +72,9 @@ class RemoteEngine:
             link.start()
         self._tick()
 
-    async def infer(self, prepare: Prepare, deadline: float, pixels: int | None = None) -> InferResult:
+    async def infer(
+        self, prepare: Prepare, deadline: float, pixels: int | None = None, classes: Sequence[int] = ()
+    ) -> InferResult:
         if self._phase != "serving":
             raise replies.refusal(self._phase)
         started = time.monotonic()
@@ -82,20 +84,22 @@ class RemoteEngine:
         self._under_way.add(over)
         try:
             async with asyncio.timeout(deadline - started):
-                return await self._infer(prepare, deadline, pixels, started)
+                return await self._infer(prepare, deadline, pixels, classes, started)
         except TimeoutError:
             raise replies.expired() from None
         finally:
             self._under_way.discard(over)
             over.set_result(None)
 
-    async def _infer(self, prepare: Prepare, deadline: float, pixels: int | None, started: float) -> InferResult:
+    async def _infer(
+        self, prepare: Prepare, deadline: float, pixels: int | None, classes: Sequence[int], started: float
+    ) -> InferResult:
         lease = await self._choose().acquire()
         decode = partial(_decode_into, lease.image, prepare)
-        item = Item(decode, deadline, None, pixels=pixels, created_at=started, request_id=request_id.get())
+        item = Item(decode, deadline, None, pixels, started, request_id.get(), classes)
         await self._decode(item, lease)
         assert item.prepared is not None
-        done, output = await lease.infer(deadline, item.request_id)
+        done, output = await lease.infer(deadline, item.request_id, item.classes)
         queue_s = time.monotonic() - started - item.prepare_s - done.infer_s
         return InferResult(output, item.prepared, item.prepare_s, queue_s, done.infer_s, done.batch_size)
 

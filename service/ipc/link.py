@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +48,9 @@ class Lease:
         """Unless it has been lent to the engine."""
         self._link._free_slot(self._arena, self._slot)
 
-    async def infer(self, deadline: float, request_id: str) -> tuple[Done, ItemOutput]:
+    async def infer(self, deadline: float, request_id: str, classes: Sequence[int]) -> tuple[Done, ItemOutput]:
         """Lend the slot until the engine answers. Raises what the engine's answer means, NotReady if it is gone."""
-        self._arena.set_request_id(self._slot, request_id)
+        self._arena.ask(self._slot, request_id, classes)
         reply = self._link._lend(self._arena, self._slot, deadline)
         try:
             done = await reply

@@ -201,13 +201,16 @@ class _Connection:
         assert self._arena is not None
         if asked.slot >= len(self._arena.images) or asked.slot in self._items:
             raise ValueError("it uses a slot that it does not have")
+        side = self._layout.image_size
+        request_id, classes = self._arena.asked(asked.slot)
         item = _RemoteItem(
             _decoded_already,
             asked.deadline,
             self,
             created_at=time.monotonic(),
-            request_id=self._arena.request_id(asked.slot),
-            prepared=Prepared(self._arena.images[asked.slot], "jpeg", ()),
+            request_id=request_id,
+            classes=classes,
+            prepared=Prepared(self._arena.images[asked.slot], "jpeg", (), (side, side)),
             slot=asked.slot,
             ticket=asked.ticket,
         )

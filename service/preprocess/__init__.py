@@ -15,20 +15,26 @@ from service.preprocess.pipeline import (
     Mode,
     Prepared,
     prepare,
+    squared,
+    upright,
     warn_orientation,
 )
-from service.preprocess.transform import Transform
+from service.preprocess.transform import CropBox, Transform, crop_box
 
 __all__ = [
     "WARN_EXIF",
     "WARN_FRAMES",
+    "CropBox",
     "Format",
     "Header",
     "Limits",
     "Mode",
     "Prepared",
     "Transform",
+    "crop_box",
     "inspect",
     "prepare",
+    "squared",
+    "upright",
     "warn_orientation",
 ]

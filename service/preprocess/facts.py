@@ -32,6 +32,11 @@ class Header:
     def pixels(self) -> int:
         return self.width * self.height
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height as the orientation wants them shown."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
 
 def with_exif(exif: bytes | None, header: Header) -> Header:
     """``header`` with the orientation of its EXIF block, or marked as damaged; the pixels do not depend on it."""

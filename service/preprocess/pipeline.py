@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.errors import BadImage, ServiceError
 from service.preprocess import canonical, decode
@@ -35,6 +36,7 @@ class Prepared:
     image: NDArray[np.uint8]  # (crop, crop, 3) RGB, C-contiguous, read-only
     format: Format
     warnings: tuple[str, ...]  # for the sender, in words; empty for an ordinary image
+    size: tuple[int, int]  # width and height of the upright photo
 
 
 def warn_orientation(orientation: int) -> str:
@@ -57,14 +59,16 @@ def prepare(
     included, is our fault.
     """
     draft = _DRAFT_FACTOR * transform.resize_size if mode == "fast" else None
-    image, grey_bits = decode.load(bytes(data), header, limits, draft)
-    try:
-        image = canonical.turn(canonical.opaque_rgb(image, grey_bits), header.orientation)
-    except (ServiceError, MemoryError):
-        raise
-    except Exception:
-        # Pillow's conversions reject palettes and transparency that its readers accepted.
-        raise BadImage(CORRUPT) from None
+    return squared(_upright(data, header, limits, draft), header, transform)
+
+
+def upright(data: bytes | memoryview, header: Header, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """The canonical image at its own size: RGB, opaque, the orientation applied. Otherwise as ``prepare``."""
+    return _upright(data, header, limits, None)
+
+
+def squared(photo: Image.Image, header: Header, transform: Transform) -> Prepared:
+    """The second half of ``prepare``: what ``upright`` returned for ``header``, as a runtime takes it."""
     warnings = []
     if header.animated:
         warnings.append(WARN_FRAMES)
@@ -72,4 +76,15 @@ def prepare(
         warnings.append(warn_orientation(header.orientation))
     if header.exif_damaged:
         warnings.append(WARN_EXIF)
-    return Prepared(resize_and_crop(image, transform), header.format, tuple(warnings))
+    return Prepared(resize_and_crop(photo, transform), header.format, tuple(warnings), header.upright_size)
+
+
+def _upright(data: bytes | memoryview, header: Header, limits: Limits, draft: int | None) -> Image.Image:
+    image, grey_bits = decode.load(bytes(data), header, limits, draft)
+    try:
+        return canonical.turn(canonical.opaque_rgb(image, grey_bits), header.orientation)
+    except (ServiceError, MemoryError):
+        raise
+    except Exception:
+        # Pillow's conversions reject palettes and transparency that its readers accepted.
+        raise BadImage(CORRUPT) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,18 +36,20 @@ class Transform:
     interpolation: Interpolation = "bilinear"
 
 
+class CropBox(NamedTuple):
+    """A part of a photo, in its pixels; where the crop is larger than the resized photo, it reaches beyond it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 def resize_and_crop(image: Image.Image, transform: Transform) -> NDArray[np.uint8]:
     """``image`` in mode RGB to uint8 (crop, crop, 3), C-contiguous and read-only; black where the crop is larger."""
-    width, height = image.size
-    short, long = sorted(image.size)
-    resized_long = int(transform.resize_size * long / short)
-    new_width, new_height = (
-        (transform.resize_size, resized_long) if width <= height else (resized_long, transform.resize_size)
-    )
-    x = Axis.centred(width, new_width, transform.crop_size)
-    y = Axis.centred(height, new_height, transform.crop_size)
+    x, y = _axes(image.size, transform)
     passes = (x, y) if _horizontal_first(x, y) else (y, x)
-    if long >= _THIN * short:
+    if max(image.size) >= _THIN * min(image.size):
         pixels = _thin(image, x, passes, transform.interpolation)
     else:
         pixels = np.asarray(_regular(image, x, passes, transform.interpolation))
@@ -57,6 +59,25 @@ def resize_and_crop(image: Image.Image, transform: Transform) -> NDArray[np.uint
     square[y.padding : y.padding + y.size, x.padding : x.padding + x.size] = pixels
     square.flags.writeable = False
     return square
+
+
+def crop_box(size: tuple[int, int], transform: Transform) -> CropBox:
+    """What of an upright photo of ``size`` (width, height) the square shows."""
+    (left, width), (top, height) = (
+        ((axis.offset - axis.padding) * scale, transform.crop_size * scale)
+        for axis, scale in ((axis, axis.source / axis.resized) for axis in _axes(size, transform))
+    )
+    return CropBox(left, top, width, height)
+
+
+def _axes(size: tuple[int, int], transform: Transform) -> tuple[Axis, Axis]:
+    width, height = size
+    long = int(transform.resize_size * max(size) / min(size))
+    new_width, new_height = (transform.resize_size, long) if width <= height else (long, transform.resize_size)
+    return (
+        Axis.centred(width, new_width, transform.crop_size),
+        Axis.centred(height, new_height, transform.crop_size),
+    )
 
 
 def _regular(image: Image.Image, x: Axis, passes: tuple[Axis, Axis], interpolation: Interpolation) -> Image.Image:

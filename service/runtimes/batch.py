@@ -17,6 +17,9 @@ T = TypeVar("T")
 #: B images, each (S, S, 3) uint8 RGB, wherever they lie; an array (B, S, S, 3) is one, too.
 Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
+#: Of each image, the classes that maps are wanted of, at most K; None: no image asks for any.
+Classes = Sequence[Sequence[int]] | None
+
 
 class Pool(Generic[T]):
     """Hands each calling thread a member of its own for the length of one call; waits where all are out.
@@ -45,6 +48,21 @@ def check_images(images: Images, size: int, max_batch: int) -> None:
             raise ValueError(f"each image must be uint8 ({size}, {size}, 3), not {image.dtype} {image.shape}")
     if not 1 <= len(images) <= max_batch:
         raise ValueError(f"a batch of {len(images)} images, where 1 to {max_batch} can be run")
+
+
+def map_rows(classes: Classes, batch: int, k: int, num_classes: int) -> NDArray[np.int32] | None:
+    """``classes`` as the networks take it: (batch, k) class indices, -1 for the class of that rank; None for None.
+
+    ValueError for more than ``k`` classes an image, and for one that the network does not have.
+    """
+    if classes is None:
+        return None
+    rows = np.full((batch, k), -1, np.int32)
+    for row, wanted in zip(rows, classes, strict=True):
+        if len(wanted) > k or not all(0 <= index < num_classes for index in wanted):
+            raise ValueError(f"maps of {list(wanted)}, where up to {k} of {num_classes} classes can be asked for")
+        row[: len(wanted)] = wanted
+    return rows
 
 
 def gather(images: Images, rows: NDArray[np.uint8]) -> None:

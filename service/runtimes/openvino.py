@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from service.artifact import Artifact
 from service.errors import ArtifactError, OperatorError
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
-from service.runtimes.batch import Images, Pool, check_images
+from service.runtimes.batch import Classes, Images, Pool, check_images, map_rows
 from service.runtimes.openvino_graph import OUTPUTS, build_model
 from service.runtimes.openvino_import import ov
 
@@ -65,20 +65,22 @@ class OpenVinoRuntime:
         self._side = artifact.network.feature_size(self._size)
         self._num_classes = artifact.network.num_classes
         self._embedding_dim = artifact.network.embedding_dim
+        self._maps = min(MAPS_PER_ITEM, self._num_classes)
 
-    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         """B images, each (S, S, 3) uint8 → ``BatchOutputs``. ValueError for others, RuntimeError if OpenVINO fails.
 
         Both graphs give the same answer to the last bit on some CPUs and to float rounding on all.
         """
         check_images(images, self._size, self.max_batch)
+        rows = map_rows(classes, len(images), self._maps, self._num_classes)
         requests = self._requests
         if requests is None:
             raise RuntimeError("the runtime is closed")
         outputs = self._allocate(len(images))
         with self._session(requests, alone) as request:
             for index, image in enumerate(images):
-                request.infer(image, outputs, index)
+                request.infer(image, None if rows is None else rows[index], outputs, index)
         return outputs
 
     @contextmanager
@@ -98,30 +100,37 @@ class OpenVinoRuntime:
         self._wide = None
 
     def _allocate(self, batch: int) -> BatchOutputs:
-        k = min(MAPS_PER_ITEM, self._num_classes)
         return BatchOutputs(
             logits=np.empty((batch, self._num_classes), np.float32),
             embeddings=np.empty((batch, self._embedding_dim), np.float32),
-            top=np.empty((batch, k), np.int64),
-            maps=np.empty((batch, k, self._side, self._side), np.float32),
+            top=np.empty((batch, self._maps), np.int64),
+            maps=np.empty((batch, self._maps, self._side, self._side), np.float32),
         )
 
 
 class _Request:
-    """An infer request with its input buffer; used by one thread at a time."""
+    """An infer request with its input buffers; used by one thread at a time."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._request = compiled.create_infer_request()
-        # The first inference allocates and is slower; it must not be a request's.
-        self._request.infer()
         # Copied into, rather than wrapping the caller's array: that one may be read-only, which OpenVINO refuses,
         # and would be kept alive until the next call. The copy costs some 10 µs of 3 ms.
         self._input = self._request.get_input_tensor(0).data[0]
+        self._classes = self._request.get_input_tensor(1).data[0]
+        self._classes[...] = -1
+        # The first inference allocates and is slower; it must not be a request's.
+        self._request.infer()
         self._outputs = [self._request.get_tensor(name).data[0] for name in OUTPUTS]
 
-    def infer(self, image: NDArray[np.uint8], outputs: BatchOutputs, index: int) -> None:
+    def infer(
+        self, image: NDArray[np.uint8], classes: NDArray[np.int32] | None, outputs: BatchOutputs, index: int
+    ) -> None:
         self._input[...] = image
+        if classes is not None:
+            self._classes[...] = classes
         self._request.infer()
+        if classes is not None:
+            self._classes[...] = -1  # for the many that ask for none
         targets: tuple[NDArray[Any], ...] = outputs
         for target, source in zip(targets, self._outputs, strict=True):
             target[index] = source
@@ -144,14 +153,15 @@ def build(artifact: Artifact, precision: str) -> ov.Model:
 def read_int8(core: ov.Core, artifact: Artifact) -> ov.Model:
     """The quantised graph that ``models quantize`` left, from bytes that were verified. Raises ArtifactError."""
     graph, constants = artifact.load_derived("int8")
+    remedy = f"run: mobilenet-service models quantize {artifact.reference}"
     try:
-        return core.read_model(model=graph, weights=constants)
+        model = core.read_model(model=graph, weights=constants)
     except RuntimeError:
         # It is the file that was written: another OpenVINO wrote it.
-        raise ArtifactError(
-            f"{artifact.reference}: this OpenVINO cannot read the int8 graph; "
-            f"run: mobilenet-service models quantize {artifact.reference}"
-        ) from None
+        raise ArtifactError(f"{artifact.reference}: this OpenVINO cannot read the int8 graph; {remedy}") from None
+    if [node.get_friendly_name() for node in model.get_parameters()] != ["images", "classes"]:
+        raise ArtifactError(f"{artifact.reference}: another release of the service made the int8 graph; {remedy}")
+    return model
 
 
 def properties(precision: str, threads: int) -> dict[str, Any]:

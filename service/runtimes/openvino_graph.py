@@ -37,7 +37,8 @@ def build_model(
     precision: str = "fp32",
     batch: int = 1,
 ) -> ov.Model:
-    """``images`` uint8 (batch, size, size, 3) → logits, embeddings, top (int32), maps as in ``BatchOutputs``.
+    """``images`` uint8 (batch, size, size, 3), ``classes`` int32 (batch, K) as ``map_rows`` makes it → logits,
+    embeddings, top (int32), maps as in ``BatchOutputs``.
 
     ``weights`` are those of ``Artifact.load_weights()``; ``precision`` is what the model will be compiled for;
     ``batch=-1`` leaves the batch dimension open. The maps and the features behind them lie in the frame of the image
@@ -65,11 +66,12 @@ def build_model(
         if block.residual:
             node = ops.add(node, shortcut, name=block.convs[-1].conv + SUM)
     features = conv(node, net.head)
-    return ov.Model(_heads(features, net, weights), [images], "mobilenet_v2")
+    classes = ops.parameter([batch, min(MAPS_PER_ITEM, net.num_classes)], np.int32, name="classes")
+    return ov.Model(_heads(features, classes, net, weights), [images, classes], "mobilenet_v2")
 
 
-def _heads(features: ov.Node, net: Network, weights: Weights) -> list[ov.Node]:
-    """Pooling, classifier, and the class activation maps of the strongest classes, from one forward pass.
+def _heads(features: ov.Node, classes: ov.Node, net: Network, weights: Weights) -> list[ov.Node]:
+    """Pooling, classifier, and the class activation maps of ``classes``, from one forward pass.
 
     A class's map is its classifier row times the features of every place. Pooling and classifier are linear, so
     the mean of the map plus the class's bias is its logit.
@@ -82,7 +84,8 @@ def _heads(features: ov.Node, net: Network, weights: Weights) -> list[ov.Node]:
     k = min(MAPS_PER_ITEM, net.num_classes)
     # stable: equal logits come by rising index, as in postprocess.classify.
     top = ops.topk(logits, np.array(k), axis=1, mode="max", sort="value", stable=True).output(1)
-    rows = ops.gather(classifier, top, np.array(0))  # (B, K, embedding_dim)
+    mapped = ops.select(ops.less(classes, np.array(0, np.int32)), top, classes)
+    rows = ops.gather(classifier, mapped, np.array(0))  # (B, K, embedding_dim)
     places = ops.reshape(features, np.array([0, 0, -1]), special_zero=True)  # (B, embedding_dim, S * S)
     flat = ops.matmul(rows, places, transpose_a=False, transpose_b=False)
     side = features.get_output_partial_shape(0)[2].get_length()

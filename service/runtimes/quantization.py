@@ -20,10 +20,14 @@ from numpy.typing import NDArray
 
 from service.artifact import Artifact
 from service.network import Network
+from service.postprocess import MAPS_PER_ITEM
 from service.runtimes.openvino import build
 from service.runtimes.openvino_graph import SUM
 from service.runtimes.openvino_import import ov
 from service.runtimes.recipes import Recipe, require_nncf
+
+#: Of the graph, for one image.
+Inputs = tuple[NDArray[np.uint8], NDArray[np.int32]]
 
 
 def quantize(
@@ -41,11 +45,13 @@ def quantize(
     model = build(artifact, "fp32")
     calls = 0
 
-    def feed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    no_classes = np.full((1, min(MAPS_PER_ITEM, artifact.network.num_classes)), -1, np.int32)
+
+    def feed(image: NDArray[np.uint8]) -> Inputs:
         nonlocal calls
         calls += 1
         advance(calls)
-        return image[np.newaxis]
+        return image[np.newaxis], no_classes
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NNCF's and its dependencies', which are none of the operator's business
@@ -57,7 +63,7 @@ def quantize(
 def _nncf_quantize(
     model: ov.Model,
     images: Sequence[NDArray[np.uint8]],
-    feed: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+    feed: Callable[[NDArray[np.uint8]], Inputs],
     recipe: Recipe,
     net: Network,
 ) -> Any:

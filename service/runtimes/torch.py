@@ -15,16 +15,16 @@ import torch
 
 from service.artifact import Artifact
 from service.errors import DeviceLost, OperatorError
-from service.postprocess import BatchOutputs
-from service.runtimes.batch import Images, Pool, check_images, gather
+from service.postprocess import MAPS_PER_ITEM, BatchOutputs
+from service.runtimes.batch import Classes, Images, Pool, check_images, gather, map_rows
 from service.runtimes.torch_module import DTYPES, Classifier, load_classifier
-from service.runtimes.torch_replay import Lane, bucket_sizes, out_of_memory, run_or_halve
+from service.runtimes.torch_replay import Lane, Rows, bucket_sizes, out_of_memory, run_or_halve
 
 
 class _Runner(Protocol):
     """What a runner thread borrows for a call: an ``EagerLane`` or a ``Lane``."""
 
-    def run(self, images: Images) -> BatchOutputs: ...
+    def run(self, images: Images, rows: Rows) -> BatchOutputs: ...
     def replay(self, size: int, times: int) -> None: ...
     def alive(self) -> bool: ...
 
@@ -48,6 +48,8 @@ class TorchRuntime:
         self.device = str(target)
         self.precision = precision
         self._size = artifact.manifest.preprocessing.crop_size
+        self._num_classes = artifact.network.num_classes
+        self._maps = min(MAPS_PER_ITEM, self._num_classes)
         lanes: list[_Runner]
         if target.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False
@@ -68,16 +70,17 @@ class TorchRuntime:
             lanes = [EagerLane(load_classifier(artifact), self._size)] * runners
         self._lanes: Pool[_Runner] | None = Pool(lanes)
 
-    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         """B images, each (S, S, 3) uint8 → ``BatchOutputs``.
 
         Raises ValueError for other input, DeviceLost if the device does not answer any more, and what torch
         raised (RuntimeError) if it failed on this batch alone.
         """
         check_images(images, self._size, self.max_batch)
+        rows = map_rows(classes, len(images), self._maps, self._num_classes)
         with self._lane() as lane:
             try:
-                return run_or_halve(lane.run, images)
+                return run_or_halve(lane.run, images, rows)
             except RuntimeError as error:
                 if lane.alive():
                     raise
@@ -111,18 +114,21 @@ class EagerLane:
         self._module = module
         self._side = side
 
-    def run(self, images: Images) -> BatchOutputs:
+    def run(self, images: Images, rows: Rows = None) -> BatchOutputs:
         batch = np.empty((len(images), self._side, self._side, 3), np.uint8)
         gather(images, batch)
+        if rows is None:
+            rows = np.full((len(images), self._module.maps), -1, np.int32)
         with torch.inference_mode():
-            answers = self._module(torch.from_numpy(batch))
+            answers = self._module(torch.from_numpy(batch), torch.from_numpy(rows))
         return BatchOutputs(*(answer.numpy() for answer in answers))
 
     def replay(self, size: int, times: int) -> None:
         batch = torch.zeros((size, self._side, self._side, 3), dtype=torch.uint8)
+        rows = torch.full((size, self._module.maps), -1, dtype=torch.int32)
         with torch.inference_mode():
             for _ in range(times):
-                self._module(batch)
+                self._module(batch, rows)
 
     def alive(self) -> bool:
         return True

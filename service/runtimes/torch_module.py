@@ -32,7 +32,7 @@ class Answers(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """uint8 (B, S, S, 3) on the module's device → ``Answers``.
+    """uint8 (B, S, S, 3) and ``map_rows`` (B, K) on the module's device → ``Answers``.
 
     ``normalize`` gives the features their input, in float32 or their own precision; pooling, classifier and maps are
     float32 whatever that precision is: they cost nothing, and logits in half precision would lose the order of
@@ -48,7 +48,12 @@ class Classifier(nn.Module):
         self.normalize = normalize
         self.rotate_180 = rotate_180
 
-    def forward(self, images: Tensor) -> Answers:
+    @property
+    def maps(self) -> int:
+        """K."""
+        return min(MAPS_PER_ITEM, self.linear.out_features)
+
+    def forward(self, images: Tensor, classes: Tensor) -> Answers:
         # A view: packed RGB pixels are what torch calls channels_last.
         normalized = self.normalize(images.permute(0, 3, 1, 2))
         if self.rotate_180:
@@ -57,10 +62,10 @@ class Classifier(nn.Module):
         embeddings = features.mean((2, 3))
         logits = self.linear(embeddings)
 
-        k = min(MAPS_PER_ITEM, self.linear.out_features)
         # A stable sort, for topk leaves the order of equal logits open: here they come by rising index.
-        top = torch.sort(logits, dim=1, descending=True, stable=True).indices[:, :k].contiguous()
-        maps = (self.linear.weight[top] @ features.flatten(2)).unflatten(2, features.shape[2:])
+        top = torch.sort(logits, dim=1, descending=True, stable=True).indices[:, : self.maps].contiguous()
+        mapped = torch.where(classes < 0, top, classes)
+        maps = (self.linear.weight[mapped] @ features.flatten(2)).unflatten(2, features.shape[2:])
         if self.rotate_180:
             maps = torch.flip(maps, (2, 3))
         return Answers(logits, embeddings, top, maps)

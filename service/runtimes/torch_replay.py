@@ -17,9 +17,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from service.errors import OperatorError
 from service.postprocess import BatchOutputs
@@ -29,6 +32,9 @@ from service.runtimes.torch_module import Answers, Classifier
 logger = logging.getLogger(__name__)
 
 Launch = Callable[[], None]
+
+#: What ``map_rows`` makes.
+Rows = NDArray[np.int32] | None
 
 
 def bucket_sizes(max_batch: int) -> tuple[int, ...]:
@@ -49,16 +55,17 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "ALLOC_FAILED" in text
 
 
-def run_or_halve(run: Callable[[Images], BatchOutputs], images: Images) -> BatchOutputs:
-    """``run(images)``, in halves where memory does not suffice; a single image that does not fit raises."""
+def run_or_halve(run: Callable[[Images, Rows], BatchOutputs], images: Images, rows: Rows = None) -> BatchOutputs:
+    """``run(images, rows)``, in halves where memory does not suffice; a single image that does not fit raises."""
     try:
-        return run(images)
+        return run(images, rows)
     except RuntimeError as error:
         if len(images) == 1 or not out_of_memory(error):
             raise
     # Outside the handler: the exception keeps the failed call's tensors alive.
     half = (len(images) + 1) // 2
-    return concatenate([run_or_halve(run, images[:half]), run_or_halve(run, images[half:])])
+    first, second = (None, None) if rows is None else (rows[:half], rows[half:])
+    return concatenate([run_or_halve(run, images[:half], first), run_or_halve(run, images[half:], second)])
 
 
 class Lane:
@@ -92,13 +99,13 @@ class Lane:
             raise OperatorError(f"device={device} has not enough free memory for a single image")
         self.max_batch = max(self._replays)
 
-    def run(self, images: Images) -> BatchOutputs:
+    def run(self, images: Images, rows: Rows = None) -> BatchOutputs:
         """B images, each (S, S, 3) uint8, B ≤ ``max_batch``, padded up to the next bucket; the padding's answers are
         cut off."""
         batch = len(images)
         replay = self._bucket(batch)
         with torch.inference_mode(), self._on_stream():
-            replay.start(images)
+            replay.start(images, rows)
             self._wait()
             return replay.answers(batch)
 
@@ -149,19 +156,22 @@ class Replay:
         self._host_images = torch.zeros((size, side, side, 3), dtype=torch.uint8, pin_memory=pinned)
         self._rows = self._host_images.numpy()
         self._images = self._host_images.to(device, copy=True)
-        self.launch, self._answers = (
-            _eager(module, self._images) if stream is None else capture(module, self._images, stream, pool)
-        )
+        self._host_classes = torch.full((size, module.maps), -1, dtype=torch.int32, pin_memory=pinned)
+        self._classes = self._host_classes.to(device, copy=True)
+        forward = partial(module, self._images, self._classes)
+        self.launch, self._answers = _eager(forward) if stream is None else capture(forward, stream, pool)
         self._host_answers = Answers(
             *(torch.empty(answer.shape, dtype=answer.dtype, pin_memory=pinned) for answer in self._answers)
         )
 
-    def start(self, images: Images) -> None:
+    def start(self, images: Images, rows: Rows) -> None:
         """Send B ≤ ``size`` images through. Rows from B on hold what an earlier batch left there: no image's answer
         depends on its neighbours, so they need no clearing."""
         batch = len(images)
         gather(images, self._rows)
         self._images[:batch].copy_(self._host_images[:batch], non_blocking=True)
+        self._host_classes.numpy()[:batch] = -1 if rows is None else rows
+        self._classes[:batch].copy_(self._host_classes[:batch], non_blocking=True)
         self.launch()
         for host, answer in zip(self._host_answers, self._answers, strict=True):
             host[:batch].copy_(answer[:batch], non_blocking=True)
@@ -178,19 +188,19 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
     return stream
 
 
-def _eager(module: Classifier, images: torch.Tensor) -> tuple[Launch, Answers]:
+def _eager(forward: Callable[[], Answers]) -> tuple[Launch, Answers]:
     """What ``capture`` returns, for a device without graphs."""
-    answers = module(images)
+    answers = forward()
 
     def launch() -> None:
-        for target, source in zip(answers, module(images), strict=True):
+        for target, source in zip(answers, forward(), strict=True):
             target.copy_(source)
 
     return launch, answers
 
 
-def capture(module: Classifier, images: torch.Tensor, stream: torch.cuda.Stream, pool: Any) -> tuple[Launch, Answers]:
-    """Record one forward pass as a CUDA graph that reads ``images``; the answers lie at fixed addresses.
+def capture(forward: Callable[[], Answers], stream: torch.cuda.Stream, pool: Any) -> tuple[Launch, Answers]:
+    """Record one forward pass as a CUDA graph that reads what ``forward`` reads; the answers lie at fixed addresses.
 
     The passes before it let cuDNN choose its algorithms and libraries allocate their workspaces, neither of which
     may happen while capturing. TF32 is off: it keeps 10 bits of mantissa where fp32 promises 23.
@@ -199,11 +209,11 @@ def capture(module: Classifier, images: torch.Tensor, stream: torch.cuda.Stream,
     flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False)
     with flags:
         for _ in range(3):
-            module(images)
+            forward()
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream):
-            answers = module(images)
+            answers = forward()
     graph.replay()
     stream.synchronize()
     return graph.replay, answers

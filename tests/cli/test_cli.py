@@ -51,7 +51,7 @@ def model(store: Path) -> Sequence[str]:
     "command",
     [(), ("serve",), ("models",), ("models", "pull"), ("models", "list"), ("models", "verify"), ("models", "add"),
      ("models", "quantize"), ("models", "parity"),
-     ("classify",), ("embed",)],
+     ("classify",), ("embed",), ("explain",)],
 )  # fmt: skip
 def test_every_command_explains_itself(command: Sequence[str]) -> None:
     result = run(*command, "--help")
@@ -120,6 +120,43 @@ def test_embed_writes_nothing_if_a_file_is_bad_unless_told_to_skip(store: Path, 
 def test_embed_wants_a_name_that_ends_in_npy(store: Path, folder: Path, tmp_path: Path) -> None:
     refused = run("embed", folder, "--out", tmp_path / "vectors.txt", *model(store))
     assert isinstance(refused.exception, OperatorError)
+    assert not any(tmp_path.iterdir())
+
+
+def test_explain_draws_the_map_of_a_class(store: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "map.png"
+    best = run("explain", folder / "photo0.jpg", "--out", out, *model(store))
+    assert best.exit_code == 0, best.output
+    *predictions, last = best.stdout.splitlines()
+    assert len(predictions) == 5
+    strongest = predictions[0].split()[1]
+    assert last.startswith(f"{out}: class {strongest}, class {strongest}: logit ")
+    with Image.open(out) as picture:
+        assert (picture.format, picture.size) == ("PNG", (320, 320))
+        assert picture.info["Description"] == last.removeprefix(f"{out}: ")
+    weakest = run("explain", folder / "photo0.jpg", "--out", out, "--class", "9", "--opacity", "0.3", *model(store))
+    assert weakest.stdout.splitlines()[:-1] == predictions
+    with Image.open(out) as picture:
+        assert picture.info["Description"].startswith("class 9, ")
+    assert [path.name for path in tmp_path.iterdir()] == ["map.png"]
+
+
+@pytest.mark.parametrize(
+    ("photo", "out", "arguments", "message"),
+    [
+        ("photo0.jpg", "map.jpg", (), "a name that ends in .png is wanted"),
+        ("photo0.jpg", "gone/map.png", (), "cannot be written: No such file or directory"),
+        ("photo0.jpg", "map.png", ("--class", "10"), "--class 10: the model's classes are 0 to 9"),
+        ("notes.txt", "map.png", (), "notes.txt: not a JPEG"),
+        ("gone.jpg", "map.png", (), "gone.jpg: No such file"),
+    ],
+)
+def test_explain_writes_nothing_where_something_is_wrong(
+    store: Path, folder: Path, tmp_path: Path, photo: str, out: str, arguments: Sequence[str], message: str
+) -> None:
+    refused = run("explain", folder / photo, "--out", tmp_path / out, *arguments, *model(store))
+    assert isinstance(refused.exception, OperatorError)
+    assert message in str(refused.exception)
     assert not any(tmp_path.iterdir())
 
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from service.batcher import Batch, Item
 from service.engine import InferResult, LocalEngine, State
-from service.engine.protocols import Images
+from service.engine.protocols import Classes, Images
 from service.engine.runner import Answers, Runner
 from service.errors import BadImage, DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady, ServiceError
 from service.metrics import Metrics
@@ -86,7 +86,7 @@ class Call:
             raise BadImage("undecodable")
         if self.kind == "no memory to decode":
             raise MemoryError
-        return Prepared(image(self.marker), "png", ())
+        return Prepared(image(self.marker), "png", (), (SIZE, SIZE))
 
     def check(self) -> None:
         assert self.task is not None
@@ -115,7 +115,7 @@ class Recorder(FakeRuntime):
         self.gone = False
         self.lost_at: int | None = None  # marker of an image with which the device goes, -1: any
 
-    def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         batch = [self._calls[marker] for marker in _markers(images)]
         self._pause()
         if self.lost_at is not None and (self.lost_at == -1 or self.lost_at in _markers(images)):
@@ -131,7 +131,7 @@ class Recorder(FakeRuntime):
             raise RuntimeError("this batch")
         if "no memory to infer" in kinds:
             raise MemoryError
-        outputs = super().run(images, alone=alone)
+        outputs = super().run(images, classes=classes, alone=alone)
         for position, call in enumerate(batch):
             call.inferred += 1
             if call.kind == "not finite":

@@ -118,6 +118,24 @@ async def test_each_caller_gets_the_answer_to_its_own_image(open_client: OpenCli
     assert all(int(result.output.logits.argmax()) == marker % 256 % 10 for marker, result in enumerate(results))
 
 
+async def test_each_caller_gets_the_maps_it_asks_for(open_client: OpenClient) -> None:
+    """Also from a slot and in a batch where others asked for something else, or for nothing."""
+    runtime = FakeRuntime()
+    wishes = [(), (9,), (3, 1), (), (4, 8, 0, 2, 7), (5,), ()]
+    async with open_client(runtime) as client:
+        for _ in range(2):
+            gate = runtime.before = Gate()
+            first = asyncio.ensure_future(client.infer(given(0), soon()))
+            await gate.reached()
+            calls = [asyncio.ensure_future(client.infer(given(6), soon(), None, wish)) for wish in wishes]
+            await queued(runtime, len(calls))
+            gate.open()
+            await first
+            for wish, result in zip(wishes, await asyncio.gather(*calls), strict=True):
+                expected = [*wish, *result.output.top.tolist()[len(wish) :]]
+                assert result.output.maps[:, 0, 0].tolist() == expected
+
+
 async def test_images_that_queue_behind_a_running_batch_leave_together(open_client: OpenClient) -> None:
     gate = Gate()
     runtime = FakeRuntime(max_batch=4, before=gate)
@@ -160,8 +178,10 @@ async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
 
 async def test_an_answer_that_is_not_finite_is_a_failure(open_client: OpenClient) -> None:
     class Overflowing(FakeRuntime):
-        def run(self, images: protocols.Images, *, alone: bool = False) -> BatchOutputs:
-            outputs = super().run(images)
+        def run(
+            self, images: protocols.Images, *, classes: protocols.Classes = None, alone: bool = False
+        ) -> BatchOutputs:
+            outputs = super().run(images, classes=classes)
             outputs.logits[[image[0, 0, 0] == BAD for image in images]] = np.nan
             return outputs
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import LocalEngine, Runtime, warmup
-from service.engine.protocols import Images
+from service.engine.protocols import Classes, Images
 from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, NotReady, OperatorError
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
@@ -74,8 +74,8 @@ async def test_a_model_that_cannot_be_loaded_is_an_operators_error(failure: Exce
 @pytest.mark.parametrize("value", [np.nan, 0.0])
 async def test_a_model_that_answers_nonsense_to_the_canary_is_refused(value: float) -> None:
     class Degenerate(FakeRuntime):
-        def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
-            outputs = super().run(images)
+        def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
+            outputs = super().run(images, classes=classes)
             outputs.logits[:] = value
             return outputs
 

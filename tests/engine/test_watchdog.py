@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import watchdog
-from service.engine.protocols import Images
+from service.engine.protocols import Classes, Images
 from service.engine.watchdog import DECODE_FLOOR_S, DECODE_PIXEL_S, FAILED_AFTER, HUNG_AFTER, INFER_FLOOR_S, Watchdog
 from service.errors import InferenceFailed, NotReady, ServiceError
 from service.postprocess import BatchOutputs
@@ -389,8 +389,8 @@ async def test_no_memory_to_decode_or_to_infer_fails_that_image_alone() -> None:
 @pytest.mark.anyio
 async def test_a_runtime_that_answers_too_few_images_fails_them_and_goes_on() -> None:
     class Short(FakeRuntime):
-        def run(self, images: Images, *, alone: bool = False) -> BatchOutputs:
-            outputs = super().run(images)
+        def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
+            outputs = super().run(images, classes=classes)
             first = [image[0, 0] for image in images]
             if all(pixel[2] == 1 for pixel in first) and any(pixel[0] == 9 for pixel in first):
                 return BatchOutputs(*(array[:-1] for array in outputs))  # type: ignore[arg-type]  # one row less each

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message
 
 from service.http.body import ClientGone
-from service.http.inference import _cancelled_by_disconnect
+from service.http.inference import cancelled_by_disconnect
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ async def request(replies: list[asyncio.Future[None]], left: asyncio.Event) -> s
 
     outcome = "answered"
     try:
-        async with _cancelled_by_disconnect(receive):
+        async with cancelled_by_disconnect(receive):
             work = [image(reply) for reply in replies]
             await (work[0] if len(work) == 1 else asyncio.gather(*work))
     except ClientGone:

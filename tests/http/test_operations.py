@@ -58,7 +58,7 @@ def test_models_shows_what_is_served(app: RunningApp, artifact: Artifact) -> Non
 
 def test_the_openapi_document_declares_requests_and_refusals(app: RunningApp) -> None:
     document = app.client.get("/openapi.json").json()
-    for path in ("/classify", "/embed"):
+    for path in ("/classify", "/embed", "/explain"):
         operation = document["paths"][path]["post"]
         assert set(operation["requestBody"]["content"]) >= {"multipart/form-data", "image/jpeg"}
         assert set(operation["responses"]) == {
@@ -67,11 +67,10 @@ def test_the_openapi_document_declares_requests_and_refusals(app: RunningApp) ->
         assert "application/problem+json" in operation["responses"]["422"]["content"]
         assert "application/json" not in operation["responses"]["422"]["content"]
     assert "Problem" in document["components"]["schemas"]
-    assert set(document["paths"]) == {"/classify", "/embed", "/livez", "/readyz", "/metrics", "/models"}
+    assert set(document["paths"]) == {"/classify", "/embed", "/explain", "/livez", "/readyz", "/metrics", "/models"}
 
 
 def test_the_docs_page_needs_nothing_from_elsewhere(app: RunningApp) -> None:
-    assert app.client.get("/", follow_redirects=True).url.path == "/docs"
     page = app.client.get("/docs").text
     addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(addresses) >= 3
@@ -85,4 +84,4 @@ def test_only_what_asks_for_a_key_says_so(artifact: Artifact) -> None:
     with running_app(artifact, api_keys="alpha") as keyed:
         paths = keyed.client.get("/openapi.json").json()["paths"]
         secured = {path for path, item in paths.items() for operation in item.values() if "security" in operation}
-        assert secured == {"/classify", "/embed", "/models"}
+        assert secured == {"/classify", "/embed", "/explain", "/models"}

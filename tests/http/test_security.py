@@ -22,6 +22,7 @@ DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
     [
         ("POST", "/classify", 200),
         ("POST", "/embed", 200),
+        ("POST", "/explain", 200),
         ("POST", "/classify?top_k=0", 422),
         ("GET", "/classify", 405),
         ("GET", "/nothing", 404),
@@ -29,7 +30,6 @@ DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
         ("GET", "/metrics", 200),
         ("GET", "/livez", 200),
         ("GET", "/openapi.json", 200),
-        ("GET", "/", 307),
     ],
 )
 def test_every_answer_is_data_and_nothing_else(app: RunningApp, method: str, path: str, status: int) -> None:
@@ -81,7 +81,7 @@ def test_only_the_pages_own_files_are_served(app: RunningApp, name: str) -> None
 
 
 def test_documentation_can_be_closed(artifact: Artifact) -> None:
-    with running_app(artifact, docs=False) as app:
+    with running_app(artifact, docs=False, page=False) as app:
         for path in ("/", "/docs", "/openapi.json", "/docs/assets/swagger-ui.css", "/redoc", "/docs/oauth2-redirect"):
             assert app.client.get(path).status_code == 404
         assert app.client.get("/livez").status_code == 200

@@ -245,13 +245,13 @@ def test_a_slot_holds_an_id_and_forgets_the_one_before() -> None:
     arena, descriptor = Arena.create(LAYOUT)
     other = Arena(LAYOUT, descriptor)
     longest = "x" * REQUEST_ID_BYTES
-    arena.set_request_id(1, longest)
-    assert other.request_id(1) == longest
-    assert other.request_id(0) == other.request_id(2) == ""
-    arena.set_request_id(1, "ab")
-    assert other.request_id(1) == "ab"
+    arena.ask(1, longest, [7, 0])
+    assert other.asked(1) == (longest, [7, 0])
+    assert other.asked(0)[0] == other.asked(2)[0] == ""
+    arena.ask(1, "ab", [])
+    assert other.asked(1) == ("ab", [])
     arena._request_ids[1] = b"\xff\n"
-    assert other.request_id(1) == "\\xff\n"
+    assert other.asked(1)[0] == "\\xff\n"
 
 
 async def test_the_engines_log_names_the_request_whose_image_it_failed_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 
 from service.preprocess import Transform, inspect, prepare
-from service.preprocess.transform import resize_and_crop
+from service.preprocess.transform import crop_box, resize_and_crop
 from tests.preprocess.pictures import encode, gradient, noise, run
 
 V1 = Transform(256, 224)
@@ -38,6 +38,28 @@ def torchvision_preset(image: Image.Image, transform: Transform) -> NDArray[Any]
     mode = InterpolationMode(transform.interpolation)
     resized = F.resize(image, [transform.resize_size], interpolation=mode)
     return np.asarray(F.center_crop(resized, [transform.crop_size]))
+
+
+@pytest.mark.parametrize("transform", [V1, V2, Transform(100, 96, "bicubic")])
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (640, 427), (1300, 900), (350, 701), (224, 224), (999, 1000)])
+def test_the_crop_box_is_what_the_square_shows(size: tuple[int, int], transform: Transform) -> None:
+    """A ramp along each axis tells from which place of the photo each pixel of the square comes."""
+    width, height = size
+    box = crop_box(size, transform)
+    assert box.x >= 0
+    assert box.x + box.width <= width
+    assert box.y >= 0
+    assert box.y + box.height <= height
+    ramps = np.zeros((height, width, 3), np.uint8)
+    ramps[..., 0] = np.rint(np.linspace(0, 255, width))
+    ramps[..., 1] = np.rint(np.linspace(0, 255, height))[:, np.newaxis]
+    square = resize_and_crop(Image.fromarray(ramps), transform).astype(np.float64)
+    places = np.arange(transform.crop_size) + 0.5
+    inner = slice(2, -2)  # at the photo's own edges the filter sees one side only
+    for channel, start, extent, length in ((0, box.x, box.width, width), (1, box.y, box.height, height)):
+        expected = (start + places / transform.crop_size * extent - 0.5) / (length - 1) * 255
+        actual = square.mean(axis=channel)[:, channel]
+        assert np.abs(actual - expected)[inner].max() < 1.2
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -44,6 +44,16 @@ def test_an_image_has_the_same_answer_in_any_batch(artifact_of: Callable[[str], 
             assert np.abs(one - several).max() <= BATCH_TOLERANCE[runtime] * np.abs(one).max()
 
 
+@pytest.mark.parametrize("classes", [[[10], []], [[-1], []], [[0, 1, 2, 3, 4, 5], []], [[]]])
+def test_maps_that_do_not_exist_are_refused(
+    artifact_of: Callable[[str], Artifact], runtime: str, classes: list[list[int]]
+) -> None:
+    artifact = artifact_of("tiny")
+    model = create(artifact, RuntimeOptions(runtime, "cpu", max_batch=2))
+    with pytest.raises(ValueError, match=r"maps of|zip"):
+        model.run(images_for(artifact, 2), classes=classes)
+
+
 def test_a_batch_lies_wherever_its_images_lie(artifact_of: Callable[[str], Artifact], runtime: str) -> None:
     """In slots of shared memory, say: read-only, apart, rows not even next to each other."""
     artifact = artifact_of("tiny")

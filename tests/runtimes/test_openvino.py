@@ -97,7 +97,7 @@ def test_the_graph_takes_an_open_batch_dimension(artifact_of: Callable[[str], Ar
         batch=-1,
     )
     images = images_for(artifact, 3)
-    answers = ov.Core().compile_model(model, "CPU", properties("fp32", 1))([images])
+    answers = ov.Core().compile_model(model, "CPU", properties("fp32", 1))([images, np.full((3, 5), -1, np.int32)])
     expected = create(artifact, RuntimeOptions("openvino", max_batch=3)).run(images)
     assert relative_error(answers["logits"], expected.logits) < 1e-4
     assert relative_error(answers["maps"], expected.maps) < 1e-4

@@ -56,6 +56,35 @@ def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], runtim
     assert difference.max() < TOLERANCE * np.abs(actual.maps).max()
 
 
+@pytest.mark.parametrize("name", ["paper", "width-0.5-two-classes", "own-table-odd-size"])
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_maps_of_any_class_are_exact(artifact_of: Callable[[str], Artifact], runtime: str, name: str) -> None:
+    """Of the classes that each image asks for; the places left are the strongest classes'."""
+    if runtime == "torch":
+        pytest.importorskip("torchvision")
+    artifact = artifact_of(name)
+    images = images_for(artifact, 3)
+    model = create(artifact, RuntimeOptions(runtime, "cpu", max_batch=3))
+    net, weights = artifact.network, artifact.load_weights()
+    k, last = min(MAPS_PER_ITEM, net.num_classes), net.num_classes - 1
+    asked: list[list[int]] = [[last], [], list(range(k))]
+    actual = model.run(images, classes=asked)
+    features = torchvision_answers(artifact, images).features.astype(np.float64)
+    for index, wanted in enumerate(asked):
+        classes = [*wanted, *actual.top[index].tolist()[len(wanted) :]]
+        rows = weights[f"{net.classifier}.weight"][classes].astype(np.float64)
+        assert relative_error(actual.maps[index], np.einsum("ke,ers->krs", rows, features[index])) < TOLERANCE
+        means = actual.maps[index].mean(axis=(1, 2)) + weights[f"{net.classifier}.bias"][classes]
+        difference = np.abs(means - actual.logits[index][classes]).max()
+        assert difference < TOLERANCE * np.abs(actual.maps[index]).max()
+
+    usual = model.run(images)  # asks for none again
+    for field in ("logits", "embeddings", "top"):
+        np.testing.assert_array_equal(getattr(usual, field), getattr(actual, field))
+    np.testing.assert_array_equal(usual.maps[1], actual.maps[1])
+    assert relative_error(usual.maps[0], actual.maps[0]) > TOLERANCE or usual.top[0, 0] == last
+
+
 def test_openvino_answers_as_a_forward_pass_in_numpy(artifact_of: Callable[[str], Artifact]) -> None:
     """The parity that a machine without torch can check."""
     artifact = artifact_of("tiny")

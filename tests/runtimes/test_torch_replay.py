@@ -21,7 +21,7 @@ from service.runtimes import torch_replay  # noqa: E402
 from service.runtimes.batch import Images, Pool, gather  # noqa: E402
 from service.runtimes.torch import EagerLane, TorchRuntime  # noqa: E402
 from service.runtimes.torch_module import load_classifier  # noqa: E402
-from service.runtimes.torch_replay import Lane, bucket_sizes, out_of_memory, run_or_halve  # noqa: E402
+from service.runtimes.torch_replay import Lane, Rows, bucket_sizes, out_of_memory, run_or_halve  # noqa: E402
 from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -80,12 +80,13 @@ class FullDevice:
         self.error = error
         self.batches: list[int] = []
 
-    def __call__(self, images: Images) -> BatchOutputs:
+    def __call__(self, images: Images, rows: Rows = None) -> BatchOutputs:
         if len(images) > self.room:
             raise self.error
         self.batches.append(len(images))
         first = np.array([image[0, 0, :1] for image in images], np.float32)
-        return BatchOutputs(first, first, first.astype(np.int64), first[:, :, None, None])
+        maps = first if rows is None else rows.astype(np.float32)
+        return BatchOutputs(first, first, first.astype(np.int64), maps[:, :, None, None])
 
 
 @pytest.mark.parametrize("error", [FULL, DRIVER_FULL])
@@ -94,7 +95,9 @@ def test_lack_of_memory_halves_the_batch_and_keeps_the_order(error: Exception, a
     images = np.zeros((7, 4, 4, 3), np.uint8)
     images[:, 0, 0, 0] = range(7)
     device = FullDevice(error=error)
-    answers = run_or_halve(device, list(images) if apart else images)
+    rows = 100 + np.arange(7, dtype=np.int32)[:, np.newaxis]
+    answers = run_or_halve(device, list(images) if apart else images, rows)
+    assert answers.maps[:, 0, 0, 0].tolist() == [100, 101, 102, 103, 104, 105, 106]
     assert answers.logits[:, 0].tolist() == answers.top[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert device.batches == [2, 2, 2, 1]
 
@@ -166,7 +169,7 @@ class Recording:
     def __init__(self, module: object, size: int, *arguments: object) -> None:
         self.size = size
 
-    def start(self, images: Images) -> None:
+    def start(self, images: Images, rows: Rows) -> None:
         events.append(("start", self.size, len(images)))
 
     def launch(self) -> None:
@@ -242,7 +245,7 @@ class BrokenLane:
         self.error = error
         self._alive = alive
 
-    def run(self, images: Images) -> BatchOutputs:
+    def run(self, images: Images, rows: Rows = None) -> BatchOutputs:
         raise self.error
 
     def alive(self) -> bool:

@@ -1,0 +1,88 @@
+"""``mobilenet-service explain``: the class map of one photo, drawn over it, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from service import artifact, logs, overlay
+from service.artifact import Artifact
+from service.cli.local import PATIENCE_S, replace, running_engine
+from service.cli.options import setting_options, settings_from
+from service.compose import plan
+from service.config import Settings
+from service.errors import OperatorError, ServiceError
+from service.postprocess import ClassMap, Prediction, classify
+from service.postprocess import explain as class_map
+from service.preprocess import Limits, Prepared, crop_box, inspect, squared, upright
+
+_SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "max_pixels"]
+
+_PRINTED = 5
+
+
+@click.command()
+@click.argument("photo", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="PNG file to write.")
+@click.option(
+    "--class", "index", metavar="N", type=click.IntRange(min=0), help="Class to explain.  [default: the strongest]"
+)
+@click.option(
+    "--opacity",
+    metavar="X",
+    type=click.FloatRange(0, 1),
+    default=overlay.DEFAULT_OPACITY,
+    show_default=True,
+    help="How much the map covers the photo where it is strongest.",
+)
+@setting_options(_SETTINGS)
+def explain(photo: Path, out: Path, index: int | None, opacity: float, **given: Any) -> None:
+    """Draw where in a photo the network finds a class.
+
+    Prints the classes it finds and writes the photo, upright and at its own size, under the map of one of them. What
+    the network does not see, outside the centre crop, is dimmed.
+    """
+    settings = settings_from(**given)
+    if out.suffix != ".png":
+        raise OperatorError(f"--out {out}: a name that ends in .png is wanted")
+    logs.configure("text", "warning")
+    found = artifact.load(settings.model_store, settings.model, settings.version)
+    if index is not None and index >= len(found.labels):
+        raise OperatorError(f"--class {index}: the model's classes are 0 to {len(found.labels) - 1}")
+    try:
+        data = photo.read_bytes()
+        classes = () if index is None else (index,)
+        predictions, shown, png = asyncio.run(_explain(settings, found, data, classes, opacity))
+    except OSError as error:
+        raise OperatorError(f"{photo}: {error.strerror}") from None
+    except ServiceError as error:
+        raise OperatorError(f"{photo}: {error.detail}") from None
+    replace(out, lambda file: file.write(png))
+    for p in predictions:
+        click.echo(f"  {p.probability:6.1%}  {p.index:4d}  {p.label}")
+    click.echo(f"{out}: {overlay.caption(shown)}")
+
+
+async def _explain(
+    settings: Settings, found: Artifact, data: bytes, classes: tuple[int, ...], opacity: float
+) -> tuple[list[Prediction], ClassMap, bytes]:
+    """The strongest classes, the one to be shown, and its picture."""
+    chosen = plan(settings)
+    transform = found.manifest.preprocessing.transform()
+    limits = Limits(max_pixels=chosen.capacity.max_pixels)
+    header = inspect(data, limits)
+    canvas = upright(data, header, limits)
+
+    def prepared() -> Prepared:
+        return squared(canvas, header, transform)
+
+    async with running_engine(settings, chosen, found) as engine:
+        output = (await engine.infer(prepared, time.monotonic() + PATIENCE_S, classes=classes)).output
+    (shown,) = class_map(output, found.labels, classes, 1)
+    crop = crop_box(canvas.size, transform)
+    png = overlay.draw(canvas, crop, shown.values, opacity=opacity, caption=overlay.caption(shown))
+    return classify(output, found.labels, _PRINTED), shown, png

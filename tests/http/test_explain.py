@@ -1,0 +1,288 @@
+"""``/explain``: maps as JSON, the picture, and what a picture may cost others.
+
+The fake's map of a class is its index.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from service import overlay
+from service.artifact import Artifact
+from tests.fakes import FakeRuntime
+from tests.running import RunningApp, png, running_app
+from tests.waiting import until
+
+PICTURE = {"Accept": "image/png"}
+
+soon = partial(until, timeout=20, every=0.01)
+
+
+@pytest.fixture(scope="module")
+def app(artifact: Artifact) -> Iterator[RunningApp]:
+    with running_app(artifact) as running:
+        yield running
+
+
+def explained(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = response.json()["results"]
+    return found
+
+
+def detail(response: httpx.Response, status: int) -> str:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    text: str = response.json()["detail"]
+    return text
+
+
+def noisy(width: int = 1500, height: int = 1200) -> bytes:
+    """A photo whose picture is larger than sockets' buffers."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    pixels[0, 0] = (3, 0, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def test_the_strongest_classes_with_their_maps(app: RunningApp) -> None:
+    (result,) = explained(app.client.post("/explain", content=png(3)))
+    (classified,) = explained(app.client.post("/classify", content=png(3)))
+    assert result.keys() == {"maps", "photo", "crop", "warnings"}
+    assert [m["index"] for m in result["maps"]] == [3, 0, 1, 2, 4]
+    assert [m["map"] for m in result["maps"]] == [[[3.0]], [[0.0]], [[1.0]], [[2.0]], [[4.0]]]
+    assert [m["logit"] for m in result["maps"]] == [5, 0, 0, 0, 0]
+    assert [{k: m[k] for k in ("index", "label", "probability")} for m in result["maps"]] == classified["predictions"]
+    assert result["photo"] == {"width": 224, "height": 224}
+    assert result["crop"] == {"x": 14, "y": 14, "width": 196, "height": 196}
+
+
+def test_top_k_and_class(app: RunningApp) -> None:
+    (result,) = explained(app.client.post("/explain?top_k=2", content=png(3)))
+    assert [m["index"] for m in result["maps"]] == [3, 0]
+    for asked, expected in (("9", [9]), ("7,3,0", [7, 3, 0]), ("4,5,6,7,8", [4, 5, 6, 7, 8])):
+        (result,) = explained(app.client.post("/explain", params={"class": asked}, content=png(3)))
+        assert [m["index"] for m in result["maps"]] == expected
+        assert [m["map"][0][0] for m in result["maps"]] == expected
+        assert [m["label"] for m in result["maps"]] == [f"class {index}" for index in expected]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("class=10", "class: 1 to 5 class indices from 0 to 9 are wanted, with commas between"),
+        ("class=", "class: 1 to 5 class"),
+        ("class=-1", "class: 1 to 5 class"),
+        ("class=1,,2", "class: 1 to 5 class"),
+        ("class=1,2,3,4,5,6", "class: 1 to 5 class"),
+        ("class=cat", "class: 1 to 5 class"),
+        ("class=3,3", "class: a class is named twice"),
+        ("class=3&top_k=1", "class, top_k: one of the two is wanted"),
+        ("top_k=6", "top_k: a whole number from 1 to 5"),
+        ("embedding=maybe", "embedding: true or false"),
+    ],
+)
+def test_parameters_out_of_range_cost_no_inference(app: RunningApp, query: str, message: str) -> None:
+    app.runtime.batches.clear()
+    assert detail(app.client.post(f"/explain?{query}", content=png(1)), 422).startswith(message)
+    assert app.runtime.batches == []
+
+
+@pytest.mark.parametrize("query", ["class=1,2", "top_k=2", "opacity=1.1", "opacity=-1", "opacity=x", "opacity=nan"])
+def test_a_picture_shows_one_class(app: RunningApp, query: str) -> None:
+    assert detail(app.client.post(f"/explain?{query}", content=png(1), headers=PICTURE), 422)
+
+
+def test_the_embedding_comes_with_it_if_wanted(app: RunningApp) -> None:
+    (result,) = explained(app.client.post("/explain?embedding=true", content=png(200)))
+    (embedded,) = explained(app.client.post("/embed", content=png(200)))
+    assert result["embedding"] == embedded["embedding"]
+
+
+def test_several_images_and_a_bad_one(app: RunningApp) -> None:
+    files = [("file", ("a.png", png(4))), ("file", ("b.txt", b"hello")), ("file", ("c.png", png(9)))]
+    first, bad, last = explained(app.client.post("/explain?top_k=1", files=files))
+    assert (first["maps"][0]["index"], last["maps"][0]["index"]) == (4, 9)
+    assert bad["error"]["status"] == 415
+    answer = app.client.post("/explain", files=files, headers=PICTURE)
+    assert detail(answer, 400) == "more than 1 image in one request"
+
+
+def test_it_shares_a_batch_with_the_others(artifact: Artifact) -> None:
+    gate = threading.Event()
+
+    def wait(images: NDArray[np.uint8]) -> None:
+        assert gate.wait(20)
+
+    runtime = FakeRuntime(before=wait)
+    gate.set()
+    with running_app(artifact, runtime) as app, ThreadPoolExecutor(4) as threads:
+        gate.clear()
+        first = threads.submit(app.client.post, "/classify", content=png(0))
+        soon(lambda: runtime.batches == [1], what="the first batch runs")
+        paths = ("/classify", "/embed", "/explain?class=8")
+        others = [threads.submit(app.client.post, path, content=png(5)) for path in paths]
+        soon(lambda: app.metric("mobilenet_queue_depth") == 3, what="three wait, or were refused")
+        gate.set()
+        assert first.result().status_code == 200
+        assert [other.result().status_code for other in others] == [200] * 3
+        assert runtime.batches == [1, 3]
+        assert explained(others[2].result())[0]["maps"][0]["map"] == [[8.0]]
+
+
+def test_a_picture_is_the_photo_under_the_map(app: RunningApp) -> None:
+    answer = app.client.post("/explain?class=9&opacity=0.5", content=png(3), headers=PICTURE)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/png"
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    stages = [entry.split(";dur=")[0] for entry in answer.headers["server-timing"].split(", ")]
+    assert stages == ["read", "decode", "queue", "infer", "encode"]
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        assert picture.size == (224, 224)
+        assert picture.info["Description"].startswith("class 9, class 9: logit 0.0000, probability 0.0")
+        pixels = np.asarray(picture).astype(int)
+    # The fake's map is one cell of 9: all of the crop has the ramp's last colour, by half.
+    np.testing.assert_allclose(pixels[112, 112], np.array([252 + 3, 253, 191 + 1]) / 2, atol=2)
+    assert pixels[5, 5].max() <= 3
+    assert app.metric('mobilenet_requests_total{code="200",endpoint="explain"}') > 0
+
+
+def test_the_strongest_class_is_the_one_that_a_picture_shows(app: RunningApp) -> None:
+    answer = app.client.post("/explain", content=png(6), headers=PICTURE)
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        assert picture.info["Description"].startswith("class 6, ")
+
+
+@pytest.mark.parametrize(("content", "status"), [(b"hello", 415), (png(3)[:150], 422), (b"", 400)])
+def test_a_bad_photo_is_a_problem_and_counted_once(app: RunningApp, content: bytes, status: int) -> None:
+    reason = {415: "unsupported_format", 422: "bad_image", 400: "bad_request"}[status]
+    sample = f'mobilenet_rejected_total{{reason="{reason}"}}'
+    before = app.metric(sample)
+    assert detail(app.client.post("/explain", content=content, headers=PICTURE), status)
+    assert app.metric(sample) == before + 1
+
+
+def test_a_fault_while_drawing_is_ours_and_the_next_one_is_drawn(
+    app: RunningApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(overlay, "draw", lambda *given, **others: 1 / 0)
+        assert "division" not in detail(app.client.post("/explain", content=png(1), headers=PICTURE), 500)
+    assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
+
+
+def test_the_deadline_holds_while_drawing_and_waiting(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    real = overlay.draw
+
+    def slow(*given: Any, **others: Any) -> bytes:
+        gate.wait(20)
+        return real(*given, **others)
+
+    monkeypatch.setattr(overlay, "draw", slow)
+    headers = {**PICTURE, "X-Request-Timeout-Ms": "300"}
+    with ThreadPoolExecutor(3) as threads:
+        late = [threads.submit(app.client.post, "/explain", content=png(n), headers=headers) for n in range(3)]
+        assert {detail(answer.result(), 504) for answer in late} <= {
+            "the deadline passed before the picture was drawn",
+            "the deadline passed before the image was inferred",
+        }
+    gate.set()
+    assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
+
+
+def test_only_so_many_wait_for_a_picture_and_others_do_not_notice(
+    app: RunningApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    real = overlay.draw
+
+    def slow(*given: Any, **others: Any) -> bytes:
+        gate.wait(20)
+        return real(*given, **others)
+
+    monkeypatch.setattr(overlay, "draw", slow)
+    with ThreadPoolExecutor(12) as threads:
+        asked = [threads.submit(app.client.post, "/explain", content=png(n), headers=PICTURE) for n in range(12)]
+        soon(lambda: sum(answer.done() for answer in asked) == 3, what="three wait, or were refused")
+        assert app.client.post("/explain", content=png(1)).status_code == 200
+        assert app.client.post("/classify", content=png(1)).status_code == 200
+        gate.set()
+        answers = [answer.result() for answer in asked]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert len(refused) == 3
+    for answer in refused:
+        assert detail(answer, 503) == "too many pictures are waiting to be drawn"
+        assert answer.headers["retry-after"] == "1"
+
+
+def fetch_slowly(app: RunningApp, body: bytes) -> socket.socket:
+    """A connection that has asked for a picture and reads nothing."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((app.host, app.port))
+    head = f"POST /explain HTTP/1.1\r\nHost: x\r\nAccept: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def test_a_picture_holds_its_place_until_it_is_fetched(artifact: Artifact) -> None:
+    """Its bytes count as those of a body do, however slowly they are read; nobody else waits for them."""
+    body = noisy()
+    with running_app(artifact) as app, fetch_slowly(app, body) as connection:
+        connection.settimeout(20)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        units = app.metric("mobilenet_in_flight")
+        assert units >= 1 + len(body) // (2 * 2**20)
+        assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
+        while connection.recv(1 << 20).find(b"IEND") < 0:
+            pass
+        soon(lambda: app.metric("mobilenet_in_flight") == 0, what="nothing is in flight")
+
+
+def test_who_fetches_too_slowly_is_let_go(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.http.picture._LEAST_BYTES_PER_S", 1e9)
+    with running_app(artifact, request_timeout_ms=700) as app, fetch_slowly(app, noisy()) as connection:
+        connection.settimeout(20)
+        soon(lambda: app.metric("mobilenet_in_flight") > 0, what="it holds its place")
+        soon(lambda: app.metric("mobilenet_in_flight") == 0, what="nothing is in flight")
+        received = 0
+        while piece := connection.recv(1 << 20):
+            received += len(piece)
+        assert 0 < received < 4_000_000, "cut off"
+        assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
+
+
+def test_a_client_that_leaves_while_its_picture_is_drawn_is_forgotten(
+    app: RunningApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    entered = threading.Event()
+    real = overlay.draw
+
+    def slow(*given: Any, **others: Any) -> bytes:
+        entered.set()
+        gate.wait(20)
+        return real(*given, **others)
+
+    monkeypatch.setattr(overlay, "draw", slow)
+    before = app.metric("mobilenet_cancelled_total")
+    with fetch_slowly(app, png(1)):
+        assert entered.wait(20)
+    soon(lambda: app.metric("mobilenet_cancelled_total") == before + 1, what="it is counted as gone")
+    gate.set()
+    soon(lambda: app.metric("mobilenet_in_flight") == 0, what="nothing is in flight")
+    assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
