@@ -1,7 +1,8 @@
-"""Draws the figures of ``docs/mobilenetv2.md`` into ``docs/figures``; run it as ``make figures``.
+"""Draws the figures of ``docs/mobilenetv2.md`` and ``docs/explain.md`` into ``docs/figures``: ``make figures``.
 
-Everything is computed here or read from ``service/network.py``. The output is deterministic: fixed seeds, no dates,
-so that a run without changes leaves the committed files as they are.
+Everything is computed here or read from ``service/network.py``; those of ``draw_maps`` come from the network itself.
+The output is deterministic: fixed seeds, no dates, so that a run without changes leaves the committed files as they
+are.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from numpy.typing import NDArray
 
+from docs import draw_maps
 from service import network
 
 FIGURES = Path(__file__).parent / "figures"
@@ -180,6 +182,7 @@ def main(directory: Path = FIGURES) -> None:
         figure = draw()
         figure.savefig(directory / f"{name}.svg", metadata={"Date": None, "Creator": None}, facecolor="white", dpi=144)
         plt.close(figure)
+    draw_maps.draw_all(directory)
 
 
 if __name__ == "__main__":
