@@ -44,6 +44,15 @@ class Wish(NamedTuple):
     classes: tuple[int, ...] = ()  # whose maps the forward pass is to compute; none: of the strongest
 
 
+class _WantedMaps(NamedTuple):
+    """The parameters of ``/explain``."""
+
+    classes: tuple[int, ...]
+    top_k: int  # without classes
+    embedding: bool
+    opacity: float
+
+
 class Endpoints:
     """The endpoints, bound to one model; ``by_path`` finds them."""
 
@@ -83,31 +92,34 @@ class Endpoints:
             return
 
         def choose(headers: Headers, parameters: dict[str, str]) -> Wish:
-            classes, top_k = self._mapped(parameters, most=MAPS_PER_ITEM)
-            embedding = query.boolean(parameters, "embedding", default=False)
-            return Wish(partial(self._encoder.maps, classes=classes, top_k=top_k, embedding=embedding), classes)
+            wanted = self._wanted_maps(parameters, most=MAPS_PER_ITEM)
+            encode = partial(self._encoder.maps, classes=wanted.classes, top_k=wanted.top_k, embedding=wanted.embedding)
+            return Wish(encode, wanted.classes)
 
         await self._answer(scope, receive, send, choose)
 
     async def _picture(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            parameters = query.parse(scope["query_string"])
-            classes, _ = self._mapped(parameters, most=1)
-            opacity = query.fraction(parameters, "opacity", default=DEFAULT_OPACITY)
-            await self._pictures.answer(scope, receive, send, _client(scope), classes=classes, opacity=opacity)
+            wanted = self._wanted_maps(query.parse(scope["query_string"]), most=1)
+            client = _client(scope)
+            await self._pictures.answer(scope, receive, send, client, classes=wanted.classes, opacity=wanted.opacity)
         except ServiceError as error:
             await problems.refuse(error, self._metrics)(scope, receive, send)
         except ClientGone:
             await self._nobody()(scope, receive, send)
 
-    def _mapped(self, parameters: dict[str, str], most: int) -> tuple[tuple[int, ...], int]:
-        """The classes whose maps are asked for; if none, how many of the strongest."""
+    def _wanted_maps(self, parameters: dict[str, str], most: int) -> _WantedMaps:
+        """Every parameter is checked, also one that only the other form of the answer looks at."""
         most = min(most, self._num_classes)
-        classes = query.indices(parameters, "class", below=self._num_classes, most=most)
-        top_k = query.whole_number(parameters, "top_k", default=most, most=most)
-        if classes and "top_k" in parameters:
+        wanted = _WantedMaps(
+            classes=query.indices(parameters, "class", below=self._num_classes, most=most),
+            top_k=query.whole_number(parameters, "top_k", default=most, most=most),
+            embedding=query.boolean(parameters, "embedding", default=False),
+            opacity=query.fraction(parameters, "opacity", default=DEFAULT_OPACITY),
+        )
+        if wanted.classes and "top_k" in parameters:
             raise InvalidParameter("class, top_k: one of the two is wanted")
-        return classes, top_k
+        return wanted
 
     async def _answer(
         self, scope: Scope, receive: Receive, send: Send, choose: Callable[[Headers, dict[str, str]], Wish]

@@ -93,6 +93,7 @@ def test_top_k_and_class(app: RunningApp) -> None:
         ("class=3&top_k=1", "class, top_k: one of the two is wanted"),
         ("top_k=6", "top_k: a whole number from 1 to 5"),
         ("embedding=maybe", "embedding: true or false"),
+        ("opacity=2", "opacity: a number from 0 to 1"),
     ],
 )
 def test_parameters_out_of_range_cost_no_inference(app: RunningApp, query: str, message: str) -> None:
