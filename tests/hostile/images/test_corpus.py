@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import threading
 import time
@@ -10,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from service.artifact import Artifact
 from service.capacity import USUAL_PIXELS
 from service.config import Settings
-from service.preprocess import Limits
+from service.preprocess import Limits, inspect
 from tests.e2e.process import ServerProcess, server
 from tests.hostile.images.case import COARSE, LOSSY, STORED, Case, encode, references, stored
 from tests.hostile.images.corpus import corpus
@@ -44,6 +46,21 @@ def test_every_answer_is_as_it_must_be_and_good_pictures_stay_good(limited: Serv
         complaints, disturbed = in_batches(Judge(client), cases, size=32, concurrency=4)
         assert complaints == []
         assert disturbed == []
+        assert client.get("/readyz").status_code == 200
+    assert_nothing_was_logged_but_requests(limited)
+
+
+def test_pictures_of_it_are_refused_or_drawn_at_their_own_size(limited: ServerProcess, cases: list[Case]) -> None:
+    limits = Limits(max_pixels=MAX_PIXELS)
+    with limited.client() as client:
+        for case in cases:
+            headers = {"Accept": "image/png", "Content-Type": case.content_type}
+            answer = client.post("/explain", content=case.data, headers=headers)
+            assert answer.status_code in case.statuses, case.name
+            if answer.status_code == 200:
+                with Image.open(io.BytesIO(answer.content)) as picture:
+                    assert picture.size == inspect(case.data, limits).upright_size, case.name
+                    picture.load()
         assert client.get("/readyz").status_code == 200
     assert_nothing_was_logged_but_requests(limited)
 
