@@ -110,8 +110,9 @@ def _greet(found: Artifact, shape: str, began: float, listener: socket.socket) -
     base = base_url(listener)
     click.echo(
         f"\nmobilenet-service {__version__}: {found.reference} ({shape}), ready in {time.monotonic() - began:.2f} s\n\n"
-        f"  {base}/docs      try it in a browser\n"
+        f"  {base}/          drop photos there, in a browser\n"
         f"  {base}/classify  POST an image, get its classes\n"
+        f"  {base}/explain   POST an image, get where in it they are\n"
         f"  {base}/embed     POST an image, get its feature vector\n"
         f"  {base}/metrics   Prometheus\n\n"
         f"  curl --data-binary @photo.jpg {base}/classify\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from PIL import Image
 from tests.containers.conftest import build
 from tests.containers.docker import Stack, address, docker, inspect, send_signal
 from tests.containers.traffic import Traffic
+from tests.running import png
 from tests.waiting import until
 
 Report = Callable[[str], None]
@@ -153,3 +155,16 @@ def test_the_largest_body_passes(stack: Stack) -> None:
     answer = httpx.post(f"{stack.url}/classify", content=bytes(16 * 2**20), timeout=30)
     assert answer.status_code == 415
     assert "content" in answer.json()["detail"]
+
+
+def test_the_page_and_a_class_map_come_through_the_balancer(stack: Stack) -> None:
+    with httpx.Client(base_url=stack.url, timeout=30) as client:
+        page = client.get("/")
+        assert page.status_code == 200
+        files = re.findall(r'(?:src|href)="(page/[^"]+)"', page.text)
+        assert len(files) > 20
+        assert {client.get(f"/{file}").status_code for file in files} == {200}
+        answer = client.post("/explain", content=png(7), headers={"Accept": "image/png"})
+        assert answer.status_code == 200
+        with Image.open(io.BytesIO(answer.content)) as picture:
+            assert picture.size == (224, 224)

@@ -93,6 +93,7 @@ def test_nothing_in_it_runs_or_styles_inline() -> None:
         code = path.read_text("utf-8")
         assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", code) == []
         assert re.findall(r"https?://|localStorage|sessionStorage|document\.cookie", code) == [], path.name
+        assert re.findall(r"\b(?:post|get|getJson|fetch|extra|ask)\([\"'`]/", code) == [], f"{path.name}: not relative"
         assert code.startswith("//"), f"{path.name}: what it is for comes first"
         assert len(code.splitlines()) <= 300, path.name
 

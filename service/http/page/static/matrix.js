@@ -2,7 +2,7 @@
 
 import { colour, sized } from "./dom.js";
 
-const MOST_CELL = 68;
+const MOST_CELL = 92;
 const NUMBER_CELL = 34; // from here on a cell has room for its number
 
 const KEYS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };

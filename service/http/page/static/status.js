@@ -22,13 +22,15 @@ export function showStatus({ health, live, key }) {
     byId("runtime").textContent = runtime
       ? `${RUNTIMES[runtime.name] ?? runtime.name} on ${runtime.device.toUpperCase()}, ${runtime.precision}`
       : "The model is being loaded";
-    if (runtime) byId("batch-words").textContent = `images per batch, ${runtime.max_batch_size} at most`;
+    if (runtime) byId("batch").dataset.most = runtime.max_batch_size;
   };
   const state = () => {
     byId("state").textContent = stateWords(health.word);
     byId("dot").dataset.state = health.up ? (health.word === "ok" ? "up" : "unknown") : "down";
     byId("banner").textContent = health.up ? "" : banner(health.word);
     if (health.up && health.word === "ok") model();
+    // The last figures of a service that is gone say nothing about now.
+    if (!health.up) for (const id of ["rate", "queue", "flight", "batch"]) byId(id).textContent = "–";
   };
   health.addEventListener("change", state);
   key.addEventListener("given", model);
@@ -54,7 +56,9 @@ function figures({ now, history }) {
   byId("rate").textContent = now.rate >= 10 || now.rate === 0 ? now.rate.toFixed(0) : now.rate.toFixed(1);
   byId("queue").textContent = String(now.queue);
   byId("flight").textContent = now.limit > 0 ? `${now.flight} of ${now.limit}` : String(now.flight);
-  byId("batch").textContent = now.batch === null ? "–" : now.batch.toFixed(1);
+  const batch = byId("batch");
+  const most = batch.dataset.most ? ` of ${batch.dataset.most}` : "";
+  batch.textContent = now.batch === null ? "–" : now.batch.toFixed(1) + most;
   sparkline(history);
 }
 

@@ -1,0 +1,1 @@
+"""The page at ``/`` in a real browser, before a server process with the real model."""

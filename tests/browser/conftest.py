@@ -1,0 +1,105 @@
+"""A browser, a server with the real model, and a visit that fails its test when the browser complains.
+
+Package scope, not session: while Playwright's synchronous interface is open, its event loop counts as running in this
+thread, and no other asynchronous test could run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.artifact import Artifact
+from tests import photos as photo_files
+from tests.browser.pictures import File
+from tests.e2e.process import ServerProcess, server
+
+try:
+    from playwright.sync_api import Browser, sync_playwright
+
+    from tests.browser.visit import Visit
+except ImportError:
+    collect_ignore_glob = ["test_[!i]*.py"]  # test_installed says why
+
+ROOT = Path(__file__).parent.parent.parent
+AXE = ROOT / ".cache/axe/node_modules/axe-core/axe.min.js"
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+NewVisit = Callable[..., "Visit"]
+
+
+def missing(what: str) -> None:
+    """Skips, or fails where the browser's tests are asked for."""
+    if os.environ.get("REQUIRE_BROWSER") == "1":
+        pytest.fail(f"{what}; REQUIRE_BROWSER=1 asks for it")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    if program is None:
+        missing("no chromium is installed")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="package")
+def served(real_artifact: Artifact) -> Iterator[ServerProcess]:
+    with server("--no-access-log") as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def photos() -> list[File]:
+    return [File(photo.name, "image/jpeg", photo.data) for photo in photo_files.load()]
+
+
+@pytest.fixture(scope="package")
+def axe() -> str:
+    if not AXE.is_file():
+        missing(f"no axe-core at {AXE.relative_to(ROOT)}")
+    return AXE.read_text("utf-8")
+
+
+@pytest.fixture
+def new_visit(browser: Browser) -> Iterator[NewVisit]:
+    """``new_visit(url, **options of a browser context)``."""
+    visits: list[Visit] = []
+
+    def make(url: str, **options: Any) -> Visit:
+        options.setdefault("viewport", {"width": 1280, "height": 800})
+        context = browser.new_context(**options)
+        context.set_default_timeout(10_000)
+        visits.append(Visit(context.new_page(), url))
+        return visits[-1]
+
+    yield make
+    complaints = [visit.complaints for visit in visits]
+    for visit in visits:
+        visit.page.context.close()
+    assert not any(complaints), complaints
+
+
+@pytest.fixture
+def visit(new_visit: NewVisit, served: ServerProcess) -> Visit:
+    """An open page."""
+    made = new_visit(served.url)
+    made.open()
+    return made
