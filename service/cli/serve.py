@@ -28,7 +28,7 @@ from service.errors import OperatorError
 from service.http.app import create_app
 from service.http.server import Server, base_url, config, listen
 from service.metrics import Metrics
-from service.supervisor import supervise
+from service.supervisor.supervisor import supervise
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def serve(**given: Any) -> None:
         began = time.monotonic()
         engines = len(settings.devices) or 1
         shape = f"{engines} engine{'s' * (engines > 1)}, {settings.workers} worker{'s' * (settings.workers > 1)}"
-        _exit(supervise(settings, listener, on_ready=lambda: _greet(found, shape, began, listener)))
+        _exit(supervise(settings, listener, on_ready=lambda: _greet(settings, found, shape, began, listener)))
     memory.limit_arenas(max(2, available_cores() // 2))
     chosen = plan(settings)
     listener = listen(settings.host, settings.port)
@@ -78,7 +78,7 @@ async def _serve(settings: Settings, chosen: Plan, found: Artifact, listener: so
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     app = create_app(settings, engine, found, metrics, chosen.capacity, memory.GiveBackWhenIdle(loop).worked)
     server = Server(config(app, settings, metrics), on_drain=app.inference.drain)
-    start = asyncio.create_task(_start(engine, server, found, listener))
+    start = asyncio.create_task(_start(settings, engine, server, found, listener))
     await server.serve(sockets=[listener])
     start.cancel()
     try:
@@ -92,7 +92,9 @@ async def _serve(settings: Settings, chosen: Plan, found: Artifact, listener: so
     return server.exit_status
 
 
-async def _start(engine: LocalEngine, server: Server, found: Artifact, listener: socket.socket) -> None:
+async def _start(
+    settings: Settings, engine: LocalEngine, server: Server, found: Artifact, listener: socket.socket
+) -> None:
     """Load the model while the server already answers health checks; then print where to go."""
     began = time.monotonic()
     try:
@@ -103,14 +105,19 @@ async def _start(engine: LocalEngine, server: Server, found: Artifact, listener:
     memory.give_back()
     info = (await engine.ready()).info
     assert info is not None
-    _greet(found, f"{info.device}, {info.runtime}, {info.precision}", began, listener)
+    _greet(settings, found, f"{info.device}, {info.runtime}, {info.precision}", began, listener)
 
 
-def _greet(found: Artifact, shape: str, began: float, listener: socket.socket) -> None:
+def _greet(settings: Settings, found: Artifact, shape: str, began: float, listener: socket.socket) -> None:
     base = base_url(listener)
+    browser = ""
+    if settings.page:
+        browser = f"  {base}/          drop photos there, in a browser\n"
+    elif settings.docs:
+        browser = f"  {base}/docs      try it in a browser\n"
     click.echo(
         f"\nmobilenet-service {__version__}: {found.reference} ({shape}), ready in {time.monotonic() - began:.2f} s\n\n"
-        f"  {base}/          drop photos there, in a browser\n"
+        f"{browser}"
         f"  {base}/classify  POST an image, get its classes\n"
         f"  {base}/explain   POST an image, get where in it they are\n"
         f"  {base}/embed     POST an image, get its feature vector\n"

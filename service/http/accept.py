@@ -19,6 +19,13 @@ _DEFER_S = 0.005
 _EXHAUSTED_S = 0.1
 
 
+class Drainable(asyncio.Protocol):
+    """What a connection's protocol can do beside: uvicorn's can."""
+
+    def shutdown(self) -> None:
+        """Close once the request under way is answered; at once where there is none."""
+
+
 class SharedListener:
     """Takes from ``listener`` until ``close``. Belongs to one event loop.
 
@@ -30,7 +37,7 @@ class SharedListener:
         self,
         listener: socket.socket,
         *,
-        connect: Callable[[], asyncio.BaseProtocol],
+        connect: Callable[[], Drainable],
         mine: Callable[[], int],
         fewest: Callable[[int], int],
     ) -> None:
@@ -82,9 +89,9 @@ class SharedListener:
 
     async def _hand_over(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it has gone already
-            transport, _ = await self._loop.connect_accepted_socket(self._connect, accepted)
-            if self._closed:  # too late for whoever drains to know of it, and nothing has been asked on it
-                transport.close()
+            _, made = await self._loop.connect_accepted_socket(self._connect, accepted)
+            if self._closed:  # whoever drains does not know of it; a request may have come with it already
+                made.shutdown()
 
     def _pause(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._listener)

@@ -16,8 +16,6 @@ from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from service.http import schemas
-
 _ASSETS = "docs/assets"
 _SCRIPT = "swagger-ui-bundle.js"
 _STYLE = "swagger-ui.css"
@@ -66,9 +64,11 @@ def install(app: FastAPI, *, num_classes: int, without_key: Collection[str] | No
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
+            from service.http.openapi import components, inference_paths  # see there
+
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            document["paths"] = schemas.inference_paths(num_classes) | document["paths"]
-            document["components"]["schemas"] |= schemas.components()
+            document["paths"] = inference_paths(num_classes) | document["paths"]
+            document["components"]["schemas"] |= components()
             if without_key is not None:
                 document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 for path in document["paths"].keys() - set(without_key):

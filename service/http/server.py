@@ -23,7 +23,7 @@ from uvicorn.protocols.http import httptools_impl
 
 from service.config import Settings
 from service.errors import OperatorError
-from service.http.accept import SharedListener
+from service.http.accept import Drainable, SharedListener
 from service.http.app import Service
 from service.http.connection import protocol
 from service.metrics import Metrics
@@ -127,8 +127,8 @@ class Server(uvicorn.Server):
             shared = SharedListener(listener, connect=self._connect, mine=lambda: self.connections, fewest=self._fewest)
             self.servers.append(cast(asyncio.Server, shared))  # uvicorn closes it and waits for that, no more
 
-    def _connect(self) -> asyncio.BaseProtocol:
-        make = cast(Callable[..., asyncio.BaseProtocol], self.config.http_protocol_class)
+    def _connect(self) -> Drainable:
+        make = cast(Callable[..., Drainable], self.config.http_protocol_class)
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

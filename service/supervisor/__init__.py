@@ -6,7 +6,3 @@
 
 No child outlives the supervisor: the kernel kills them with it.
 """
-
-from service.supervisor.supervisor import supervise
-
-__all__ = ["supervise"]

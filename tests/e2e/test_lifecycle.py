@@ -34,7 +34,7 @@ def test_it_says_where_to_go_and_stops_cleanly(store: Path) -> None:
     with server(*tiny(store)) as running:
         with running.client() as client:
             assert client.get("/readyz").status_code == 200
-        for path in ("/docs", "/classify", "/embed", "/metrics"):
+        for path in ("/ ", "/classify", "/explain", "/embed", "/metrics"):
             assert f"{running.url}{path}" in running.output
         assert running.terminate() == 0
     assert "stopped" in running.output

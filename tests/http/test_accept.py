@@ -10,21 +10,33 @@ from contextlib import asynccontextmanager
 import pytest
 
 from service.http import accept
-from service.http.accept import SharedListener
+from service.http.accept import Drainable, SharedListener
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
+
+
+class Made(Drainable):
+    """Says so when it is told to drain."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def shutdown(self) -> None:
+        self.transport.write(b"drained")
+        self.transport.close()
 
 
 class Side:
     """One of two processes with the listener."""
 
     def __init__(self) -> None:
-        self.taken: list[asyncio.BaseProtocol] = []
+        self.taken: list[Made] = []
         self.fewest_elsewhere = 0
 
-    def connect(self) -> asyncio.BaseProtocol:
-        self.taken.append(asyncio.Protocol())
+    def connect(self) -> Made:
+        self.taken.append(Made())
         return self.taken[-1]
 
 
@@ -58,7 +70,8 @@ async def test_it_takes_what_comes_and_no_more_after_close() -> None:
     assert len(side.taken) == 2
 
 
-async def test_a_connection_that_crosses_the_close_is_closed() -> None:
+async def test_a_connection_that_crosses_the_close_is_drained_and_not_just_closed() -> None:
+    """A request may have come with it."""
     side = Side()
     side.fewest_elsewhere = 100
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -68,6 +81,7 @@ async def test_a_connection_that_crosses_the_close_is_closed() -> None:
             shared.close()
             await eventually(lambda: len(side.taken) == 1)
             connection.settimeout(10)
+            assert await asyncio.to_thread(connection.recv, 100) == b"drained"
             assert await asyncio.to_thread(connection.recv, 1) == b""
 
 
@@ -75,7 +89,7 @@ async def test_who_has_more_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(accept, "_DEFER_S", 60)
     many, few = Side(), Side()
     few.fewest_elsewhere = 100
-    many.taken = [asyncio.Protocol()]
+    many.taken = [Made()]
     async with listening(many, few) as address:
         with socket.create_connection(address), socket.create_connection(address):
             await eventually(lambda: len(few.taken) == 2)
@@ -84,7 +98,7 @@ async def test_who_has_more_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPat
 
 async def test_what_the_other_does_not_take_is_taken_all_the_same() -> None:
     busy = Side()
-    busy.taken = [asyncio.Protocol()]
+    busy.taken = [Made()]
     async with listening(busy) as address:
         with socket.create_connection(address):
             await eventually(lambda: len(busy.taken) == 2)

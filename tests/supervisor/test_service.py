@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -63,7 +64,8 @@ def test_many_processes_answer_as_one_does(real_artifact: Artifact, photos: list
             computes = bool(tree.mapped(pid, r"openvino|libtorch"))
             assert computes == name.startswith("engine"), name
         for name in ("worker-0", "worker-1"):
-            assert tree.resident(members[name]) < 90 * 1e6 / 2**20
+            # What a burst took, twenty photos at once here, is given back when it has been over for a second.
+            until(partial(_takes_less_than_90_mb, members[name]), timeout=5, what="less than 90 MB")
         assert many.terminate() == 0
     assert "Traceback" not in many.output
 
@@ -156,6 +158,10 @@ def test_kill_9_of_the_supervisor_leaves_no_process(tiny: list[str], stopped: st
 def test_what_dies_or_falls_silent_is_replaced(tiny: list[str], name: str, number: signal.Signals) -> None:
     with server(*tiny) as running, running.client() as client:
         url = running.url
+        # One worker is enough for readiness; one that still starts may be silent for long.
+        until(
+            lambda: tree.total(running, "mobilenet_processes", 'state="ready"') == 3, timeout=30, what="all are ready"
+        )
         victim = tree.children(running.process.pid)[name]
         answered = total_requests(running)
         os.kill(victim, number)
@@ -172,6 +178,14 @@ def test_what_dies_or_falls_silent_is_replaced(tiny: list[str], name: str, numbe
         assert total_requests(running) >= answered, "counters go on where they were"
         del client
         assert running.terminate() == 0
+
+
+def _takes_less_than_90_mb(pid: int) -> bool:
+    return tree.resident(pid) < 90 * 1e6 / 2**20
+
+
+def ready_processes(running: ServerProcess) -> float:
+    return tree.total(running, "mobilenet_processes", 'state="ready"')
 
 
 def total_requests(running: ServerProcess) -> float:

@@ -1,0 +1,224 @@
+"""The inference endpoints in the OpenAPI document, described by hand, for FastAPI does not route them.
+
+Imported when the document is first asked for: a worker that is never asked does without. Answers are encoded without
+these classes (``encode``); tests hold the two to each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from service.http.schemas import REFERENCE, Problem, problems
+from service.overlay import DEFAULT_OPACITY
+from service.postprocess import MAPS_PER_ITEM
+
+
+class ItemProblem(BaseModel):
+    """Why one image of several failed."""
+
+    status: int
+    title: str
+    detail: str
+
+
+class PredictionModel(BaseModel):
+    index: int = Field(examples=[285], description="Class index in the order of the model's labels.")
+    label: str = Field(examples=["Egyptian cat"])
+    probability: float = Field(examples=[0.389], description="Softmax over all classes.")
+
+
+class Classified(BaseModel):
+    predictions: list[PredictionModel] | None = Field(None, description="By falling probability.")
+    warnings: list[str] | None = Field(None, description="What was done to the image beyond decoding it.")
+    error: ItemProblem | None = Field(None, description="In place of the others, where this image failed.")
+
+
+class ClassifyResponse(BaseModel):
+    model: str = Field(examples=["mobilenet_v2"])
+    version: str = Field(examples=["1"])
+    results: list[Classified] = Field(description="One an image, in the order sent.")
+
+
+class Embedded(BaseModel):
+    embedding: list[float] | None = Field(None, description="The pooled features, 1280 at width 1.0.")
+    warnings: list[str] | None = None
+    error: ItemProblem | None = None
+
+
+class EmbedResponse(BaseModel):
+    model: str = Field(examples=["mobilenet_v2"])
+    version: str = Field(examples=["1"])
+    results: list[Embedded] = Field(description="One an image, in the order sent.")
+
+
+class ClassMapModel(BaseModel):
+    index: int = Field(examples=[285], description="Class index in the order of the model's labels.")
+    label: str = Field(examples=["Egyptian cat"])
+    logit: float = Field(examples=[9.71], description="The mean of the map plus the class's bias.")
+    probability: float = Field(examples=[0.389], description="Softmax over all classes.")
+    map: list[list[float]] = Field(description="Evidence by place, rows from the top: 7 × 7 at 224 pixels.")
+
+
+class PhotoSize(BaseModel):
+    width: int = Field(examples=[4000])
+    height: int = Field(examples=[3000])
+
+
+class Crop(BaseModel):
+    x: float = Field(examples=[687.5])
+    y: float = Field(examples=[187.5])
+    width: float = Field(examples=[2625.0])
+    height: float = Field(examples=[2625.0])
+
+
+class Explained(BaseModel):
+    maps: list[ClassMapModel] | None = Field(
+        None, description="Of the classes asked for, in their order; else of the strongest, by falling logit."
+    )
+    photo: PhotoSize | None = Field(None, description="In pixels, EXIF's orientation applied.")
+    crop: Crop | None = Field(None, description="What of the photo the maps lie over, in its pixels.")
+    embedding: list[float] | None = Field(None, description="Of unit length; with `embedding=true` only.")
+    warnings: list[str] | None = None
+    error: ItemProblem | None = None
+
+
+class ExplainResponse(BaseModel):
+    model: str = Field(examples=["mobilenet_v2"])
+    version: str = Field(examples=["1"])
+    results: list[Explained] = Field(description="One an image, in the order sent.")
+
+
+_BINARY = {"type": "string", "format": "binary"}
+
+#: Both ways to send images; the form comes first because a browser can fill it in.
+_REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": _BINARY,
+                        "description": "One or more images, each a part.",
+                    }
+                },
+            }
+        },
+        **{
+            media_type: {"schema": _BINARY}
+            for media_type in ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff")
+        },
+        "application/octet-stream": {"schema": _BINARY},
+    },
+}
+
+
+def components() -> dict[str, Any]:
+    """Every schema that ``inference_paths`` and ``problems`` refer to, by name."""
+    models: list[tuple[type[BaseModel], Literal["serialization"]]] = [
+        (model, "serialization") for model in (Problem, ClassifyResponse, EmbedResponse, ExplainResponse)
+    ]
+    _, definitions = models_json_schema(models, ref_template=REFERENCE)
+    found: dict[str, Any] = definitions["$defs"]
+    return found
+
+
+def inference_paths(num_classes: int) -> dict[str, Any]:
+    """The OpenAPI path items of the inference endpoints for a model of ``num_classes`` classes."""
+
+    def top_k(most: int) -> dict[str, Any]:
+        schema = {"type": "integer", "minimum": 1, "maximum": most, "default": min(5, num_classes)}
+        return _parameter("top_k", schema, "How many classes an image.")
+
+    most_maps = min(MAPS_PER_ITEM, num_classes)
+    index = {"type": "integer", "minimum": 0, "maximum": num_classes - 1}
+    classes = {"type": "array", "items": index, "minItems": 1, "maxItems": most_maps, "uniqueItems": True}
+    several = (
+        "Send one image as the body, or several as parts named `file` of a multipart form. With several, a bad image "
+        "is reported in its place and the others are answered; if all are bad, the status is the first one's."
+    )
+    binary = (
+        "\n\n`Accept: application/octet-stream` gives the vectors as little-endian float32, row after row, "
+        "`Accept: application/x-npy` as a NumPy file; in these two forms one bad image fails the request."
+    )
+    picture = (
+        "\n\n`Accept: image/png` gives one photo at its own size, upright, under the map of one class; what the "
+        "network does not see, outside the centre crop, is dimmed."
+    )
+    return {
+        "/classify": _operation(
+            "classify",
+            "Classes of one or more images",
+            several,
+            [top_k(num_classes)],
+            {"application/json": {"schema": {"$ref": REFERENCE.format(model="ClassifyResponse")}}},
+        ),
+        "/embed": _operation(
+            "embed",
+            "Feature vectors of one or more images",
+            several + binary,
+            [
+                _parameter(
+                    "normalize", {"type": "boolean", "default": True}, "Scale each vector to unit Euclidean length."
+                )
+            ],
+            {
+                "application/json": {"schema": {"$ref": REFERENCE.format(model="EmbedResponse")}},
+                "application/octet-stream": {"schema": _BINARY},
+                "application/x-npy": {"schema": _BINARY},
+            },
+        ),
+        "/explain": _operation(
+            "explain",
+            "Class activation maps of one or more images",
+            several + picture,
+            [
+                top_k(most_maps),
+                _parameter("class", classes, "In place of `top_k`: indices of classes.", explode=False),
+                _parameter("embedding", {"type": "boolean", "default": False}, "Add the embedding, of unit length."),
+                _parameter(
+                    "opacity",
+                    {"type": "number", "minimum": 0, "maximum": 1, "default": DEFAULT_OPACITY},
+                    "Of a picture: how much the map covers the photo where it is strongest.",
+                ),
+            ],
+            {
+                "application/json": {"schema": {"$ref": REFERENCE.format(model="ExplainResponse")}},
+                "image/png": {"schema": _BINARY},
+            },
+        ),
+    }
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str, **others: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": description, **others}
+
+
+def _operation(
+    name: str, summary: str, description: str, parameters: list[dict[str, Any]], content: dict[str, Any]
+) -> dict[str, Any]:
+    timeout = {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "schema": {"type": "integer", "minimum": 1},
+        "description": "Deadline of this request, at most the service's own.",
+    }
+    responses = {"200": {"description": "One result an image, in the order sent.", "content": content}}
+    return {
+        "post": {
+            "tags": ["inference"],
+            "operationId": name,
+            "summary": summary,
+            "description": description,
+            "parameters": [*parameters, timeout],
+            "requestBody": _REQUEST_BODY,
+            "responses": responses | {str(status): content for status, content in problems().items()},
+        }
+    }
