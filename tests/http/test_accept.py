@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
@@ -19,11 +20,16 @@ pytestmark = pytest.mark.anyio
 class Made(Drainable):
     """Says so when it is told to drain."""
 
+    transport: asyncio.Transport | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's has another base
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
 
     def shutdown(self) -> None:
+        assert self.transport is not None
         self.transport.write(b"drained")
         self.transport.close()
 
@@ -59,6 +65,10 @@ async def listening(*sides: Side) -> AsyncIterator[tuple[str, int]]:
             for one, copy in zip(shared, copies, strict=True):
                 one.close()
                 copy.close()
+            for made in (made for side in sides for made in side.taken):
+                if made.transport is not None:
+                    made.transport.abort()
+                await eventually(lambda made=made: made.transport is None)  # type: ignore[misc]
 
 
 async def test_it_takes_what_comes_and_no_more_after_close() -> None:
@@ -83,6 +93,7 @@ async def test_a_connection_that_crosses_the_close_is_drained_and_not_just_close
             connection.settimeout(10)
             assert await asyncio.to_thread(connection.recv, 100) == b"drained"
             assert await asyncio.to_thread(connection.recv, 1) == b""
+        await eventually(lambda: side.taken[0].transport is None)
 
 
 async def test_who_has_more_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
