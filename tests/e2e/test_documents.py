@@ -1,0 +1,119 @@
+"""Every command in a fence of README and docs is run, or it is named here who runs it, or why nobody does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import ServerProcess
+from tests.photos import Photo
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+_FENCE = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_ADDRESS = "http://127.0.0.1:8000"
+
+#: Beginnings of commands and the file that runs them.
+RUN_ELSEWHERE = {
+    "git clone ADDRESS": "tests/containers/test_empty_machine.py",
+    "cd mobilenet-service": "tests/containers/test_empty_machine.py",
+    "make serve": "tests/containers/test_empty_machine.py",
+    "make test": ".ci/run",
+    "make check": ".ci/run",
+    "make compose-up": "tests/containers/docker.py",  # by the script that make calls
+    "docker compose up": "deploy/compose/up.sh",
+    "docker swarm init": "tests/containers/test_swarm.py",
+    "SERVICE_IMAGE=": "tests/containers/test_swarm.py",
+    "mobilenet-service models quantize": "tests/runtimes/test_int8.py",
+    "mobilenet-service serve --precision int8": "tests/runtimes/test_int8.py",
+    "mobilenet-service models parity": "tests/cli/test_parity.py",
+    "kubectl apply": "tests/deploy/test_kustomize.py",
+}
+
+#: And those that no test runs.
+RUN_BY_NOBODY = {
+    "make bench": "measures for minutes; docs/performance.md has what it printed",
+    "make help": "prints the targets, which test_docs.py holds against the documents",
+    "pip install 'mobilenet-service[int8]'": "there is no release on an index yet; the extra is part of dev",
+    "docker inspect --format": "for a stack in trouble",
+    "docker events --since": "for a stack in trouble",
+    "docker compose logs": "for a stack in trouble",
+    "kubectl create": "needs a cluster",
+}
+
+
+def fences(kind: str) -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for found, body in _FENCE.findall(page.read_text()):
+            if found == kind:
+                yield str(page.relative_to(ROOT)), body
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, line) of every command of a shell."""
+    return [(page, line) for page, body in fences("sh") for line in body.splitlines() if line.strip()]
+
+
+def elsewhere(line: str) -> bool:
+    return any(line.startswith(beginning) for beginning in (*RUN_ELSEWHERE, *RUN_BY_NOBODY))
+
+
+RUN_HERE = [(page, line) for page, line in commands() if not elsewhere(line)]
+
+
+@pytest.fixture(scope="module")
+def folder(photos: list[Photo], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples send: photos by the names that they use."""
+    path = tmp_path_factory.mktemp("examples")
+    (path / "photos").mkdir()
+    for name, photo in zip(("cat.jpg", "zebra.jpg", "photo.jpg"), photos, strict=False):
+        (path / name).write_bytes(photo.data)
+        (path / "photos" / name).write_bytes(photo.data)
+    (path / "notes.txt").write_text("no image")
+    return path
+
+
+def test_each_command_that_is_run_elsewhere_stands_in_a_document() -> None:
+    lines = [line for _, line in commands()]
+    for beginning in (*RUN_ELSEWHERE, *RUN_BY_NOBODY):
+        assert any(line.startswith(beginning) for line in lines), f"no document has {beginning} any more"
+    for file in RUN_ELSEWHERE.values():
+        assert (ROOT / file).is_file()
+    assert len(RUN_HERE) > 10
+
+
+@pytest.mark.parametrize(("page", "line"), RUN_HERE, ids=[f"{page}: {line[:60]}" for page, line in RUN_HERE])
+def test_the_command_works(openvino_server: ServerProcess, folder: Path, page: str, line: str) -> None:
+    first, *arguments = shlex.split(line, comments=True)
+    if first == "curl":
+        program = [shutil.which("curl") or "curl", "--silent", "--show-error", "--fail-with-body"]
+        arguments = [argument.replace(_ADDRESS, openvino_server.url) for argument in arguments]
+    else:
+        assert first == ".venv/bin/mobilenet-service", f"{page}: nobody runs {line}"
+        program = [sys.executable, "-m", "service"]
+        arguments += ["--model-store", str(ROOT / "model_store")]
+    done = subprocess.run(
+        [*program, *arguments], cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-500:]
+    for argument, value in pairwise(arguments):
+        if argument in ("-o", "--out"):
+            assert (folder / value).stat().st_size > 1000
+    assert done.stdout or "-o" in arguments
+
+
+@pytest.mark.parametrize(("page", "body"), fences("python"), ids=[page for page, _ in fences("python")])
+def test_the_program_works(openvino_server: ServerProcess, folder: Path, page: str, body: str) -> None:
+    program = body.replace(_ADDRESS, openvino_server.url)
+    assert program != body
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
