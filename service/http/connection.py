@@ -36,7 +36,7 @@ _MAX_PIPELINED = 16
 
 #: The offer to go on in another protocol, which is declined. httptools takes a request that makes it for one without a
 #: body, and Java's HttpClient makes it with the first request of each connection: the parser must not see it.
-_OFFER = re.compile(rb"\r\n[Uu]pgrade:")
+_OFFER = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _OFFERED_WITHIN = 4096  # bytes: a search of all that a photo comes with would cost more than the rest
 
 
@@ -51,6 +51,7 @@ class Connection(HttpToolsProtocol):
         self._beside_body = 0
         self._owing_since: float | None = None  # loop.time() since when the client owes a head or the end of a body
         self._unfetched: asyncio.TimerHandle | None = None
+        self._deaf = False  # what still comes is no request
 
     @property
     def idle(self) -> bool:
@@ -75,13 +76,18 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._beside_body += len(data)
-        if self.idle and data.find(b"pgrade:", 0, _OFFERED_WITHIN) >= 0:
+        if self._deaf:
+            return
+        if self.idle and b"pgrade:" in data[:_OFFERED_WITHIN].lower():
             head, end, rest = data.partition(b"\r\n\r\n")
             data = _OFFER.sub(b"\r\nx-declined:", head) + end + rest
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # CONNECT, or an offer in pieces; the answer comes in HTTP/1.1 all the same
+            # CONNECT, or an offer that was not seen whole. It is answered in HTTP/1.1 and is the last: the parser sees
+            # no body of it, and would take one for the next request.
+            self._deaf = True
+            self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
             logger.debug("a request is not HTTP: %s", error)
             self._refuse(BadRequest("this is not HTTP/1.1"))

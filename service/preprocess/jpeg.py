@@ -22,7 +22,8 @@ _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
 #: comment. libjpeg refuses all others, and no two readers agree about their length.
 _SEGMENTS: Final = frozenset({0xC4, 0xCC, _SOS, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
 
-_MARKER: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+#: Fill bytes before it are not part of it: a run of them that no marker ends would be tried from each of its bytes.
+_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 #: A frame header of another kind, for JPEG in places where it cannot be parsed: marker, length, 8 bits a sample.
 UNUSUAL_FRAME: Final = re.compile(rb"\xff[\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\x00[\x0b\x0e\x11\x14\x17\x1a]\x08")
 #: Arithmetic coding can pack any number of coefficients into a bit, so that no byte of the file pays for the work.

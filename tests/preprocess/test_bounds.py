@@ -137,6 +137,14 @@ def test_every_step_through_a_jpeg_counts() -> None:
     assert inspect(data[:-2] + scan * 20 + b"\xff\xfe\0\2" * 900 + data[-2:], limits).scans > 20
 
 
+def test_fill_bytes_without_end_are_looked_at_once() -> None:
+    """From each of them again, these two megabytes would take hours."""
+    progressive = encode(noise(48, 48), "JPEG", progressive=True).removesuffix(b"\xff\xd9")
+    scan = progressive[progressive.rindex(b"\xff\xda") :]
+    data = progressive + scan * (Limits().free_scans + 1) + b"\xff" * 2_000_000
+    assert inspect(data, Limits(max_scan_pixels=10**9)).scans > Limits().free_scans
+
+
 def test_a_row_that_no_decoder_holds() -> None:
     """Pillow raises MemoryError for it, which would be our fault and a 500."""
     data = bytearray(encode(noise(4, 4), "PNG"))

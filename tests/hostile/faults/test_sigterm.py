@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from service.artifact import Artifact
+from tests.e2e.load import Load
 from tests.e2e.process import server
-from tests.e2e.test_lifecycle import Load
 from tests.photos import Photo
 
 

@@ -186,7 +186,7 @@ def methods() -> Iterator[Case]:
         yield case(f"method: HEAD {path}", get(path, method="HEAD"), 200, to_head=True)
         for method in ("POST", "OPTIONS", "PUT", "TRACE"):
             yield case(f"method: {method} {path}", get(path, method=method), 405)
-    yield case("method: CONNECT", b"CONNECT elsewhere.test:443 HTTP/1.1\r\nHost: x\r\n\r\n", 405)
+    yield case("method: CONNECT", b"CONNECT elsewhere.test:443 HTTP/1.1\r\nHost: x\r\n\r\n", 405, closes=True)
     yield case("method: OPTIONS *", get("*", method="OPTIONS"), 400, 404, 405, closes=None)
 
 
