@@ -52,7 +52,7 @@ class Mapped(NamedTuple):
 
     def overlay(self, shown: ClassMap) -> Image.Image:
         """As ``POST /explain`` draws it."""
-        png = overlay.draw(self.photo.copy(), self.crop, shown.values, opacity=overlay.DEFAULT_OPACITY)
+        png = overlay.draw(self.photo.copy(), self.crop, shown, opacity=overlay.DEFAULT_OPACITY)
         return Image.open(io.BytesIO(png))
 
 

@@ -19,7 +19,7 @@ from benchmarks.processes import Server, environment
 from benchmarks.report import table
 from docs.drawings import DRAWINGS
 
-_ARGUMENTS = [
+ARGUMENTS = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--screenshot", type=Path)
     given = parser.parse_args()
     with Server() as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=given.browser, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=given.browser, args=ARGUMENTS)
         if given.screenshot is None:
             measure(browser, server.url)
         else:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-_ADDRESS = re.compile(r"curl --data-binary @photo\.jpg (http://[^/]+)/classify")
+ADDRESS = re.compile(r"curl --data-binary @photo\.jpg (http://[^/]+)/classify")
 
 
 class _Process:
@@ -47,7 +47,7 @@ class Server(_Process):
         )
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if match := _ADDRESS.search(line):
+            if match := ADDRESS.search(line):
                 self.url = match[1]
                 break
         else:

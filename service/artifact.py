@@ -11,6 +11,7 @@ A file whose sha256 is not the manifest's is refused. No pickle is read, here or
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,6 +97,10 @@ class Source(_Strict):
 class FileDigest(_Strict):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, data: builtins.bytes) -> FileDigest:
+        return cls(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
 
 
 class Derived(_Strict):

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from service.preprocess import Prepared
@@ -32,14 +32,14 @@ class Item:
     prepare: Callable[[], Prepared]  # decodes it; called once, on whichever thread gets to it
     deadline: float  # time.monotonic() seconds
     reply: Any  # whatever the engine needs to answer; the batcher never looks at it
-    pixels: int | None = field(default=None)  # that ``prepare`` decodes, if that is known
-    created_at: float = field(default=0.0)
-    request_id: str = field(default="")  # for the log
-    classes: Sequence[int] = field(default=())  # whose maps are wanted
-    prepared: Prepared | None = field(default=None)
-    prepare_s: float = field(default=0.0)  # how long ``prepare`` took
-    enqueued_at: float = field(default=0.0)
-    cancelled: bool = field(default=False)
+    pixels: int | None = None  # that ``prepare`` decodes, if that is known
+    created_at: float = 0.0
+    request_id: str = ""  # for the log
+    classes: Sequence[int] = ()  # whose maps are wanted
+    prepared: Prepared | None = None
+    prepare_s: float = 0.0  # how long ``prepare`` took
+    enqueued_at: float = 0.0
+    cancelled: bool = False
 
 
 class Batch(NamedTuple):

@@ -17,7 +17,7 @@ USUAL_PIXELS = 50_000_000
 
 #: Ready, 213 MiB on two cores; and some for what allocators keep.
 _IDLE_BYTES = 256 * 2**20
-#: The most that a decoder takes (WebP with alpha); most formats take a third of it (ADR 0010).
+#: The most that a decoder takes (WebP with alpha); most formats take a third of it (ADR 10).
 _BYTES_PER_PIXEL = 16
 #: Of the one photo that is kept at full size until its class map is drawn (``http.picture``). Its PNG counts as a body.
 _PICTURE_BYTES_PER_PIXEL = 3

@@ -178,6 +178,11 @@ class Settings(BaseSettings):
             raise ValueError("there is no key to ask for; set api_keys or api_keys_file")
         return value
 
+    @property
+    def engine_devices(self) -> tuple[str, ...]:
+        """With workers: the device of each engine process."""
+        return self.devices or (self.device,)
+
     def accepted_keys(self) -> tuple[str, ...]:
         """Those of the environment and those of the file."""
         return (*self.api_keys, *(() if self.api_keys_file is None else _keys_of(self.api_keys_file)))

@@ -150,7 +150,6 @@ class MissingExtra(OperatorError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional dependency: pip install 'mobilenet-service[{extra}]'")
-        self.extra = extra
 
 
 class DeviceLost(Exception):

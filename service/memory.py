@@ -12,10 +12,10 @@ import ctypes
 _M_ARENA_MAX = -8  # <malloc.h>
 
 
-def limit_arenas(count: int) -> None:
-    """Let all threads share ``count`` arenas. Before any thread starts; without effect where there is no glibc."""
+def limit_arenas(cores: int) -> None:
+    """Let threads share an arena for every two cores, two at least. Before any of them starts; needs glibc."""
     if (library := _glibc()) is not None:
-        library.mallopt(_M_ARENA_MAX, count)
+        library.mallopt(_M_ARENA_MAX, max(2, cores // 2))
 
 
 def give_back() -> None:

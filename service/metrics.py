@@ -79,7 +79,7 @@ class Metrics:
         )
         self.request_duration = Histogram(
             "mobilenet_request_duration_seconds",
-            "From the first byte of the request to the last of the answer.",
+            "From the request's head to the last byte of the answer.",
             ["endpoint"],
             buckets=_SECONDS,
             registry=registry,

@@ -9,6 +9,7 @@ widths and the untouched 1280 features below width 1.0 as in torchvision's imple
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -110,14 +111,8 @@ class Network:
 
     def parameter_count(self) -> int:
         """Learnt parameters; running statistics are not counted."""
-        total = 0
-        for name, shape in self.parameter_shapes().items():
-            if not name.endswith(("running_mean", "running_var")):
-                size = 1
-                for extent in shape:
-                    size *= extent
-                total += size
-        return total
+        running = ("running_mean", "running_var")
+        return sum(math.prod(shape) for name, shape in self.parameter_shapes().items() if not name.endswith(running))
 
     def multiply_adds(self, size: int = 224) -> int:
         """Multiply-adds of convolutions and classifier on a ``size`` × ``size`` image, as the paper counts them."""

@@ -52,12 +52,12 @@ def caption(shown: ClassMap) -> str:
     return f"class {shown.index}, {shown.label}: logit {shown.logit:.4f}, probability {shown.probability:.4f}"
 
 
-def draw(photo: Image.Image, crop: CropBox, values: Float32, *, opacity: float, caption: str = "") -> bytes:
-    """PNG of ``photo`` (mode RGB, which this changes) under its map ``values`` (S, S); ``caption`` becomes its text.
+def draw(photo: Image.Image, crop: CropBox, shown: ClassMap, *, opacity: float) -> bytes:
+    """PNG of ``photo`` (mode RGB, which this changes) under the map ``shown``, which its text names.
 
     Where the map has the level t of its maximum, the colour of t covers the photo by ``opacity * t``.
     """
-    levels = Image.fromarray(relief(values))
+    levels = Image.fromarray(relief(shown.values))
     cover = [round(opacity * level) for level in range(256)]
     seen = _whole_pixels(crop, photo.size)
     for top in range(0, photo.height, _STRIP_ROWS):
@@ -72,7 +72,7 @@ def draw(photo: Image.Image, crop: CropBox, values: Float32, *, opacity: float, 
             part.paste(colour, (0, 0), height.point(cover))
             drawn.paste(part, (inside[0], inside[1] - top))
         photo.paste(drawn, (0, top))
-    return _png(photo, caption)
+    return _png(photo, caption(shown))
 
 
 def _whole_pixels(crop: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -102,10 +102,9 @@ def _enlarged(levels: Image.Image, crop: CropBox, box: Sequence[int]) -> Image.I
     return levels.resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=cells)
 
 
-def _png(picture: Image.Image, caption: str) -> bytes:
+def _png(picture: Image.Image, words: str) -> bytes:
     text = PngImagePlugin.PngInfo()
-    if caption:
-        text.add_itxt("Description", caption)
+    text.add_itxt("Description", words)
     buffer = io.BytesIO()
     # Photos hardly compress: more effort takes ten times as long for a few per cent.
     picture.save(buffer, "PNG", compress_level=1, pnginfo=text)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,19 @@ def image(marker: int, size: int = SIZE) -> NDArray[np.uint8]:
 def given(marker: int) -> Callable[[], Prepared]:
     """That image as ``EngineClient.infer`` takes it."""
     return lambda: Prepared(image(marker), "png", (), (SIZE, SIZE))
+
+
+class Endless:
+    """An image whose decoding does not end before ``release``."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.release = threading.Event()
+
+    def __call__(self) -> Prepared:
+        self.entered.set()
+        self.release.wait(60)
+        return given(7)()
 
 
 def marker_of(embedding: NDArray[np.float32]) -> int:
@@ -79,15 +94,27 @@ class FakeRuntime:
         self.closed = True
 
 
-def engine_over(runtime: FakeRuntime, *, decode_threads: int = 0) -> LocalEngine:
-    """One runner over ``runtime``, which holds its metrics."""
-    return LocalEngine(
-        lambda: runtime,
-        image_size=SIZE,
-        runners=1,
-        max_batch_size=runtime.max_batch,
-        max_queue_delay=0.0,
-        decode_threads=decode_threads,
-        metrics=runtime.metrics,
-        on_lost=lambda reason: None,
-    )
+def engine_of(runtime: FakeRuntime, **changes: Any) -> LocalEngine:
+    """One runner over ``runtime``, which holds its metrics; ``changes`` are to the engine's arguments."""
+    arguments: dict[str, Any] = {
+        "create_runtime": lambda: runtime,
+        "image_size": SIZE,
+        "runners": 1,
+        "max_batch_size": runtime.max_batch,
+        "max_queue_delay": 0.0,
+        "decode_threads": 0,
+        "metrics": runtime.metrics,
+        "on_lost": lambda reason: None,
+    }
+    return LocalEngine(**(arguments | changes))
+
+
+@asynccontextmanager
+async def started(runtime: FakeRuntime, **changes: Any) -> AsyncIterator[LocalEngine]:
+    """That engine, ready; closed at the end, whatever happens."""
+    engine = engine_of(runtime, **changes)
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.aclose()

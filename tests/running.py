@@ -23,6 +23,7 @@ from service.http.app import Service, create_app
 from service.http.connection import protocol
 from service.metrics import Metrics
 from tests.fakes import FakeRuntime
+from tests.scrape import samples
 
 
 @dataclass
@@ -43,11 +44,7 @@ class RunningApp:
 
     def metric(self, sample: str) -> float:
         """The value of one sample of ``/metrics``, by name and labels as printed; 0 if it is not there."""
-        for line in self.client.get("/metrics").text.splitlines():
-            name, _, value = line.rpartition(" ")
-            if name == sample:
-                return float(value)
-        return 0.0
+        return samples(self.client.get("/metrics").text).get(sample, 0.0)
 
 
 def png(marker: int, size: int = 224) -> bytes:
@@ -55,6 +52,20 @@ def png(marker: int, size: int = 224) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (size, size), (marker % 256, marker // 256, 1)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, object]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "x-request-id" in response.headers
+    body: dict[str, object] = response.json()
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["detail"]
+    for leak in ("Traceback", "0x", "/service/", ".py", "PIL"):
+        assert leak not in response.text
+    return body
 
 
 @contextmanager
@@ -80,7 +91,6 @@ def running_app(
         metrics=metrics,
         on_lost=lambda reason: None,
     )
-    metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     app = create_app(settings, engine, artifact, metrics, capacity(settings, 1))
     started = threading.Event()

@@ -21,18 +21,9 @@ from hypothesis.stateful import (
 
 from service.batcher import Batch, Batcher, Closed, Item
 from tests import fakes
+from tests.waiting import Clock
 
 FAR = float("inf")
-
-
-class Clock:
-    """Time that moves when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def item(marker: int, deadline: float = FAR) -> Item:

@@ -11,7 +11,7 @@ import pytest
 SERVICE = Path(__file__).parent.parent / "service"
 
 LAYERS = {
-    **dict.fromkeys(["cgroup", "config", "cores", "errors", "logs", "memory", "metrics"], 0),
+    **dict.fromkeys(["cgroup", "config", "cores", "errors", "extras", "logs", "memory", "metrics"], 0),
     **dict.fromkeys(["preprocess", "postprocess", "overlay", "batcher", "admission", "capacity", "pace", "network"], 1),
     **dict.fromkeys(["artifact", "store", "runtimes"], 2),
     **dict.fromkeys(["engine", "ipc"], 3),

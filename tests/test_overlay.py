@@ -24,10 +24,14 @@ def spot(row: int, column: int, side: int = 7) -> NDArray[np.float32]:
     return values
 
 
+def explained(values: NDArray[np.float32]) -> ClassMap:
+    return ClassMap(7, "coq, “cock”", np.float32(3.25), np.float32(0.5), values)
+
+
 def drawn(size: tuple[int, int], crop: CropBox, values: NDArray[np.float32], opacity: float = 1.0) -> NDArray[np.int64]:
     """(height, width, 3) over a grey photo."""
     photo = Image.new("RGB", size, (GREY, GREY, GREY))
-    png = overlay.draw(photo, crop, values, opacity=opacity)
+    png = overlay.draw(photo, crop, explained(values), opacity=opacity)
     with Image.open(io.BytesIO(png)) as picture:
         assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", size)
         return np.asarray(picture).astype(np.int64)
@@ -92,9 +96,7 @@ def test_a_crop_that_is_larger_than_the_photo() -> None:
 
 
 def test_the_caption_travels_with_the_picture() -> None:
-    shown = ClassMap(7, "coq, “cock”", np.float32(3.25), np.float32(0.5), np.ones((7, 7), np.float32))
-    png = overlay.draw(
-        Image.new("RGB", (8, 8)), CropBox(0, 0, 8, 8), shown.values, opacity=1, caption=overlay.caption(shown)
-    )
+    shown = explained(np.ones((7, 7), np.float32))
+    png = overlay.draw(Image.new("RGB", (8, 8)), CropBox(0, 0, 8, 8), shown, opacity=1)
     with Image.open(io.BytesIO(png)) as picture:
         assert picture.info["Description"] == "class 7, coq, “cock”: logit 3.2500, probability 0.5000"

@@ -1,4 +1,4 @@
-"""Waiting on a condition: never on a time."""
+"""Waiting on a condition: never on a time. And times that do not depend on the machine's speed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ def until(condition: Callable[[], bool], *, timeout: float, what: str, every: fl
     while not condition():
         assert time.monotonic() < ends, f"not within {timeout:g} s: {what}"
         time.sleep(every)
+
+
+def soon(seconds: float = 30.0) -> float:
+    """A deadline of ``EngineClient.infer``."""
+    return time.monotonic() + seconds
+
+
+class Clock:
+    """Time that moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -84,5 +84,5 @@ async def _explain(
         output = (await engine.infer(prepared, time.monotonic() + PATIENCE_S, classes=classes)).output
     (shown,) = class_map(output, found.labels, classes, 1)
     crop = crop_box(canvas.size, transform)
-    png = overlay.draw(canvas, crop, shown.values, opacity=opacity, caption=overlay.caption(shown))
+    png = overlay.draw(canvas, crop, shown, opacity=opacity)
     return classify(output, found.labels, _PRINTED), shown, png

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import click
@@ -49,10 +50,11 @@ def serve(**given: Any) -> None:
     if settings.workers:
         listener = listen(settings.host, settings.port)
         began = time.monotonic()
-        engines = len(settings.devices) or 1
+        engines = len(settings.engine_devices)
         shape = f"{engines} engine{'s' * (engines > 1)}, {settings.workers} worker{'s' * (settings.workers > 1)}"
-        _exit(supervise(settings, listener, on_ready=lambda: _greet(settings, found, shape, began, listener)))
-    memory.limit_arenas(max(2, available_cores() // 2))
+        greet = partial(_greet, settings, found, shape, began, listener)
+        _exit(supervise(settings, found.digest, listener, on_ready=greet))
+    memory.limit_arenas(available_cores())
     chosen = plan(settings)
     listener = listen(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -2,8 +2,8 @@
 
     HTTP ── EngineClient ──► engine (batcher, runners) ── Runtime ──► model on a device
 
-``Runtime`` is implemented in ``service.runtimes``; ``EngineClient`` by ``LocalEngine`` here. One contract suite runs
-against every ``EngineClient``.
+``Runtime`` is implemented in ``service.runtimes``; ``EngineClient`` by ``LocalEngine`` here and by ``RemoteEngine`` in
+``service.ipc``. One contract suite runs against every ``EngineClient``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Runtime(Protocol):
 
     @property
     def precision(self) -> str:
-        """``fp32``, ``bf16`` or ``fp16``."""
+        """``fp32``, ``bf16``, ``fp16`` or ``int8``."""
 
     @property
     def max_batch(self) -> int:

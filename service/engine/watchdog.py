@@ -3,7 +3,7 @@
     threads ─► decoding, inferring, idle, report ─► Watchdog ─► health ─► readiness, whenever it is asked for
                                                             └─► tick, once a second ─► Verdict: the process must go
 
-A step costs a working thread one entry in a dictionary. ADR 0011 has the reasons for the bounds.
+A step costs a working thread one entry in a dictionary. ADR 11 has the reasons for the bounds.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ ImageNet classes, feature vectors and class maps from [MobileNetV2](https://arxi
 class Service(FastAPI):
     """A FastAPI application whose inference endpoints are reached without its stack; ``front`` decides.
 
-    ``inference.draining = True`` begins the drain.
+    ``inference.drain()`` begins the drain.
     """
 
     inference: Inference

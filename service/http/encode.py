@@ -6,7 +6,7 @@ Numbers are float32 and are written with the fewest digits that read back to the
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,23 +62,19 @@ class Encoder:
         self._transform = transform
 
     def classes(self, outcomes: Sequence[Outcome], top_k: int) -> Response:
-        def one(outcome: Outcome) -> dict[str, Any]:
-            if isinstance(outcome, ServiceError):
-                return {"error": problems.problem(outcome)}
+        def describe(result: InferResult) -> dict[str, Any]:
             predictions = [
                 {"index": p.index, "label": p.label, "probability": p.probability}
-                for p in classify(outcome.output, self._labels, top_k)
+                for p in classify(result.output, self._labels, top_k)
             ]
-            return {"predictions": predictions, "warnings": outcome.prepared.warnings}
+            return {"predictions": predictions}
 
-        return self._json([one(outcome) for outcome in outcomes])
+        return self._json(outcomes, describe)
 
     def maps(self, outcomes: Sequence[Outcome], *, classes: Sequence[int], top_k: int, embedding: bool) -> Response:
-        def one(outcome: Outcome) -> dict[str, Any]:
-            if isinstance(outcome, ServiceError):
-                return {"error": problems.problem(outcome)}
-            width, height = outcome.prepared.size
-            result: dict[str, Any] = {
+        def describe(result: InferResult) -> dict[str, Any]:
+            width, height = result.prepared.size
+            described: dict[str, Any] = {
                 "maps": [
                     {
                         "index": shown.index,
@@ -87,42 +83,40 @@ class Encoder:
                         "probability": shown.probability,
                         "map": shown.values,
                     }
-                    for shown in explain(outcome.output, self._labels, classes, top_k)
+                    for shown in explain(result.output, self._labels, classes, top_k)
                 ],
                 "photo": {"width": width, "height": height},
-                "crop": crop_box(outcome.prepared.size, self._transform)._asdict(),
-                "warnings": outcome.prepared.warnings,
+                "crop": crop_box(result.prepared.size, self._transform)._asdict(),
             }
             if embedding:
-                result["embedding"] = normalize(outcome.output.embedding)
-            return result
+                described["embedding"] = normalize(result.output.embedding)
+            return described
 
-        return self._json([one(outcome) for outcome in outcomes])
+        return self._json(outcomes, describe)
 
     def embeddings(self, outcomes: Sequence[Outcome], *, unit_length: bool, media_type: str) -> Response:
         """JSON reports a failed image beside the good ones; a matrix cannot, so there its error is the answer."""
 
-        def vector(outcome: InferResult) -> NDArray[np.float32]:
-            embedding = outcome.output.embedding
+        def vector(result: InferResult) -> NDArray[np.float32]:
+            embedding = result.output.embedding
             return normalize(embedding) if unit_length else embedding
 
-        if media_type != JSON:
-            rows = []
-            for outcome in outcomes:
-                if isinstance(outcome, ServiceError):
-                    return problems.response(outcome)
-                rows.append(vector(outcome))
-            return _matrix(np.stack(rows), media_type)
-        return self._json(
-            [
-                {"error": problems.problem(outcome)}
-                if isinstance(outcome, ServiceError)
-                else {"embedding": vector(outcome), "warnings": outcome.prepared.warnings}
-                for outcome in outcomes
-            ]
-        )
+        if media_type == JSON:
+            return self._json(outcomes, lambda result: {"embedding": vector(result)})
+        rows = []
+        for outcome in outcomes:
+            if isinstance(outcome, ServiceError):
+                return problems.response(outcome)
+            rows.append(vector(outcome))
+        return _matrix(np.stack(rows), media_type)
 
-    def _json(self, results: list[dict[str, Any]]) -> Response:
+    def _json(self, outcomes: Sequence[Outcome], describe: Callable[[InferResult], dict[str, Any]]) -> Response:
+        results = [
+            {"error": problems.problem(outcome)}
+            if isinstance(outcome, ServiceError)
+            else describe(outcome) | {"warnings": outcome.prepared.warnings}
+            for outcome in outcomes
+        ]
         body = orjson.dumps({**self._envelope, "results": results}, option=_JSON_OPTIONS)
         return Response(body, media_type=JSON)
 

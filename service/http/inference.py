@@ -54,7 +54,7 @@ class Admitted(NamedTuple):
 
 
 class Inference:
-    """What both endpoints share. One an app; used from the event loop."""
+    """What the inference endpoints share. One an app; used from the event loop."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Inference:
     ) -> None:
         self.engine = engine
         #: Set on shutdown: readiness is off and answers close their connections. Work that still arrives is done all
-        #: the same: refusing what can be answered helps nobody (ADR 0006).
+        #: the same: refusing what can be answered helps nobody (ADR 6).
         self.draining = False
         self._metrics = metrics
         self._transform = transform

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from service.http.endpoints import DEFAULT_TOP_K
 from service.http.schemas import REFERENCE, Problem, problems
 from service.overlay import DEFAULT_OPACITY
 from service.postprocess import MAPS_PER_ITEM
@@ -134,7 +135,7 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
     """The OpenAPI path items of the inference endpoints for a model of ``num_classes`` classes."""
 
     def top_k(most: int) -> dict[str, Any]:
-        schema = {"type": "integer", "minimum": 1, "maximum": most, "default": min(5, num_classes)}
+        schema = {"type": "integer", "minimum": 1, "maximum": most, "default": min(DEFAULT_TOP_K, most)}
         return _parameter("top_k", schema, "How many classes an image.")
 
     most_maps = min(MAPS_PER_ITEM, num_classes)

@@ -133,4 +133,4 @@ class _Kept:
 
     def draw(self, shown: ClassMap, opacity: float) -> bytes:
         crop = crop_box(self._photo.size, self._transform)
-        return overlay.draw(self._photo, crop, shown.values, opacity=opacity, caption=overlay.caption(shown))
+        return overlay.draw(self._photo, crop, shown, opacity=opacity)

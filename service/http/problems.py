@@ -1,7 +1,7 @@
 """Errors as RFC 9457 ``application/problem+json``, from every source an HTTP request can meet.
 
-``ServiceError`` carries its own status; Starlette's HTTPException (404, 405) and FastAPI's validation errors are
-translated. Nothing here ever shows a path, a traceback or an object's repr.
+``ServiceError`` carries its own status; Starlette's HTTPException (404, 405) is translated. Nothing here ever shows a
+path, a traceback or an object's repr.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service.errors import Draining, InvalidParameter, NotReady, Overloaded, ServiceError, Unauthorized
+from service.errors import Draining, NotReady, Overloaded, ServiceError, Unauthorized
 from service.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
@@ -63,12 +62,6 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         assert isinstance(error, ServiceError)
         return refuse(error, metrics)
 
-    async def on_validation_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        name = str(first["loc"][-1])
-        return await on_service_error(request, InvalidParameter(f"{name}: {first['msg']}"))
-
     async def on_bug(request: Request, error: Exception) -> Response:
         # Starlette answers with it and raises all the same: the log is ``Observe``'s matter.
         return refuse(UNFORESEEN, metrics)
@@ -84,6 +77,5 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         return Response(orjson.dumps(body), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
 
     app.add_exception_handler(ServiceError, on_service_error)
-    app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(Exception, on_bug)

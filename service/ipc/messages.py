@@ -15,6 +15,7 @@ from dataclasses import asdict
 from enum import IntEnum
 from typing import NamedTuple
 
+from service.engine import replies
 from service.engine.protocols import Readiness, RuntimeInfo
 from service.errors import (
     DeadlineExceeded,
@@ -30,7 +31,7 @@ MAX_PACKET = 1 << 16
 
 _HELLO = struct.Struct("<c5I")
 _REQUEST = struct.Struct("<cxxxIId")  # kind, slot, ticket, deadline
-_DONE = struct.Struct("<cBHIIff")  # kind, status, batch size, slot, ticket, queue seconds, infer seconds
+_DONE = struct.Struct("<cBHIIf")  # kind, status, batch size, slot, ticket, infer seconds
 
 HELLO, INFER, CANCEL, PROBE, DONE, STATE = b"H", b"I", b"C", b"P", b"D", b"S"
 
@@ -66,7 +67,6 @@ class Done(NamedTuple):
     batch_size: int
     slot: int
     ticket: int
-    queue_s: float
     infer_s: float
 
 
@@ -96,9 +96,7 @@ def read_requests(packet: bytes) -> Iterator[Request]:
 
 
 def done(answer: Done) -> bytes:
-    return _DONE.pack(
-        DONE, answer.status, answer.batch_size, answer.slot, answer.ticket, answer.queue_s, answer.infer_s
-    )
+    return _DONE.pack(DONE, answer.status, answer.batch_size, answer.slot, answer.ticket, answer.infer_s)
 
 
 def read_done(packet: bytes) -> Iterator[Done]:
@@ -125,9 +123,9 @@ def status_of(error: ServiceError) -> Status:
 def error_of(status: Status) -> ServiceError:
     """What a worker's caller is told; the engine's own words do not travel."""
     if status is Status.EXPIRED:
-        return DeadlineExceeded("the deadline passed before the image was inferred")
+        return replies.expired()
     if status is Status.DRAINING:
-        return Draining("the service is shutting down")
+        return replies.refusal("closed")
     if status is Status.NOT_READY:
         return NotReady("the model does not answer")
     return InferenceFailed("the model could not process this image")

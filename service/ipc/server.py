@@ -138,10 +138,10 @@ class _Connection:
             assert isinstance(item, _RemoteItem)
             if isinstance(answer, InferResult):
                 arena.write(item.slot, answer.output)
-                ended = Done(Status.OK, answer.batch_size, item.slot, item.ticket, answer.queue_s, answer.infer_s)
+                ended = Done(Status.OK, answer.batch_size, item.slot, item.ticket, answer.infer_s)
             else:
                 status = Status.DROPPED if item.cancelled else messages.status_of(answer)
-                ended = Done(status, 0, item.slot, item.ticket, 0.0, 0.0)
+                ended = Done(status, 0, item.slot, item.ticket, 0.0)
             self._items.pop(item.slot, None)  # before the worker can use the slot again
             records.append(messages.done(ended))
         self.send(b"".join(records))

@@ -20,14 +20,13 @@ _BMP_HEADER_SIZES: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
 _BMP_RLE: Final = frozenset({1, 2})
 
 
-def inspect(data: bytes | memoryview, limits: Limits = DEFAULT_LIMITS) -> Header:
+def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
     """Format, stored size and cost of an encoded image, from its header alone: microseconds for a JPEG.
 
-    ``bytes`` are read in place; a memoryview is copied once. Raises UnsupportedFormat if this is no image that the
+    Raises UnsupportedFormat if this is no image that the
     service reads, BadImage if its header is damaged, declares no pixels or asks for more work than its pixels are
     worth, ImageTooLarge above ``limits.max_pixels``.
     """
-    data = bytes(data)
     header = _reader(data)(data, limits)
     if header.width <= 0 or header.height <= 0:
         raise BadImage("the image has no pixels: its width or height is 0")

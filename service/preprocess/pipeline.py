@@ -44,7 +44,7 @@ def warn_orientation(orientation: int) -> str:
 
 
 def prepare(
-    data: bytes | memoryview,
+    data: bytes,
     header: Header,
     transform: Transform,
     mode: Mode = "exact",
@@ -62,7 +62,7 @@ def prepare(
     return squared(_upright(data, header, limits, draft), header, transform)
 
 
-def upright(data: bytes | memoryview, header: Header, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+def upright(data: bytes, header: Header, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     """The canonical image at its own size: RGB, opaque, the orientation applied. Otherwise as ``prepare``."""
     return _upright(data, header, limits, None)
 
@@ -79,8 +79,8 @@ def squared(photo: Image.Image, header: Header, transform: Transform) -> Prepare
     return Prepared(resize_and_crop(photo, transform), header.format, tuple(warnings), header.upright_size)
 
 
-def _upright(data: bytes | memoryview, header: Header, limits: Limits, draft: int | None) -> Image.Image:
-    image, grey_bits = decode.load(bytes(data), header, limits, draft)
+def _upright(data: bytes, header: Header, limits: Limits, draft: int | None) -> Image.Image:
+    image, grey_bits = decode.load(data, header, limits, draft)
     try:
         return canonical.turn(canonical.opaque_rgb(image, grey_bits), header.orientation)
     except (ServiceError, MemoryError):

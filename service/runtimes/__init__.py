@@ -13,13 +13,13 @@ batch. Importing this package imports neither OpenVINO nor torch: a machine with
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import logging
 import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from service import extras
 from service.artifact import Artifact
 from service.errors import MissingExtra, OperatorError
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # for the signature alone: neither library is imported before
     from service.runtimes.torch import TorchRuntime
 
 logger = logging.getLogger(__name__)
+
+_TORCH = ("torch", "torchvision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def create(artifact: Artifact, options: RuntimeOptions) -> OpenVinoRuntime | Tor
             threads_per_runner=options.threads_per_runner,
             max_batch=options.max_batch,
         )
-    require_torch(f"device={device}" if device != "cpu" else "runtime=torch")
+    extras.require(f"device={device}" if device != "cpu" else "runtime=torch", "torch", *_TORCH)
     from service.runtimes.torch import TorchRuntime
 
     return TorchRuntime(
@@ -104,7 +106,7 @@ def cuda_usable() -> bool:
     """
     if not nvidia_driver():
         return False
-    if not torch_installed():
+    if not extras.installed(*_TORCH):
         logger.warning(
             "an NVIDIA driver is installed but torch is not; running on the CPU: %s", MissingExtra("CUDA", "torch")
         )
@@ -124,17 +126,3 @@ def nvidia_driver() -> bool:
     except OSError:
         return False
     return True
-
-
-def torch_installed() -> bool:
-    # find_spec raises where a None stands in sys.modules, which is how an import is blocked.
-    try:
-        return all(importlib.util.find_spec(name) is not None for name in ("torch", "torchvision"))
-    except ValueError:
-        return False
-
-
-def require_torch(what: str) -> None:
-    """Raise MissingExtra unless torch and torchvision are installed."""
-    if not torch_installed():
-        raise MissingExtra(what, "torch")

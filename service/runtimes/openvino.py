@@ -3,7 +3,7 @@
 int8 is a graph that the artifact carries (``models quantize`` made it); it is read, not built.
 
 A batch is run image by image. On a CPU that is faster than a batch dimension, takes less memory, and makes an
-image's answer independent of its neighbours to the last bit; ADR 0004 has the numbers.
+image's answer independent of its neighbours to the last bit; ADR 4 has the numbers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class OpenVinoRuntime:
         model = read_int8(core, artifact) if precision == "int8" else build(artifact, precision)
         # A graph of its own for each runner, rather than one graph with a stream each: with a single stream OpenVINO
         # computes on the calling thread. A stream's own thread is one more to schedule, which cost 15 % of the
-        # throughput of decode + infer on two cores (ADR 0004). The price is some 25 MB a runner.
+        # throughput of decode + infer on two cores (ADR 4). The price is some 25 MB a runner.
         narrow = properties(precision, threads_per_runner)
         self._requests: Pool[_Request] | None = Pool(
             [_Request(core.compile_model(model, "CPU", narrow)) for _ in range(runners)]

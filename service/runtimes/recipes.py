@@ -5,10 +5,9 @@ Importing this imports neither OpenVINO nor NNCF.
 
 from __future__ import annotations
 
-import importlib.util
 from typing import NamedTuple
 
-from service.errors import MissingExtra
+from service import extras
 
 
 class Recipe(NamedTuple):
@@ -30,9 +29,4 @@ DEFAULT_RECIPE = "close"
 
 def require_nncf() -> None:
     """Raise MissingExtra unless NNCF is installed."""
-    try:
-        found = importlib.util.find_spec("nncf") is not None
-    except ValueError:  # a None in sys.modules, which is how an import is blocked
-        found = False
-    if not found:
-        raise MissingExtra("quantising a model", "int8")
+    extras.require("quantising a model", "int8", "nncf")

@@ -80,13 +80,13 @@ def add(
 def _files(content: dict[str, Any], checkpoint: Path, names: Sequence[str]) -> dict[str, bytes]:
     """The artifact's three files, checked against each other."""
     reference = f"{content['name']}/{content['version']}"
-    placeholder = _digest(b"")
+    placeholder = FileDigest.of(b"")
     raw_labels = "".join(f"{label}\n" for label in names).encode()
     try:
         manifest = Manifest.model_validate(
             content
             | {"source": Source(kind="local", origin=f"the file {checkpoint.name}")}
-            | {"labels": _digest(raw_labels), "weights": placeholder}
+            | {"labels": FileDigest.of(raw_labels), "weights": placeholder}
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -97,7 +97,7 @@ def _files(content: dict[str, Any], checkpoint: Path, names: Sequence[str]) -> d
     weights = write.serialize(tensors)
     with checkpoint.open("rb") as file:
         source = manifest.source.model_copy(update={"sha256": hashlib.file_digest(file, "sha256").hexdigest()})
-    manifest = manifest.model_copy(update={"source": source, "weights": _digest(weights)})
+    manifest = manifest.model_copy(update={"source": source, "weights": FileDigest.of(weights)})
     return {
         artifact.WEIGHTS: weights,
         artifact.LABELS: raw_labels,
@@ -131,7 +131,3 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     if "" in names:
         raise ArtifactError(f"{path.name} is empty at line {names.index('') + 1}; it needs one label a line")
     return names
-
-
-def _digest(data: bytes) -> FileDigest:
-    return FileDigest(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

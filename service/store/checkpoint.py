@@ -7,14 +7,14 @@ torch; and PyTorch's own, read by torch with ``weights_only=True``, which execut
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ArtifactError, MissingExtra
+from service import extras
+from service.errors import ArtifactError
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -44,8 +44,7 @@ def read_checkpoint(path: Path) -> Arrays:
 
 def require_torch() -> None:
     """MissingExtra unless PyTorch's own format can be read here; asked before a download, not after."""
-    if find_spec("torch") is None:
-        raise MissingExtra("reading a PyTorch checkpoint (.pth)", "torch")
+    extras.require("reading a PyTorch checkpoint (.pth)", "torch", "torch")
 
 
 def _read_safetensors(path: Path) -> Arrays:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 class Progress(Protocol):
     def __call__(self, description: str, done: int, total: int | None) -> None:
-        """``done`` of ``total`` bytes (None if unknown) of the step ``description``; called often, never rarely.
+        """``done`` of ``total`` (None if unknown) of the step ``description``, in bytes, photos or rounds.
 
         A new ``description`` begins a new step.
         """

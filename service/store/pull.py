@@ -8,7 +8,6 @@ published in this form) gets it from the first pull: trust on first use, after t
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from service import artifact
@@ -49,7 +48,7 @@ def _verified(found: Artifact) -> bool:
 
 def _fetch(found: Artifact, progress: Progress) -> None:
     data = write.serialize(_tensors(found, progress))
-    digest = FileDigest(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    digest = FileDigest.of(data)
     expected = found.manifest.weights
     if expected is not None and digest != expected:
         raise PullError(

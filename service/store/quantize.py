@@ -5,7 +5,6 @@ photos (package or folder) ─► calibration.images ─► runtimes.quantizatio
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,8 +52,8 @@ def quantize(
 
         graph, constants = run(found, files, RECIPES[recipe], advance)
         entry = Derived(
-            graph=_digest(graph),
-            constants=_digest(constants),
+            graph=FileDigest.of(graph),
+            constants=FileDigest.of(constants),
             made_from=found.manifest.fingerprint(),
             recipe=f"{recipe}: {RECIPES[recipe].about}",
             calibration=f"{count} images from {origin}",
@@ -96,7 +95,3 @@ def _write(directory: Path, graph: bytes, constants: bytes, manifest: Manifest) 
     names = artifact.derived_files("int8")
     contents = dict(zip(names, (graph, constants), strict=True))
     write.replace_files(directory, contents | {artifact.MANIFEST: write.manifest_bytes(manifest)})
-
-
-def _digest(data: bytes) -> FileDigest:
-    return FileDigest(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

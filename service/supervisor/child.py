@@ -31,7 +31,7 @@ def run(main: Callable[[Handover, Metrics], Coroutine[Any, Any, int]]) -> None:
     handover = _take()
     settings = handover.load_settings()
     logs.configure(settings.log_format, settings.log_level, process=handover.name)
-    memory.limit_arenas(max(2, available_cores() // 2))
+    memory.limit_arenas(available_cores())
     metrics.share(handover.metrics, handover.name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -50,14 +50,13 @@ class Keeper:
 
     def __init__(
         self,
-        kind: Literal["engine", "worker"],
         module: str,
         handover: Handover,
         on_exit: Callable[[Keeper, str], object],
     ) -> None:
         """``module`` has a ``main``. ``on_exit`` is told why each process ended, unless it was told to stop."""
-        self.kind = kind
         self.name = handover.name
+        self.place = handover.place  # of a worker on the board; -1 of an engine
         self.state: State = "ended"
         self.status = 0  # of the last process that ended
         self.pid: int | None = None

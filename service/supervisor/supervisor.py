@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from service import artifact, metrics
+from service import metrics
 from service.config import Settings
 from service.errors import OperatorError
 from service.metrics import Metrics
@@ -37,29 +37,30 @@ ENGINE_MODULE = "service.supervisor.engine"
 WORKER_MODULE = "service.supervisor.worker"
 
 
-def supervise(settings: Settings, listener: socket.socket, *, on_ready: Callable[[], object]) -> int:
-    """Run the service until SIGTERM, SIGINT or until there is no use; the exit status. ``on_ready`` is called once."""
-    found = artifact.load(settings.model_store, settings.model, settings.version)
-    devices = settings.devices or (settings.device,)
+def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_ready: Callable[[], object]) -> int:
+    """Run the service until SIGTERM, SIGINT or until there is no use; the exit status. ``on_ready`` is called once.
+
+    ``digest`` is that of the weights to be served.
+    """
+    devices = settings.engine_devices
     listener.listen(_BACKLOG)
     with metrics_directory() as directory:
         metrics.share(str(directory), "supervisor")
         measured = Metrics()
         addresses, sockets = zip(*(_engine_socket() for _ in devices), strict=True)
         board = Board.create(settings.workers)
-        common = Handover("", os.getpid(), str(directory), dump_settings(settings), found.digest, len(devices))
+        common = Handover("", os.getpid(), str(directory), dump_settings(settings), digest, len(devices))
         of_workers = replace(common, listener=listener.fileno(), addresses=list(addresses), board=board.descriptor)
 
         def ended(keeper: Keeper, reason: str) -> None:
             measured.process_exits.labels(keeper.name, reason).inc()
             metrics.forget(str(directory), keeper.name)
-            if keeper.kind == "worker":
-                board.leave(int(keeper.name.partition("-")[2]))
+            if keeper.place >= 0:
+                board.leave(keeper.place)
 
         async def run() -> int:
             engines = [
                 Keeper(
-                    "engine",
                     ENGINE_MODULE,
                     replace(common, name=f"engine-{index}", listener=sockets[index].fileno(), device=device),
                     ended,
@@ -67,7 +68,7 @@ def supervise(settings: Settings, listener: socket.socket, *, on_ready: Callable
                 for index, device in enumerate(devices)
             ]
             workers = [
-                Keeper("worker", WORKER_MODULE, replace(of_workers, name=f"worker-{index}", place=index), ended)
+                Keeper(WORKER_MODULE, replace(of_workers, name=f"worker-{index}", place=index), ended)
                 for index in range(settings.workers)
             ]
             return await Supervisor(

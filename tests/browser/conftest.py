@@ -22,22 +22,13 @@ from tests.e2e.process import ServerProcess, server
 try:
     from playwright.sync_api import Browser, sync_playwright
 
+    from benchmarks.page import ARGUMENTS
     from tests.browser.visit import Visit
 except ImportError:
     collect_ignore_glob = ["test_[!i]*.py"]  # test_installed says why
 
 ROOT = Path(__file__).parent.parent.parent
 AXE = ROOT / ".cache/axe/node_modules/axe-core/axe.min.js"
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 NewVisit = Callable[..., "Visit"]
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from tests.preprocess.pictures import exif, stored
+
 
 @dataclass(frozen=True)
 class File:
@@ -50,10 +52,7 @@ def turned(orientation: int) -> File:
     """Upright it is 600 × 400 with its left half red and its right half blue, whatever way it is stored."""
     image = Image.new("RGB", (600, 400), (200, 30, 30))
     ImageDraw.Draw(image).rectangle((300, 0, 600, 400), fill=(30, 30, 200))
-    undo = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270, 3: Image.Transpose.ROTATE_180}
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return encoded(image.transpose(undo[orientation]), f"turned-{orientation}.jpg", exif=exif, quality=95)
+    return encoded(stored(image, orientation), f"turned-{orientation}.jpg", exif=exif(orientation), quality=95)
 
 
 def animated() -> File:

@@ -13,16 +13,13 @@ from tests.browser import pictures
 from tests.browser.conftest import NewVisit
 from tests.browser.visit import Visit
 from tests.e2e.process import ServerProcess, server
+from tests.scrape import samples
 
 _BUSY = '{"type":"about:blank","status":503,"title":"Overloaded","detail":"no room"}'
 
 
 def counted(url: str, sample: str) -> float:
-    for line in httpx.get(f"{url}/metrics").text.splitlines():
-        name, _, value = line.rpartition(" ")
-        if name == sample:
-            return float(value)
-    return 0.0
+    return samples(httpx.get(f"{url}/metrics").text).get(sample, 0.0)
 
 
 def test_the_strip_says_what_is_served(visit: Visit) -> None:

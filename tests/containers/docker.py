@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from tests.scrape import samples
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -102,8 +103,7 @@ class Stack:
 
     def metric(self, replica: str, name: str) -> float:
         """Its value, 0 if there is none yet."""
-        text = httpx.get(f"http://{address(replica)}:8000/metrics", timeout=10).text
-        return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
+        return samples(httpx.get(f"http://{address(replica)}:8000/metrics", timeout=10).text).get(name, 0.0)
 
     def in_rotation(self) -> int:
         """Replicas that the balancer sends requests to."""

@@ -18,6 +18,7 @@ from tests.containers.conftest import build
 from tests.containers.docker import ROOT, address, docker, inspect, records, run
 from tests.containers.traffic import Traffic
 from tests.running import png
+from tests.scrape import samples
 from tests.waiting import until
 
 MOST_BYTES = 500 * 10**6
@@ -40,8 +41,7 @@ def wait_until_healthy(name: str) -> None:
 
 
 def metric(name: str, container_name: str) -> float:
-    text = httpx.get(f"http://{address(container_name)}:8000/metrics", timeout=10).text
-    return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{name} "))
+    return samples(httpx.get(f"http://{address(container_name)}:8000/metrics", timeout=10).text)[name]
 
 
 def test_size(image: str, report: Callable[[str], None]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import httpx
 
-_ADDRESS = re.compile(r"curl --data-binary @photo\.jpg (http://[^/]+)/classify")
+from benchmarks.processes import ADDRESS
 
 
 class ServerProcess:
@@ -37,7 +37,7 @@ class ServerProcess:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
-            if match := _ADDRESS.search(line):
+            if match := ADDRESS.search(line):
                 self._address = match[1]
                 self._known.set()
         self._known.set()
@@ -50,11 +50,19 @@ class ServerProcess:
         return self._address
 
     @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
+
+    @property
     def output(self) -> str:
         return "".join(self.lines)
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, limits=httpx.Limits(max_connections=None))
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, 30)
 
     def wait(self) -> int:
         status = self.process.wait(60)

@@ -15,20 +15,15 @@ from service.artifact import Artifact
 from service.cli import cli
 from tests.e2e.process import ServerProcess, server
 from tests.photos import Photo
+from tests.preprocess.pictures import encode, exif, stored
 
 PICTURE = {"Accept": "image/png"}
 
 
 def turned(data: bytes, orientation: int) -> bytes:
     """A PNG that shows the photo by means of EXIF's ``orientation``."""
-    back = {3: Image.Transpose.ROTATE_180, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90}
     with Image.open(io.BytesIO(data)) as image:
-        stored = image.convert("RGB").transpose(back[orientation])
-    tags = Image.Exif()
-    tags[274] = orientation
-    buffer = io.BytesIO()
-    stored.save(buffer, "PNG", exif=tags)
-    return buffer.getvalue()
+        return encode(stored(image.convert("RGB"), orientation), "PNG", exif=exif(orientation))
 
 
 def test_the_mean_of_a_map_plus_the_bias_is_the_logit(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
-import threading
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from service.artifact import WEIGHTS, Artifact
 from tests.artifacts import make_artifact
+from tests.e2e.load import Load
 from tests.e2e.process import ServerProcess, server
 from tests.photos import Photo
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -41,51 +40,6 @@ def test_it_says_where_to_go_and_stops_cleanly(store: Path) -> None:
     assert "Traceback" not in running.output
 
 
-class Load:
-    """Eight clients that ask until the service is gone, each on a new connection each time."""
-
-    clients = 8
-
-    def __init__(self, url: str, body: bytes) -> None:
-        self._url = url
-        self._body = body
-        self.answered: list[str] = []
-        self.refused: list[str] = []
-        self.broken: list[str] = []
-        self._threads = [threading.Thread(target=self._ask, args=(client,)) for client in range(self.clients)]
-        for thread in self._threads:
-            thread.start()
-
-    def _ask(self, client: int) -> None:
-        for count in range(10_000):
-            request_id = f"{client}-{count}"
-            headers = {"X-Request-Id": request_id}
-            try:
-                # The kernel may have completed its handshake when the listener closes; it is then reset unread, which
-                # only the client and its balancer can see.
-                answer = httpx.post(f"{self._url}/classify", content=self._body, headers=headers, timeout=60)
-            except httpx.TransportError:
-                self.broken.append(request_id)
-                return
-            (self.answered if answer.status_code == 200 else self.refused).append(request_id)
-
-    def run_until_terminated(self, running: ServerProcess, after: int = 100) -> None:
-        """SIGTERM amid the load."""
-        ends = time.monotonic() + 60
-        while len(self.answered) < after:
-            assert time.monotonic() < ends
-        assert running.terminate() == 0
-        for thread in self._threads:
-            thread.join(60)
-        assert len(self.broken) == self.clients, "each ran until the service was gone"
-
-    def lost(self, running: ServerProcess) -> set[str]:
-        """Requests that the service has taken and their clients have no answer to."""
-        taken = re.findall(r"path=/classify status=(\d+) .*request_id=(\S+)", running.output)
-        assert len(taken) >= len(self.answered)
-        return {request_id for _, request_id in taken} - set(self.answered)
-
-
 def test_sigterm_under_load_loses_no_request_it_has_taken(real_artifact: Artifact, photos: list[Photo]) -> None:
     with server() as running:
         load = Load(running.url, photos[0].data)
@@ -97,18 +51,15 @@ def test_sigterm_under_load_loses_no_request_it_has_taken(real_artifact: Artifac
 def drain_with_one_in_flight(running: ServerProcess) -> None:
     """Wait until the request that was begun is admitted, then until SIGTERM has been noticed."""
     with running.client() as client:
-        while "mobilenet_in_flight 1.0" not in client.get("/metrics").text:
-            pass
+        until(lambda: "mobilenet_in_flight 1.0" in client.get("/metrics").text, timeout=60, what="admitted", every=0.01)
     running.process.send_signal(signal.SIGTERM)
-    while not any("draining" in line for line in running.lines):
-        pass
+    until(lambda: "draining" in running.output, timeout=60, what="the drain", every=0.01)
 
 
 def test_a_request_in_flight_is_answered_after_sigterm(real_artifact: Artifact, photos: list[Photo]) -> None:
     with server() as running:
-        host, port = running.url.removeprefix("http://").split(":")
         body = photos[0].data
-        with socket.create_connection((host, int(port)), 30) as connection:
+        with running.connect() as connection:
             connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
             connection.sendall(body[:1000])
             drain_with_one_in_flight(running)
@@ -120,8 +71,7 @@ def test_a_request_in_flight_is_answered_after_sigterm(real_artifact: Artifact, 
 def test_a_request_that_never_ends_is_cut_off_by_the_drain(store: Path) -> None:
     arguments = ["--drain-timeout-ms", "1000", "--request-timeout-ms", "600000"]
     with server(*tiny(store), *arguments) as running:
-        host, port = running.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), 30) as connection:
+        with running.connect() as connection:
             connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
             drain_with_one_in_flight(running)
             began = time.monotonic()
@@ -135,8 +85,7 @@ def test_a_request_that_never_ends_is_cut_off_by_the_drain(store: Path) -> None:
 
 def test_a_second_signal_ends_it_at_once(store: Path) -> None:
     with server(*tiny(store)) as running:
-        host, port = running.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), 30) as connection:
+        with running.connect() as connection:
             connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
             drain_with_one_in_flight(running)
             assert running.terminate() == 128 + signal.SIGTERM

@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from service.ipc.arena import Layout
+from service.ipc.client import RemoteEngine
 from service.ipc.server import EngineServer
-from tests.fakes import EMBEDDING_DIM, NUM_CLASSES, SIZE, FakeRuntime, engine_over
+from tests.fakes import EMBEDDING_DIM, NUM_CLASSES, SIZE, FakeRuntime, engine_of
 
 LAYOUT = Layout(SIZE, NUM_CLASSES, EMBEDDING_DIM, 1, slots=64)
 
@@ -37,7 +38,7 @@ async def engine_server(runtime: FakeRuntime) -> AsyncIterator[str]:
     thread.start()
 
     async def begin() -> EngineServer:
-        server = EngineServer(engine_over(runtime), listener, LAYOUT)
+        server = EngineServer(engine_of(runtime), listener, LAYOUT)
         await server.start()
         return server
 
@@ -50,3 +51,8 @@ async def engine_server(runtime: FakeRuntime) -> AsyncIterator[str]:
         await asyncio.to_thread(thread.join)
         loop.close()
         listener.close()
+
+
+def free(engine: RemoteEngine) -> int:
+    """Slots that nobody uses."""
+    return sum(len(link._free) for link in engine._links)

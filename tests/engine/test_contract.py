@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -19,8 +18,8 @@ from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
 from tests.engine.remote import LAYOUT, engine_server
-from tests.fakes import FakeRuntime, engine_over, given, marker_of
-from tests.waiting import eventually, until_ready
+from tests.fakes import FakeRuntime, given, marker_of, started
+from tests.waiting import eventually, soon, until_ready
 
 pytestmark = pytest.mark.anyio
 
@@ -32,13 +31,9 @@ BAD = 66
 
 @asynccontextmanager
 async def local(runtime: FakeRuntime, *, decode_threads: int) -> AsyncIterator[EngineClient]:
-    engine = engine_over(runtime, decode_threads=decode_threads)
-    await engine.start()
-    runtime.batches.clear()  # warm-up's
-    try:
+    async with started(runtime, decode_threads=decode_threads) as engine:
+        runtime.batches.clear()  # warm-up's
         yield engine
-    finally:
-        await engine.aclose()
 
 
 @asynccontextmanager
@@ -65,10 +60,6 @@ IMPLEMENTATIONS: dict[str, OpenClient] = {
 @pytest.fixture(params=IMPLEMENTATIONS)
 def open_client(request: pytest.FixtureRequest) -> OpenClient:
     return IMPLEMENTATIONS[request.param]
-
-
-def soon(seconds: float = 30.0) -> float:
-    return time.monotonic() + seconds
 
 
 class Gate:

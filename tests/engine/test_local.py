@@ -1,47 +1,27 @@
-"""What is particular to the in-process engine: start-up, warm-up, several runners, its metrics."""
+"""What is particular to the in-process engine: start-up, warm-up, its metrics, and what its runners survive."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine import LocalEngine, Runtime, warmup
+from service.engine import Runtime, warmup
 from service.engine.protocols import Classes, Images
-from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, NotReady, OperatorError
+from service.engine.watchdog import Watchdog
+from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, NotReady, OperatorError, ServiceError
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
 from service.preprocess import Prepared
-from tests.fakes import SIZE, FakeRuntime, given, image
+from tests.fakes import FakeRuntime, engine_of, given, image, marker_of, started
+from tests.waiting import soon
 
 pytestmark = pytest.mark.anyio
-
-
-def engine_of(runtime: Runtime | Exception, **changes: Any) -> LocalEngine:
-    def create() -> Runtime:
-        if isinstance(runtime, Exception):
-            raise runtime
-        return runtime
-
-    arguments: dict[str, Any] = {
-        "image_size": SIZE,
-        "runners": 1,
-        "max_batch_size": 4,
-        "max_queue_delay": 0.0,
-        "decode_threads": 0,
-        "metrics": Metrics(),
-        "on_lost": lambda reason: None,
-    }
-    return LocalEngine(create, **(arguments | changes))
-
-
-def soon() -> float:
-    return time.monotonic() + 30
 
 
 async def test_it_is_not_ready_before_the_model_is_loaded() -> None:
@@ -64,7 +44,10 @@ async def test_it_is_not_ready_before_the_model_is_loaded() -> None:
 
 @pytest.mark.parametrize("failure", [OperatorError("no weights"), RuntimeError("driver says no")])
 async def test_a_model_that_cannot_be_loaded_is_an_operators_error(failure: Exception) -> None:
-    engine = engine_of(failure)
+    def create() -> Runtime:
+        raise failure
+
+    engine = engine_of(FakeRuntime(), create_runtime=create)
     with pytest.raises(OperatorError, match=r"no weights|could not be loaded"):
         await engine.start()
     assert not (await engine.ready()).ok
@@ -92,36 +75,18 @@ async def test_two_runners_run_at_the_same_time() -> None:
         if images[0, 0, 0, 2] == 1:
             together.wait(30)
 
-    engine = engine_of(FakeRuntime(before=before), runners=2)
-    await engine.start()
-    await asyncio.gather(engine.infer(given(0), soon()), engine.infer(given(1), soon()))
-    await engine.aclose()
-
-
-async def test_a_lost_device_is_reported_once() -> None:
-    def before(images: NDArray[np.uint8]) -> None:
-        if images[0, 0, 0, 2] == 1:
-            raise DeviceLost("fell off the bus")
-
-    reasons: list[str] = []
-    engine = engine_of(FakeRuntime(before=before), runners=2, on_lost=reasons.append)
-    await engine.start()
-    with pytest.raises(InferenceFailed):
-        await engine.infer(given(0), soon())
-    await engine.aclose()
-    assert reasons == ["fell off the bus"]
+    async with started(FakeRuntime(before=before), runners=2) as engine:
+        await asyncio.gather(engine.infer(given(0), soon()), engine.infer(given(1), soon()))
 
 
 async def test_metrics_show_batches_and_an_empty_queue() -> None:
     metrics = Metrics()
-    engine = engine_of(FakeRuntime(), metrics=metrics)
-    await engine.start()
-    await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(10)))
-    text = metrics.render().decode()
-    assert "mobilenet_queue_depth 0.0" in text
-    assert "mobilenet_batch_size_sum 10.0" in text
-    assert 'mobilenet_batch_cost_seconds{batch_size="1"}' in text
-    await engine.aclose()
+    async with started(FakeRuntime(), metrics=metrics) as engine:
+        await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(10)))
+        text = metrics.render().decode()
+        assert "mobilenet_queue_depth 0.0" in text
+        assert "mobilenet_batch_size_sum 10.0" in text
+        assert 'mobilenet_batch_cost_seconds{batch_size="1"}' in text
 
 
 @pytest.mark.parametrize(
@@ -173,12 +138,10 @@ def test_the_canary_is_a_picture() -> None:
 
 async def test_a_lone_image_may_use_every_core() -> None:
     runtime = FakeRuntime()
-    engine = engine_of(runtime, max_batch_size=1)
-    await engine.start()
-    runtime.alone.clear()
-    await engine.infer(given(0), soon())
-    await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(8)))
-    await engine.aclose()
+    async with started(runtime, max_batch_size=1) as engine:
+        runtime.alone.clear()
+        await engine.infer(given(0), soon())
+        await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(8)))
     assert runtime.alone[0]
     assert not all(runtime.alone[1:])
 
@@ -191,10 +154,8 @@ async def test_images_are_decoded_on_the_pool_or_on_the_runner(decode_threads: i
         names.append(threading.current_thread().name)
         return given(0)()
 
-    engine = engine_of(FakeRuntime(), decode_threads=decode_threads)
-    await engine.start()
-    await engine.infer(prepare, soon())
-    await engine.aclose()
+    async with started(FakeRuntime(), decode_threads=decode_threads) as engine:
+        await engine.infer(prepare, soon())
     assert names == [thread]
 
 
@@ -212,12 +173,86 @@ async def test_an_image_that_expires_while_its_neighbour_is_decoded_is_not_decod
         decoded.append("late")
         return given(2)()
 
-    engine = engine_of(FakeRuntime(), max_queue_delay=1.0, max_batch_size=2)
-    await engine.start()
-    first, second = await asyncio.gather(
-        engine.infer(slow, soon()), engine.infer(late, deadline), return_exceptions=True
-    )
-    await engine.aclose()
+    async with started(FakeRuntime(), max_queue_delay=1.0, max_batch_size=2) as engine:
+        first, second = await asyncio.gather(
+            engine.infer(slow, soon()), engine.infer(late, deadline), return_exceptions=True
+        )
     assert not isinstance(first, BaseException)
     assert isinstance(second, DeadlineExceeded)
     assert decoded == ["slow"]
+
+
+# What a runner survives
+
+
+async def test_no_memory_for_a_batch_is_answered_and_survived() -> None:
+    def room_for_one(images: NDArray[np.uint8]) -> None:
+        if len(images) > 1:
+            raise MemoryError
+
+    runtime = FakeRuntime(max_batch=4)
+    async with started(runtime, max_queue_delay=1.0) as engine:
+        runtime.before = room_for_one
+        results = await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(4)))
+        assert [marker_of(result.output.embedding) for result in results] == [0, 1, 2, 3]
+        assert [result.batch_size for result in results] == [1, 1, 1, 1]
+
+
+async def test_no_memory_to_decode_or_to_infer_fails_that_image_alone() -> None:
+    def before(images: NDArray[np.uint8]) -> None:
+        if (images[:, 0, 0, 0] == 9).any():
+            raise MemoryError
+
+    def no_memory() -> Prepared:
+        raise MemoryError
+
+    async with started(FakeRuntime(max_batch=4, before=before), max_queue_delay=1.0) as engine:
+        ends = await asyncio.gather(
+            *(engine.infer(prepare, soon()) for prepare in (given(1), no_memory, given(9), given(2))),
+            return_exceptions=True,
+        )
+        assert [type(end).__name__ for end in ends] == ["InferResult", "ServiceError", "InferenceFailed", "InferResult"]
+        assert engine.state == "ready"
+
+
+async def test_a_runtime_that_answers_too_few_images_fails_them_and_goes_on() -> None:
+    class Short(FakeRuntime):
+        def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
+            outputs = super().run(images, classes=classes)
+            first = [image[0, 0] for image in images]
+            if all(pixel[2] == 1 for pixel in first) and any(pixel[0] == 9 for pixel in first):
+                return BatchOutputs(*(array[:-1] for array in outputs))  # type: ignore[arg-type]  # one row less each
+            return outputs
+
+    async with started(Short()) as engine:
+        with pytest.raises(InferenceFailed):
+            await engine.infer(given(9), soon())
+        assert marker_of((await engine.infer(given(1), soon())).output.embedding) == 1
+
+
+async def test_a_fault_of_our_own_is_answered_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Watchdog, inferred: bool) -> NoReturn:
+        raise ZeroDivisionError
+
+    async with started(FakeRuntime()) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(Watchdog, "report", wrong)
+            with pytest.raises(ServiceError, match="the service failed"):
+                await engine.infer(given(1), soon())
+        assert marker_of((await engine.infer(given(1), soon())).output.embedding) == 1
+
+
+async def test_two_runners_that_lose_the_device_together_report_it_once() -> None:
+    together = threading.Barrier(2)
+
+    def lose(images: NDArray[np.uint8]) -> None:
+        if images[0, 0, 0, 2] == 1:
+            together.wait(30)
+            raise DeviceLost("gone")
+
+    reasons: list[str] = []
+    async with started(FakeRuntime(max_batch=1, before=lose), runners=2, on_lost=reasons.append) as engine:
+        ends = await asyncio.gather(*(engine.infer(given(m), soon()) for m in (1, 2)), return_exceptions=True)
+        assert {type(end) for end in ends} <= {InferenceFailed, NotReady}
+    assert reasons == ["gone"]
+    assert engine.state == "lost"

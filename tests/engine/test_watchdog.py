@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -13,15 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import watchdog
-from service.engine.protocols import Classes, Images
 from service.engine.watchdog import DECODE_FLOOR_S, DECODE_PIXEL_S, FAILED_AFTER, HUNG_AFTER, INFER_FLOOR_S, Watchdog
-from service.errors import InferenceFailed, NotReady, ServiceError
-from service.postprocess import BatchOutputs
+from service.errors import InferenceFailed, NotReady
 from service.preprocess import Prepared
-from tests.engine.test_local import engine_of, soon
-from tests.fakes import FakeRuntime, given, marker_of
-from tests.test_batcher import Clock
-from tests.waiting import eventually
+from tests.fakes import Endless, FakeRuntime, given, marker_of, started
+from tests.waiting import Clock, eventually, soon
 
 
 class Scene:
@@ -175,12 +171,11 @@ def stuck() -> Iterator[Stuck]:
 
 
 @pytest.mark.anyio
-async def test_readiness_goes_while_a_runner_is_late_and_comes_back_with_it(quick: None, stuck: Stuck) -> None:
-    runtime = FakeRuntime(max_batch=1, before=stuck)
-    engine = engine_of(runtime, max_batch_size=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watchdog, "HUNG_AFTER", 10_000)
-        await engine.start()
+async def test_readiness_goes_while_a_runner_is_late_and_comes_back_with_it(
+    quick: None, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "HUNG_AFTER", 10_000)
+    async with started(FakeRuntime(max_batch=1, before=stuck)) as engine:
         call = asyncio.ensure_future(engine.infer(given(7), soon()))
         assert await asyncio.to_thread(stuck.entered.wait, 30)
         await eventually(lambda: engine.state == "late")
@@ -189,69 +184,64 @@ async def test_readiness_goes_while_a_runner_is_late_and_comes_back_with_it(quic
         stuck.release.set()
         assert marker_of((await call).output.embedding) == 7
         await eventually(lambda: engine.state == "ready")
-    await engine.aclose()
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("decode_threads", [0, 1])
 async def test_a_hang_answers_everyone_and_ends_the_engine(quick: None, stuck: Stuck, decode_threads: int) -> None:
     reasons: list[str] = []
-    engine = engine_of(
-        FakeRuntime(max_batch=1, before=stuck),
-        max_batch_size=1,
-        decode_threads=decode_threads,
-        on_lost=reasons.append,
-    )
-    await engine.start()
-    calls = [asyncio.ensure_future(engine.infer(given(marker), soon())) for marker in (7, 1, 2)]
-    ends = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(end) for end in ends] == [NotReady] * 3
-    assert engine.state == "hung"
-    assert len(reasons) == 1
-    assert reasons[0].startswith("runner-0 does not come back from threading.py:")
-    with pytest.raises(NotReady):
-        await engine.infer(given(1), soon())
-    async with asyncio.timeout(10):
-        await engine.aclose()
+    runtime = FakeRuntime(max_batch=1, before=stuck)
+    async with started(runtime, decode_threads=decode_threads, on_lost=reasons.append) as engine:
+        calls = [asyncio.ensure_future(engine.infer(given(marker), soon())) for marker in (7, 1, 2)]
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(end) for end in ends] == [NotReady] * 3
+        assert engine.state == "hung"
+        assert len(reasons) == 1
+        assert reasons[0].startswith("runner-0 does not come back from threading.py:")
+        with pytest.raises(NotReady):
+            await engine.infer(given(1), soon())
+        async with asyncio.timeout(10):
+            await engine.aclose()
 
 
 @pytest.mark.anyio
 async def test_while_one_runner_hangs_another_goes_on(quick: None, stuck: Stuck) -> None:
-    engine = engine_of(FakeRuntime(max_batch=1, before=stuck), max_batch_size=1, runners=2)
-    await engine.start()
-    call = asyncio.ensure_future(engine.infer(given(7), soon()))
-    assert await asyncio.to_thread(stuck.entered.wait, 30)
-    async with asyncio.timeout(30):
-        while engine.state != "hung":
-            try:
-                assert marker_of((await engine.infer(given(1), soon())).output.embedding) == 1
-            except NotReady:
-                break
-    assert engine.state == "hung"
-    with pytest.raises(NotReady):
-        await call
-    await engine.aclose()
+    async with started(FakeRuntime(max_batch=1, before=stuck), runners=2) as engine:
+        call = asyncio.ensure_future(engine.infer(given(7), soon()))
+        assert await asyncio.to_thread(stuck.entered.wait, 30)
+        async with asyncio.timeout(30):
+            while engine.state != "hung":
+                try:
+                    assert marker_of((await engine.infer(given(1), soon())).output.embedding) == 1
+                except NotReady:
+                    break
+        assert engine.state == "hung"
+        with pytest.raises(NotReady):
+            await call
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("decode_threads", [0, 1])
 async def test_a_decode_that_does_not_end_is_a_hang(quick: None, decode_threads: int) -> None:
-    release = threading.Event()
+    endless = Endless()
     reasons: list[str] = []
+    async with started(FakeRuntime(), decode_threads=decode_threads, on_lost=reasons.append) as engine:
+        try:
+            with pytest.raises(NotReady):
+                await engine.infer(endless, soon(), 10_000)
+        finally:
+            endless.release.set()
+        assert reasons[0].startswith(("runner-0 does", "decode_0 does"))
 
-    def endless() -> Prepared:
-        release.wait(60)
-        return given(1)()
 
-    engine = engine_of(FakeRuntime(), decode_threads=decode_threads, on_lost=reasons.append)
-    await engine.start()
-    try:
-        with pytest.raises(NotReady):
-            await engine.infer(endless, soon(), 10_000)
-    finally:
-        release.set()
-    assert reasons[0].startswith(("runner-0 does", "decode_0 does"))
-    await engine.aclose()
+async def never_late(runtime: FakeRuntime, prepare: Callable[[], Prepared], pixels: int | None = None) -> None:
+    """An engine over ``runtime`` stays ready while it works on one image."""
+    async with started(runtime) as engine:
+        call = asyncio.ensure_future(engine.infer(prepare, soon(), pixels))
+        while not call.done():
+            assert engine.state == "ready"
+            await asyncio.sleep(0.005)
+        await call
 
 
 @pytest.mark.anyio
@@ -260,56 +250,34 @@ async def test_a_large_image_may_take_its_time_to_decode(quick: None) -> None:
         time.sleep(3 * QUICK_FLOOR_S)
         return given(1)()
 
-    engine = engine_of(FakeRuntime())
-    await engine.start()
-    call = asyncio.ensure_future(engine.infer(slow, soon(), 50_000_000))
-    while not call.done():
-        assert engine.state == "ready"
-        await asyncio.sleep(0.005)
-    await call
-    await engine.aclose()
+    await never_late(FakeRuntime(), slow, 50_000_000)
 
 
 @pytest.mark.anyio
 async def test_a_slow_device_is_not_late(quick: None) -> None:
     """Twice the floor a batch, ever since warm-up."""
-
-    def slow(images: NDArray[np.uint8]) -> None:
-        time.sleep(2 * QUICK_FLOOR_S)
-
-    engine = engine_of(FakeRuntime(max_batch=1, before=slow), max_batch_size=1)
-    await engine.start()
-    call = asyncio.ensure_future(engine.infer(given(1), soon()))
-    while not call.done():
-        assert engine.state == "ready"
-        await asyncio.sleep(0.005)
-    await call
-    await engine.aclose()
+    await never_late(FakeRuntime(max_batch=1, before=lambda images: time.sleep(2 * QUICK_FLOOR_S)), given(1))
 
 
 @pytest.mark.anyio
 async def test_what_is_usual_is_learnt_from_every_batch() -> None:
     runtime = FakeRuntime()
-    engine = engine_of(runtime)
-    await engine.start()
-    assert engine._watchdog._image_s < 0.001
-    runtime.before = lambda images: time.sleep(0.002)
-    for _ in range(20):
-        await engine.infer(given(1), soon())
-    assert engine._watchdog._image_s > 0.001
-    await engine.aclose()
+    async with started(runtime) as engine:
+        assert engine._watchdog._image_s < 0.001
+        runtime.before = lambda images: time.sleep(0.002)
+        for _ in range(20):
+            await engine.infer(given(1), soon())
+        assert engine._watchdog._image_s > 0.001
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("decode_threads", [0, 1])
 async def test_an_idle_thread_is_never_late(quick: None, decode_threads: int) -> None:
-    engine = engine_of(FakeRuntime(), decode_threads=decode_threads)
-    await engine.start()
-    await engine.infer(given(1), soon(), 0)
-    long_after = time.monotonic() + 2 * QUICK_FLOOR_S
-    await eventually(lambda: time.monotonic() > long_after)
-    assert engine.state == "ready"
-    await engine.aclose()
+    async with started(FakeRuntime(), decode_threads=decode_threads) as engine:
+        await engine.infer(given(1), soon(), 0)
+        long_after = time.monotonic() + 2 * QUICK_FLOOR_S
+        await eventually(lambda: time.monotonic() > long_after)
+        assert engine.state == "ready"
 
 
 @pytest.mark.anyio
@@ -319,17 +287,15 @@ async def test_a_model_that_fails_for_good_ends_the_engine_without_any_probe(qui
 
     reasons: list[str] = []
     runtime = FakeRuntime()
-    engine = engine_of(runtime, on_lost=reasons.append)
-    await engine.start()
-    runtime.before = broken
-    with pytest.raises(InferenceFailed):
-        await engine.infer(given(1), soon())
-    assert engine.state == "failing"
-    await eventually(lambda: engine.state == "failed")
-    assert reasons == ["the model fails on every image, the canary included; see the log"]
-    with pytest.raises(NotReady):
-        await engine.infer(given(1), soon())
-    await engine.aclose()
+    async with started(runtime, on_lost=reasons.append) as engine:
+        runtime.before = broken
+        with pytest.raises(InferenceFailed):
+            await engine.infer(given(1), soon())
+        assert engine.state == "failing"
+        await eventually(lambda: engine.state == "failed")
+        assert reasons == ["the model fails on every image, the canary included; see the log"]
+        with pytest.raises(NotReady):
+            await engine.infer(given(1), soon())
     assert runtime.closed
 
 
@@ -339,102 +305,7 @@ async def test_a_passing_failure_heals_without_traffic_and_probes(quick: None) -
         if images[0, 0, 0, 2] == 1:
             raise RuntimeError("this image, not the canary")
 
-    engine = engine_of(FakeRuntime(before=raises))
-    await engine.start()
-    with pytest.raises(InferenceFailed):
-        await engine.infer(given(1), soon())
-    await eventually(lambda: engine.state == "ready")
-    await engine.aclose()
-
-
-# What a runner survives
-
-
-@pytest.mark.anyio
-async def test_no_memory_for_a_batch_is_answered_and_survived() -> None:
-    def room_for_one(images: NDArray[np.uint8]) -> None:
-        if len(images) > 1:
-            raise MemoryError
-
-    runtime = FakeRuntime(max_batch=4)
-    engine = engine_of(runtime, max_queue_delay=1.0)
-    await engine.start()
-    runtime.before = room_for_one
-    results = await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(4)))
-    assert [marker_of(result.output.embedding) for result in results] == [0, 1, 2, 3]
-    assert [result.batch_size for result in results] == [1, 1, 1, 1]
-    await engine.aclose()
-
-
-@pytest.mark.anyio
-async def test_no_memory_to_decode_or_to_infer_fails_that_image_alone() -> None:
-    def before(images: NDArray[np.uint8]) -> None:
-        if (images[:, 0, 0, 0] == 9).any():
-            raise MemoryError
-
-    def no_memory() -> Prepared:
-        raise MemoryError
-
-    engine = engine_of(FakeRuntime(max_batch=4, before=before), max_queue_delay=1.0)
-    await engine.start()
-    ends = await asyncio.gather(
-        *(engine.infer(prepare, soon()) for prepare in (given(1), no_memory, given(9), given(2))),
-        return_exceptions=True,
-    )
-    assert [type(end).__name__ for end in ends] == ["InferResult", "ServiceError", "InferenceFailed", "InferResult"]
-    assert engine.state == "ready"
-    await engine.aclose()
-
-
-@pytest.mark.anyio
-async def test_a_runtime_that_answers_too_few_images_fails_them_and_goes_on() -> None:
-    class Short(FakeRuntime):
-        def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
-            outputs = super().run(images, classes=classes)
-            first = [image[0, 0] for image in images]
-            if all(pixel[2] == 1 for pixel in first) and any(pixel[0] == 9 for pixel in first):
-                return BatchOutputs(*(array[:-1] for array in outputs))  # type: ignore[arg-type]  # one row less each
-            return outputs
-
-    engine = engine_of(Short())
-    await engine.start()
-    with pytest.raises(InferenceFailed):
-        await engine.infer(given(9), soon())
-    assert marker_of((await engine.infer(given(1), soon())).output.embedding) == 1
-    await engine.aclose()
-
-
-@pytest.mark.anyio
-async def test_a_fault_of_our_own_is_answered_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(self: Watchdog, inferred: bool) -> NoReturn:
-        raise ZeroDivisionError
-
-    engine = engine_of(FakeRuntime())
-    await engine.start()
-    with monkeypatch.context() as patch:
-        patch.setattr(Watchdog, "report", wrong)
-        with pytest.raises(ServiceError, match="the service failed"):
+    async with started(FakeRuntime(before=raises)) as engine:
+        with pytest.raises(InferenceFailed):
             await engine.infer(given(1), soon())
-    assert marker_of((await engine.infer(given(1), soon())).output.embedding) == 1
-    await engine.aclose()
-
-
-@pytest.mark.anyio
-async def test_two_runners_that_lose_the_device_together_report_it_once() -> None:
-    from service.errors import DeviceLost
-
-    together = threading.Barrier(2)
-
-    def lose(images: NDArray[np.uint8]) -> None:
-        if images[0, 0, 0, 2] == 1:
-            together.wait(30)
-            raise DeviceLost("gone")
-
-    reasons: list[str] = []
-    engine = engine_of(FakeRuntime(max_batch=1, before=lose), max_batch_size=1, runners=2, on_lost=reasons.append)
-    await engine.start()
-    ends = await asyncio.gather(*(engine.infer(given(m), soon()) for m in (1, 2)), return_exceptions=True)
-    assert {type(end) for end in ends} <= {InferenceFailed, NotReady}
-    await engine.aclose()
-    assert reasons == ["gone"]
-    assert engine.state == "lost"
+        await eventually(lambda: engine.state == "ready")

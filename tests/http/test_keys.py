@@ -14,7 +14,8 @@ from service.cli.options import settings_from
 from service.config import Settings
 from service.errors import OperatorError
 from tests.hostile.http.wire import Wire, get, post, wire
-from tests.running import RunningApp, png, running_app
+from tests.running import RunningApp, png, problem, running_app
+from tests.waiting import until
 
 KEY = "Zq7-secret-of-the-environment"
 OTHER = "Kx9-secret-of-the-file"
@@ -41,11 +42,18 @@ def test_keys_of_both_sources_open(keyed: RunningApp, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "#", f"#{OTHER}-old", f"{OTHER}-old", "# indented", KEY[:-1], f"{KEY}x", KEY.upper()]
+    "key", ["", "#", f"#{OTHER}-old", f"{OTHER}-old", "# indented", KEY[:-1], f"{KEY}x", KEY.upper(), f"Basic {KEY}"]
 )
 def test_nothing_else_opens(keyed: RunningApp, key: str) -> None:
-    for headers in ({"Authorization": f"Bearer {key}".strip()}, {"X-API-Key": key}, {"Authorization": key}):
-        assert keyed.client.post("/classify", content=png(1), headers=headers).status_code == 401
+    before = len(keyed.runtime.batches)
+    for headers in ({}, {"Authorization": f"Bearer {key}".strip()}, {"X-API-Key": key}, {"Authorization": key}):
+        for path in ("/classify", "/embed"):
+            refused = keyed.client.post(path, content=png(1), headers=headers)
+            problem(refused, 401)
+            assert refused.headers["www-authenticate"] == "Bearer"
+        problem(keyed.client.get("/models", headers=headers), 401)
+    assert keyed.client.get("/readyz").status_code == 200
+    assert len(keyed.runtime.batches) == before
 
 
 #: Paths that mean a protected one to somebody between the client and the handler.
@@ -131,14 +139,13 @@ def test_each_key_has_a_share_of_its_own(artifact: Artifact) -> None:
         connection.send(post(png(1), f"X-API-Key: {key}")[:sent])
 
     with (
-        running_app(artifact, api_keys=f"{KEY},{OTHER}", max_in_flight=4, max_client_share=0.5) as app,
+        running_app(artifact, api_keys=f"{KEY}, {OTHER}", max_in_flight=4, max_client_share=0.5) as app,
         ExitStack() as stack,
     ):
         first, second, third, other = (stack.enter_context(wire((app.host, app.port))) for _ in range(4))
         ask(first, KEY, -10)
         ask(second, KEY, -10)
-        while app.metric("mobilenet_in_flight") < 2:
-            pass
+        until(lambda: app.metric("mobilenet_in_flight") == 2, timeout=30, what="both are under way", every=0.01)
         ask(third, KEY, 10_000)
         ask(other, OTHER, 10_000)
         statuses = [answer.status for answer in (third.answer(), other.answer()) if answer is not None]

@@ -13,7 +13,7 @@ import time
 
 from service.ipc.server import EngineServer
 from tests.engine.remote import LAYOUT
-from tests.fakes import FakeRuntime, engine_over
+from tests.fakes import FakeRuntime, engine_of
 
 
 async def main(name: str, seconds: float) -> None:
@@ -21,7 +21,7 @@ async def main(name: str, seconds: float) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0{name}")
     listener.listen()
-    server = EngineServer(engine_over(runtime), listener, LAYOUT)
+    server = EngineServer(engine_of(runtime), listener, LAYOUT)
     await server.start()
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

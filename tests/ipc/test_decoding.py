@@ -19,28 +19,13 @@ from service.ipc.arena import REQUEST_ID_BYTES, Arena, Layout
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from service.preprocess import Prepared
-from tests.engine.remote import LAYOUT, engine_server
-from tests.engine.test_local import engine_of, soon
-from tests.fakes import FakeRuntime, given, marker_of
-from tests.ipc.test_wire import free
-from tests.waiting import eventually, until_ready
+from tests.engine.remote import LAYOUT, engine_server, free
+from tests.fakes import Endless, FakeRuntime, given, marker_of, started
+from tests.waiting import eventually, soon, until_ready
 
 pytestmark = pytest.mark.anyio
 
 PIXELS = 10_000
-
-
-class Endless:
-    """An image whose decoding does not end before ``release``."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.release = threading.Event()
-
-    def __call__(self) -> Prepared:
-        self.entered.set()
-        self.release.wait(60)
-        return given(7)()
 
 
 @pytest.fixture
@@ -233,10 +218,8 @@ async def test_the_engine_knows_whose_image_it_has(wire: bool, monkeypatch: pyte
         async with worker() as here:
             await ask_all(here.engine)
     else:
-        engine = engine_of(FakeRuntime())
-        await engine.start()
-        await ask_all(engine)
-        await engine.aclose()
+        async with started(FakeRuntime()) as engine:
+            await ask_all(engine)
     assert seen[:3] == ids
     assert sorted(seen[3:]) == sorted(ids)
 

@@ -25,9 +25,9 @@ from service.ipc.arena import Arena, Layout
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from service.postprocess import ItemOutput
-from tests.engine.remote import LAYOUT, engine_server, listen
+from tests.engine.remote import LAYOUT, engine_server, free, listen
 from tests.fakes import FakeRuntime, given, marker_of
-from tests.waiting import eventually, until_ready
+from tests.waiting import eventually, soon, until_ready
 
 pytestmark = pytest.mark.anyio
 
@@ -66,14 +66,6 @@ async def worker(*addresses: str, layout: Layout = LAYOUT) -> AsyncIterator[Remo
         yield engine
     finally:
         await engine.aclose()
-
-
-def soon(seconds: float = 20.0) -> float:
-    return time.monotonic() + seconds
-
-
-def free(engine: RemoteEngine) -> int:
-    return sum(len(link._free) for link in engine._links)
 
 
 def descriptors() -> int:

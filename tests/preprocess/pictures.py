@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,25 @@ def exif(orientation: int) -> bytes:
     tags[274] = orientation
     tags[271] = "a maker with a name that does not fit into four bytes"
     return tags.tobytes()
+
+
+#: What to do to the picture so that EXIF's orientation puts it upright again.
+STORED: Final = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def stored(image: Image.Image, orientation: int) -> Image.Image:
+    """``image`` as a camera held that way would store it."""
+    method = STORED[orientation]
+    return image if method is None else image.transpose(method)
 
 
 def run(data: bytes, transform: Transform = IDENTITY) -> Prepared:

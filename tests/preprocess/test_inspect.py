@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from service.errors import BadImage, ImageTooLarge, UnsupportedFormat
-from service.preprocess import Limits, inspect, prepare
+from service.preprocess import Limits, inspect
 from service.preprocess.jpeg import read
-from tests.preprocess.pictures import IDENTITY, encode, exif, gradient, noise, run
+from tests.preprocess.pictures import encode, exif, gradient, noise
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
 
@@ -55,13 +55,6 @@ def test_a_bmp_stored_from_top_to_bottom() -> None:
     data = bytearray(encode(noise(4, 3), "BMP"))
     struct.pack_into("<i", data, 22, -3)
     assert (inspect(bytes(data)).width, inspect(bytes(data)).height) == (4, 3)
-
-
-def test_memoryview_and_bytes_are_the_same() -> None:
-    data = encode(noise(48, 48), "PNG")
-    view = memoryview(b"head" + data + b"tail")[4:-4]
-    assert inspect(view) == inspect(data)
-    assert (prepare(view, inspect(view), IDENTITY).image == run(data).image).all()
 
 
 @pytest.mark.parametrize(

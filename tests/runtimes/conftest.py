@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +58,13 @@ def images_for(artifact: Artifact, count: int, seed: int = 0) -> NDArray[np.uint
     noise = rng.integers(-40, 41, (count, size, size, 3))
     result: NDArray[np.uint8] = np.clip(coarse[:, :size, :size] + noise, 0, 255).astype(np.uint8)
     return result
+
+
+def python(code: str, *arguments: str) -> str:
+    """What ``code`` prints in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from service.store.catalog import list_models, verify
 from service.store.quantize import quantize
 from service.store.write import manifest_bytes
 from tests.artifacts import make_artifact
-from tests.runtimes.conftest import images_for
-from tests.runtimes.test_selection import python
+from tests.runtimes.conftest import images_for, python
 from tests.store.conftest import litter
 
 pytest.importorskip("nncf")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -12,12 +11,7 @@ from service import runtimes
 from service.artifact import Artifact
 from service.errors import MissingExtra, OperatorError
 from service.runtimes import RuntimeOptions, create, resolve
-
-
-def python(code: str, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from tests.runtimes.conftest import python
 
 
 def test_importing_the_package_imports_neither_backend() -> None:

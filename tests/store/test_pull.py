@@ -12,10 +12,10 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from service import artifact
+from service import artifact, extras
 from service.artifact import FileDigest, Source
 from service.errors import ArtifactError, MissingExtra, PullError
-from service.store import checkpoint, write
+from service.store import write
 from service.store.pull import pull
 from tests.artifacts import make_artifact
 from tests.store.conftest import Behaviour, Published, litter, nothing_was_stored, unpulled
@@ -142,7 +142,7 @@ def test_local_models_cannot_be_pulled(tmp_path: Path) -> None:
 def test_torch_is_asked_for_before_the_download(
     store: Path, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"mobilenet-service\[torch\]"):
         pull(store, "tiny", "1")
     assert published.requests == 0

@@ -7,19 +7,17 @@ import os
 import re
 import shutil
 import signal
-import socket
-import threading
 import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from service.artifact import WEIGHTS, Artifact
 from tests.artifacts import make_artifact
+from tests.e2e.load import Load
 from tests.e2e.process import ServerProcess, server
 from tests.photos import Photo
 from tests.photos import load as load_photos
@@ -77,68 +75,22 @@ def test_it_stops_without_losing_a_request_and_leaves_nothing(tiny: list[str]) -
         members = tree.children(running.process.pid)
         assert len(tree.metrics_directories() - before[1]) == 1
         assert len(tree.engine_sockets() - before[0]) == 1
-        load = Load(url, png(1))
-        until(lambda: load.answered > 100, timeout=60, what="a hundred answers")
-        assert running.terminate() == 0
-        load.join()
-        taken = {record["request_id"]: record["status"] for record in _requests(running)}
+        load = Load(url, png(1), clients=4)
+        load.run_until_terminated(running, after=101)
+        taken = load.taken(running)
     assert not load.refused
     assert set(taken.values()) <= {200}
-    assert set(taken) == load.ids, "what was taken was answered, and nothing else"
+    assert taken.keys() == set(load.answered), "what was taken was answered, and nothing else"
     assert not any(tree.alive(pid) for pid in members.values())
     assert (tree.engine_sockets() - before[0], tree.metrics_directories() - before[1]) == (set(), set())
     assert "Traceback" not in running.output
-
-
-class Load:
-    """Four clients that ask until the service is gone, each on a new connection each time."""
-
-    def __init__(self, url: str, body: bytes) -> None:
-        self._url, self._body = url, body
-        self.ids: set[str] = set()
-        self.refused: list[int] = []
-        self._threads = [threading.Thread(target=self._ask, args=(client,)) for client in range(4)]
-        for thread in self._threads:
-            thread.start()
-
-    @property
-    def answered(self) -> int:
-        return len(self.ids)
-
-    def _ask(self, client: int) -> None:
-        for count in range(100_000):
-            request_id = f"{client}-{count}"
-            try:
-                answer = httpx.post(
-                    f"{self._url}/classify", content=self._body, headers={"X-Request-Id": request_id}, timeout=60
-                )
-            except httpx.TransportError:
-                return
-            if answer.status_code == 200:
-                self.ids.add(request_id)
-            else:
-                self.refused.append(answer.status_code)
-
-    def join(self) -> None:
-        for thread in self._threads:
-            thread.join(60)
-
-
-def _requests(running: ServerProcess) -> list[dict[str, object]]:
-    """The access log's records of inference, from its text form."""
-    found = []
-    for line in running.lines:
-        if " request " in line and "path=/classify" in line:
-            fields = dict(part.split("=", 1) for part in line.split() if "=" in part)
-            found.append({"request_id": fields["request_id"], "status": int(fields["status"])})
-    return found
 
 
 @pytest.mark.parametrize("stopped", [None, "engine-0", "worker-1"])
 def test_kill_9_of_the_supervisor_leaves_no_process(tiny: list[str], stopped: str | None) -> None:
     before = tree.metrics_directories()
     with server(*tiny) as running:
-        address = urlsplit(running.url)
+        assert running.url
         members = tree.children(running.process.pid)
         (left,) = tree.metrics_directories() - before
         if stopped is not None:
@@ -146,7 +98,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process(tiny: list[str], stopped: st
         running.process.kill()
         until(lambda: not any(map(tree.alive, members.values())), timeout=5, what="its children are gone")
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((address.hostname or "", address.port or 0), timeout=5)
+            running.connect()
     assert left.exists()
     with server(*tiny) as running:
         assert running.url
@@ -156,12 +108,10 @@ def test_kill_9_of_the_supervisor_leaves_no_process(tiny: list[str], stopped: st
 @pytest.mark.parametrize("name", ["engine-0", "worker-0"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_what_dies_or_falls_silent_is_replaced(tiny: list[str], name: str, number: signal.Signals) -> None:
-    with server(*tiny) as running, running.client() as client:
+    with server(*tiny) as running:
         url = running.url
         # One worker is enough for readiness; one that still starts may be silent for long.
-        until(
-            lambda: tree.total(running, "mobilenet_processes", 'state="ready"') == 3, timeout=30, what="all are ready"
-        )
+        until(lambda: ready_processes(running) == 3, timeout=30, what="all are ready")
         victim = tree.children(running.process.pid)[name]
         answered = total_requests(running)
         os.kill(victim, number)
@@ -176,7 +126,6 @@ def test_what_dies_or_falls_silent_is_replaced(tiny: list[str], name: str, numbe
         exits = list(tree.samples(running, "mobilenet_process_exits_total"))
         assert exits == [(f'process="{name}",reason="{reason}"', 1.0)]
         assert total_requests(running) >= answered, "counters go on where they were"
-        del client
         assert running.terminate() == 0
 
 
@@ -240,9 +189,9 @@ def test_an_engine_that_never_starts_again_ends_the_service_loudly(store: Path, 
 
 def test_a_second_signal_ends_it_at_once(tiny: list[str]) -> None:
     with server(*tiny) as running:
-        address = urlsplit(running.url)
+        assert running.url
         members = tree.children(running.process.pid)
-        with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
+        with running.connect() as connection:
             connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
             until(lambda: tree.total(running, "mobilenet_in_flight") > 0, timeout=10, what="it is under way")
             running.process.send_signal(signal.SIGTERM)
@@ -262,8 +211,7 @@ def test_the_logs_of_all_processes_carry_their_names(tiny: list[str]) -> None:
 
 def test_connections_opened_at_once_are_spread_over_the_workers(tiny: list[str]) -> None:
     with server(*tiny, "--log-format", "json") as running:
-        address = urlsplit(running.url)
-        opened = [socket.create_connection((address.hostname or "", address.port or 0)) for _ in range(32)]
+        opened = [running.connect() for _ in range(32)]
         try:
             for connection in opened:
                 connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import scrape
 from tests.e2e.process import ServerProcess
 
 
@@ -63,10 +64,9 @@ def metrics_directories() -> set[Path]:
 def samples(running: ServerProcess, name: str) -> Iterator[tuple[str, float]]:
     """Labels as printed and value, of every sample called ``name``."""
     with running.client() as client:
-        for line in client.get("/metrics").text.splitlines():
-            label, _, value = line.rpartition(" ")
-            if label.partition("{")[0] == name:
-                yield label.partition("{")[2].rstrip("}"), float(value)
+        for sample, value in scrape.samples(client.get("/metrics").text).items():
+            if sample.partition("{")[0] == name:
+                yield sample.partition("{")[2].rstrip("}"), value
 
 
 def total(running: ServerProcess, name: str, having: str = "") -> float:

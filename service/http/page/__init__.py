@@ -24,34 +24,8 @@ _MEDIA_TYPES: Final = {
 }
 
 #: What the page loads: these names and no others.
-_FILES: Final = (
-    "api.js",
-    "app.js",
-    "base.css",
-    "board.css",
-    "board.js",
-    "burst.js",
-    "card.css",
-    "card.js",
-    "deliver.js",
-    "dom.js",
-    "export.js",
-    "health.js",
-    "icon.svg",
-    "intake.js",
-    "key.js",
-    "lane.js",
-    "layout.js",
-    "live.js",
-    "map.js",
-    "matrix.js",
-    "parts.css",
-    "pca.js",
-    "photo.js",
-    "status.js",
-    "thumbnail.js",
-    "timing.js",
-    "words.js",
+_FILES: Final = tuple(
+    sorted(path.name for path in _STATIC.iterdir() if path.suffix in _MEDIA_TYPES and path.name != _INDEX)
 )
 
 #: The paths of the page and its files. None of them needs an API key: they hold nothing, and the page asks for one.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,12 @@ from tests.artifacts import make_artifact
 from tests.e2e.process import ServerProcess, server
 from tests.hostile.http.wire import PATIENCE_S, Wire, get, post, wire
 from tests.running import png
+from tests.scrape import samples
+from tests.waiting import until
 
 Address = tuple[str, int]
+
+settle = partial(until, timeout=PATIENCE_S, what="it comes to hold", every=0.01)
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +47,7 @@ def complaints(running: ServerProcess) -> list[str]:
 
 
 def address_of(running: ServerProcess) -> Address:
-    host, port = running.url.removeprefix("http://").split(":")
-    return host, int(port)
+    return running.address
 
 
 @pytest.fixture
@@ -71,23 +74,12 @@ def assert_answers(address: Address) -> None:
         assert b'"index":' in answer.body
 
 
-def settle(condition: Callable[[], bool]) -> None:
-    """Ask until it holds."""
-    ends = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < ends, "it never came to hold"
-
-
 def metric(connection: Wire, sample: str) -> float:
     """A sample of ``/metrics``, by name and labels as printed; 0 if it is not there."""
     connection.send(get("/metrics"))
     answer = connection.answer()
     assert answer is not None
-    for line in answer.body.decode().splitlines():
-        name, _, value = line.rpartition(" ")
-        if name == sample:
-            return float(value)
-    return 0.0
+    return samples(answer.body.decode()).get(sample, 0.0)
 
 
 def open_sockets(running: ServerProcess) -> int:

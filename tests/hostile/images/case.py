@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tests.preprocess.pictures import encode as encode  # for the modules of this package too
+from tests.preprocess import pictures
+from tests.preprocess.pictures import STORED as STORED  # for the modules of this package too
+from tests.preprocess.pictures import encode as encode
 from tests.preprocess.pictures import exif as exif
 
 UInt8 = NDArray[np.uint8]
@@ -100,7 +102,7 @@ def indexed(colours: int) -> Image.Image:
 @cache
 def references() -> dict[str, bytes]:
     """The pictures that ``Case.like`` names, without loss."""
-    pictures: dict[str, UInt8 | Image.Image] = {
+    found: dict[str, UInt8 | Image.Image] = {
         "plain": plain(),
         "grey": grey(),
         "grey in pairs": np.repeat(grey()[:, ::2], 2, axis=1),
@@ -109,26 +111,12 @@ def references() -> dict[str, bytes]:
         },
         **{f"{colours} colours": indexed(colours).convert("RGB") for colours in (2, 4, 16, 200, 255, 256)},
     }
-    return {name: encode(picture, "PNG") for name, picture in pictures.items()}
-
-
-#: What to do to the picture so that EXIF's orientation puts it upright again.
-STORED: Final = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
+    return {name: encode(picture, "PNG") for name, picture in found.items()}
 
 
 def stored(orientation: int) -> Image.Image:
     """The clean picture as a camera held that way would store it."""
-    method = STORED[orientation]
-    return plain_image() if method is None else plain_image().transpose(method)
+    return pictures.stored(plain_image(), orientation)
 
 
 def turned(orientation: int) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 // What one photo looks like on the page: picture with its class map, progress, classes, times, warnings, errors.
 
-import { el } from "./dom.js";
+import { byId, el } from "./dom.js";
 import { drawMap } from "./map.js";
 import { timingBar } from "./timing.js";
 import { bytes, percent, plainWarning, sentence } from "./words.js";
@@ -228,6 +228,6 @@ export class Card {
     const next = this.element.nextElementSibling ?? this.element.previousElementSibling;
     const focused = this.element.contains(document.activeElement);
     this.element.remove();
-    if (focused) (next?.querySelector(".remove") ?? document.getElementById("choose")).focus();
+    if (focused) (next?.querySelector(".remove") ?? byId("choose")).focus();
   }
 }

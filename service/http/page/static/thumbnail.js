@@ -51,7 +51,7 @@ function square(source) {
   return mini;
 }
 
-/** Sides no longer than `longest`, never enlarged. */
+/** `width` × `height` times `scale`, never enlarged. */
 function fitted({ width, height }, scale) {
   const by = Math.min(1, scale);
   return [Math.max(1, Math.round(width * by)), Math.max(1, Math.round(height * by))];
