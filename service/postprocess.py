@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 #: How many classes the runtime computes an activation map for, in the same forward pass.
 MAPS_PER_ITEM = 5
 
+#: How many classes are named to whom asks for no number.
+DEFAULT_TOP_K = 5
+
 Float32 = NDArray[np.float32]
 
 

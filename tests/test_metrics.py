@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import Gauge
 
 from service import metrics
 from service.metrics import Metrics
@@ -88,6 +89,13 @@ def test_counters_survive_a_kill_and_go_on_under_the_same_name(family: Family) -
         child.ask("count", 3)
         assert reader.ask("render")[REQUESTS] == 3 * (turn + 1)
     assert set(family.directory.iterdir()) == files, "a restarted process has made files of its own"
+
+
+def test_every_gauge_is_one_that_many_processes_can_share() -> None:
+    """Any other mode's files are passed over: the metric would vanish with the second process."""
+    gauges = [metric for metric in vars(Metrics()).values() if isinstance(metric, Gauge)]
+    assert len(gauges) > 5
+    assert {gauge._multiprocess_mode for gauge in gauges} == {"livesum", "livemax"}
 
 
 def test_gauges_of_a_process_that_died_vanish_once_it_is_forgotten(family: Family) -> None:

@@ -16,13 +16,11 @@ from service.cli.options import setting_options, settings_from
 from service.compose import plan
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
-from service.postprocess import ClassMap, Prediction, classify
+from service.postprocess import DEFAULT_TOP_K, ClassMap, Prediction, classify
 from service.postprocess import explain as class_map
 from service.preprocess import Limits, Prepared, crop_box, inspect, squared, upright
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "max_pixels"]
-
-_PRINTED = 5
 
 
 @click.command()
@@ -55,10 +53,11 @@ def explain(photo: Path, out: Path, index: int | None, opacity: float, **given: 
         raise OperatorError(f"--class {index}: the model's classes are 0 to {len(found.labels) - 1}")
     try:
         data = photo.read_bytes()
-        classes = () if index is None else (index,)
-        predictions, shown, png = asyncio.run(_explain(settings, found, data, classes, opacity))
     except OSError as error:
         raise OperatorError(f"{photo}: {error.strerror}") from None
+    classes = () if index is None else (index,)
+    try:
+        predictions, shown, png = asyncio.run(_explain(settings, found, data, classes, opacity))
     except ServiceError as error:
         raise OperatorError(f"{photo}: {error.detail}") from None
     replace(out, lambda file: file.write(png))
@@ -85,4 +84,4 @@ async def _explain(
     (shown,) = class_map(output, found.labels, classes, 1)
     crop = crop_box(canvas.size, transform)
     png = overlay.draw(canvas, crop, shown, opacity=opacity)
-    return classify(output, found.labels, _PRINTED), shown, png
+    return classify(output, found.labels, DEFAULT_TOP_K), shown, png

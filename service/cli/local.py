@@ -25,7 +25,7 @@ from service.cores import available_cores
 from service.engine import LocalEngine
 from service.errors import OperatorError, ServiceError
 from service.metrics import Metrics
-from service.postprocess import ItemOutput, normalize
+from service.postprocess import DEFAULT_TOP_K, ItemOutput, normalize
 from service.postprocess import classify as top_classes
 from service.preprocess import Limits, Prepared, inspect, prepare
 
@@ -43,7 +43,7 @@ Result = ItemOutput | ServiceError
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--top-k", type=click.IntRange(min=1), default=DEFAULT_TOP_K, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @setting_options(_SETTINGS)
 def classify(paths: Sequence[Path], top_k: int, as_json: bool, **given: Any) -> None:

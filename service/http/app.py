@@ -19,7 +19,7 @@ from service.config import Settings
 from service.engine import EngineClient
 from service.http import docs, operations, page, problems
 from service.http.encode import Encoder
-from service.http.endpoints import Endpoint, Endpoints
+from service.http.endpoints import PATHS, Endpoint, Endpoints
 from service.http.inference import Inference
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
 from service.http.picture import Pictures
@@ -27,7 +27,7 @@ from service.metrics import Metrics
 from service.preprocess import Limits
 
 #: Values of the ``endpoint`` label; every other path is "other".
-ENDPOINTS = ("classify", "embed", "explain", "livez", "readyz", "metrics", "models", "docs")
+ENDPOINTS = (*(path.removeprefix("/") for path in PATHS), "livez", "readyz", "metrics", "models", "docs")
 #: What needs no API key; everything else does, so that a path that only looks like another one is no way around it.
 _OPEN = ("/", "/livez", "/readyz", "/docs", "/openapi.json")
 

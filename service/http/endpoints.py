@@ -26,12 +26,13 @@ from service.http.picture import Pictures
 from service.http.timing import StageTimes
 from service.metrics import Metrics
 from service.overlay import DEFAULT_OPACITY
-from service.postprocess import MAPS_PER_ITEM
+from service.postprocess import DEFAULT_TOP_K, MAPS_PER_ITEM
 
 #: Never sent to anyone; names a vanished client in the access log and the metrics (nginx's convention).
 CLIENT_CLOSED_REQUEST = 499
 
-DEFAULT_TOP_K = 5
+#: Each is a method of ``Endpoints``.
+PATHS = ("/classify", "/embed", "/explain")
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 Encode = Callable[[Sequence[Outcome]], Response]
@@ -64,11 +65,7 @@ class Endpoints:
         self._pictures = pictures
         self._metrics = metrics
         self._num_classes = num_classes
-        self.by_path: dict[str, Endpoint] = {
-            "/classify": self.classify,
-            "/embed": self.embed,
-            "/explain": self.explain,
-        }
+        self.by_path: dict[str, Endpoint] = {path: getattr(self, path.removeprefix("/")) for path in PATHS}
 
     async def classify(self, scope: Scope, receive: Receive, send: Send) -> None:
         def choose(headers: Headers, parameters: dict[str, str]) -> Wish:

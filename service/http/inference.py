@@ -116,7 +116,12 @@ class Inference:
             await self._learn_pace()
         with self._admission.admit(body_weight(self._expected_bytes(headers)), client) as permit:
             self._refuse_the_hopeless(1, deadline - started)
-            images = await self._read(headers, receive, deadline, max_images or self._max_images)
+            try:
+                images = await self._read(headers, receive, deadline, max_images or self._max_images)
+            except (DeadlineExceeded, ClientGone):
+                # No answer has stage times then; who was slow should be seen all the same.
+                self._metrics.stages["read"].observe(time.monotonic() - started)
+                raise
             arrived = time.monotonic()
             times.add("read", arrived - started)
             photos: list[Photo] = []

@@ -11,10 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from service.http.endpoints import DEFAULT_TOP_K
 from service.http.schemas import REFERENCE, Problem, problems
 from service.overlay import DEFAULT_OPACITY
-from service.postprocess import MAPS_PER_ITEM
+from service.postprocess import DEFAULT_TOP_K, MAPS_PER_ITEM
 
 
 class ItemProblem(BaseModel):
@@ -134,8 +133,8 @@ def components() -> dict[str, Any]:
 def inference_paths(num_classes: int) -> dict[str, Any]:
     """The OpenAPI path items of the inference endpoints for a model of ``num_classes`` classes."""
 
-    def top_k(most: int) -> dict[str, Any]:
-        schema = {"type": "integer", "minimum": 1, "maximum": most, "default": min(DEFAULT_TOP_K, most)}
+    def top_k(default: int, most: int) -> dict[str, Any]:
+        schema = {"type": "integer", "minimum": 1, "maximum": most, "default": min(default, most)}
         return _parameter("top_k", schema, "How many classes an image.")
 
     most_maps = min(MAPS_PER_ITEM, num_classes)
@@ -158,7 +157,7 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
             "classify",
             "Classes of one or more images",
             several,
-            [top_k(num_classes)],
+            [top_k(DEFAULT_TOP_K, num_classes)],
             {"application/json": {"schema": {"$ref": REFERENCE.format(model="ClassifyResponse")}}},
         ),
         "/embed": _operation(
@@ -181,7 +180,7 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
             "Class activation maps of one or more images",
             several + picture,
             [
-                top_k(most_maps),
+                top_k(MAPS_PER_ITEM, most_maps),
                 _parameter("class", classes, "In place of `top_k`: indices of classes.", explode=False),
                 _parameter("embedding", {"type": "boolean", "default": False}, "Add the embedding, of unit length."),
                 _parameter(

@@ -28,7 +28,8 @@ def whole_number(query: dict[str, str], name: str, *, default: int, most: int) -
     if text is None:
         return default
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
-        raise InvalidParameter(f"{name}: a whole number from 1 to {most} is wanted")
+        wanted = "1" if most == 1 else f"a whole number from 1 to {most}"
+        raise InvalidParameter(f"{name}: {wanted} is wanted")
     return int(text)
 
 

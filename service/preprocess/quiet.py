@@ -11,11 +11,11 @@ import logging
 import re
 import threading
 import warnings
-from pathlib import Path
 from typing import Final
 
+from PIL import _imaging
+
 _FILTER: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_MAPS: Final = Path("/proc/self/maps")
 _lock = threading.Lock()
 
 
@@ -35,8 +35,8 @@ def silence() -> None:
 
 def _silence_libtiff() -> None:
     """Pillow turns its warnings off and leaves its errors on, which are lines on standard error."""
-    paths = set(re.findall(r"\S*/libtiff[^/\s]*\.so\S*", _MAPS.read_text())) if _MAPS.exists() else set()
-    for path in paths:
-        handler = ctypes.CDLL(path).TIFFSetErrorHandler
+    # Among what Pillow's own module is linked with, wherever that lies.
+    handler = getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", None)
+    if handler is not None:
         handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
         handler(None)

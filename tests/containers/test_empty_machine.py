@@ -26,7 +26,7 @@ Report = Callable[[str], None]
 
 BARE = "debian:bookworm-slim"
 PACKAGES = "git make python3-venv"
-CLONE = "/home/person/mobilenet-service"
+CLONE = "/home/person/a clone/mobilenet-service"
 
 #: What ``curl --data-binary`` does, on a machine without curl.
 _POST = """
@@ -127,29 +127,29 @@ def machine(prepared: str) -> Iterator[Machine]:
 
 @pytest.fixture
 def cloned(machine: Machine) -> Machine:
-    machine.sh(f"git clone --quiet file:///origin.git {CLONE}")
+    machine.sh(f"git clone --quiet file:///origin.git '{CLONE}'")
     return machine
 
 
 def test_from_a_clone_to_the_first_classified_photo(machine: Machine, report: Report) -> None:
-    machine.sh(f"git clone --quiet file:///origin.git {CLONE}")
+    machine.sh(f"git clone --quiet file:///origin.git '{CLONE}'")
     began, before = time.monotonic(), machine.received()
     machine.serve()
     answer = machine.classify()
     took, received = time.monotonic() - began, machine.received() - before
     assert '"predictions"' in answer
-    sizes = machine.sh(f"du -sm {CLONE}/.venv {CLONE}/model_store /home/person/.cache")
+    sizes = machine.sh(f"du -sm '{CLONE}/.venv' '{CLONE}/model_store' /home/person/.cache")
     shown = ", ".join(f"{path.rsplit('/', 1)[-1]} {size} MB" for size, path in map(str.split, sizes.splitlines()))
     report(f"make serve to the first answer in {took:.0f} s, {received / 1e6:.0f} MB received; {shown}")
 
 
 def test_make_test_on_an_empty_machine(machine: Machine, report: Report) -> None:
-    machine.sh(f"git clone --quiet file:///origin.git {CLONE}")
+    machine.sh(f"git clone --quiet file:///origin.git '{CLONE}'")
     began, before = time.monotonic(), machine.received()
     said = machine.sh("make test", folder=CLONE, timeout=3600)
     took, received = time.monotonic() - began, machine.received() - before
     (summary,) = re.findall(r"=+ (.*passed.*) =+", said)
-    sizes = machine.sh(f"du -sm {CLONE}/.venv")
+    sizes = machine.sh(f"du -sm '{CLONE}/.venv'")
     figures = f"{took:.0f} s, {received / 1e6:.0f} MB received, .venv {sizes.split()[0]} MB"
     report(f"make test in {figures}: {summary}")
     report("\n".join(line for line in said.splitlines() if line.startswith("SKIPPED")))
@@ -192,7 +192,7 @@ def test_a_home_that_cannot_be_written(prepared: str) -> None:
 
 def test_no_ipv6(prepared: str) -> None:
     with machine_of(prepared, "--sysctl", "net.ipv6.conf.all.disable_ipv6=1") as made:
-        made.sh(f"git clone --quiet file:///origin.git {CLONE}")
+        made.sh(f"git clone --quiet file:///origin.git '{CLONE}'")
         made.serve()
         assert '"predictions"' in made.classify()
 

@@ -111,7 +111,7 @@ def test_the_command_works(openvino_server: ServerProcess, folder: Path, page: s
     assert done.stdout or "-o" in arguments
 
 
-@pytest.mark.parametrize(("page", "body"), fences("python"), ids=[page for page, _ in fences("python")])
+@pytest.mark.parametrize(("page", "body"), list(fences("python")), ids=[page for page, _ in fences("python")])
 def test_the_program_works(openvino_server: ServerProcess, folder: Path, page: str, body: str) -> None:
     program = body.replace(_ADDRESS, openvino_server.url)
     assert program != body

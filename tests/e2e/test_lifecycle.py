@@ -84,11 +84,10 @@ def test_a_request_that_never_ends_is_cut_off_by_the_drain(store: Path) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(store: Path) -> None:
-    with server(*tiny(store)) as running:
-        with running.connect() as connection:
-            connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
-            drain_with_one_in_flight(running)
-            assert running.terminate() == 128 + signal.SIGTERM
+    with server(*tiny(store)) as running, running.connect() as connection:
+        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        drain_with_one_in_flight(running)
+        assert running.terminate() == 128 + signal.SIGTERM
 
 
 def test_a_port_in_use_is_one_clear_line(store: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from service.artifact import Artifact
+from service.http.endpoints import PATHS
 from service.metrics import Metrics
 from tests.running import RunningApp, png, running_app
 
@@ -58,7 +59,7 @@ def test_models_shows_what_is_served(app: RunningApp, artifact: Artifact) -> Non
 
 def test_the_openapi_document_declares_requests_and_refusals(app: RunningApp) -> None:
     document = app.client.get("/openapi.json").json()
-    for path in ("/classify", "/embed", "/explain"):
+    for path in PATHS:
         operation = document["paths"][path]["post"]
         assert set(operation["requestBody"]["content"]) >= {"multipart/form-data", "image/jpeg"}
         assert set(operation["responses"]) == {
