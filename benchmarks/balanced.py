@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import json
 import os
 import subprocess
@@ -19,13 +17,12 @@ from typing import NamedTuple
 
 import uvloop
 
-from benchmarks import load, photos
+from benchmarks import load, photos, turns
 from benchmarks.processes import Server, environment, tree_cpu
-from benchmarks.report import ratio, spread, table
+from benchmarks.report import RESULTS, bullets, ratio, spread, table
 from service.cores import available_cores
 
 _ROOT = Path(__file__).parents[1]
-_RESULTS = Path(__file__).parent / "results"
 _ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 BARE = "one process, no container"
 
@@ -84,10 +81,7 @@ async def measure(targets: dict[str, Target], *, rounds: int, seconds: float, co
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--concurrency", type=int, default=32)
+    parser = turns.parser(__doc__, rounds=6, seconds=4.0)
     parser.add_argument("--port", type=int, default=18200, help="the first of two for the balancers")
     given = parser.parse_args()
     cores = available_cores()
@@ -96,9 +90,9 @@ def main() -> None:
         for index, replicas in enumerate((1, cores)):
             target = running.enter_context(stack(replicas, cores / replicas, given.port + index))
             targets[f"balancer, {replicas} × {cores // replicas} cores"] = target
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            work = measure(targets, rounds=given.rounds, seconds=given.seconds, concurrency=given.concurrency)
-            measured = runner.run(work)
+        measured = uvloop.run(
+            measure(targets, rounds=given.rounds, seconds=given.seconds, concurrency=given.concurrency)
+        )
     conditions = environment(["openvino"])
     rows = [
         [
@@ -113,16 +107,16 @@ def main() -> None:
         [
             "# Through the balancer",
             "",
-            *(f"* {name}: {value}" for name, value in conditions.items()),
+            *bullets(conditions),
             f"* {given.concurrency} at once, {given.rounds} rounds of {given.seconds:g} s, JPEGs of {photos.STANDARD}",
             "",
             table(["", "images/s", "over one process", "balancer's processor time an image"], rows),
             "",
         ]
     )
-    (_RESULTS / "balanced.md").write_text(text)
+    (RESULTS / "balanced.md").write_text(text)
     figures = {"conditions": conditions, "measured": {name: found._asdict() for name, found in measured.items()}}
-    (_RESULTS / "balanced.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (RESULTS / "balanced.json").write_text(json.dumps(figures, indent=1) + "\n")
     sys.stdout.write(text)
 
 

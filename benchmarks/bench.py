@@ -9,7 +9,6 @@ writes it with plots and raw figures to ``benchmarks/results/``.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import signal
 import statistics
@@ -25,13 +24,12 @@ import uvloop
 
 from benchmarks import load, loops, photos, profiling, report
 from benchmarks.processes import Loop, Server, environment
+from benchmarks.report import RESULTS, say
 from service import artifact
 from service.compose import create_runtime, plan
 from service.config import Settings
 from service.cores import available_cores
 from service.errors import OperatorError
-
-RESULTS = Path(__file__).parent / "results"
 
 CONCURRENCIES = (1, 8, 32, 128)
 OPEN_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 1.2)
@@ -63,7 +61,9 @@ class Bench:
         self.seconds: float = arguments.seconds
         self.precisions: list[str] = arguments.precision.split(",") if arguments.precision else available()
         self.figures: dict[str, Any] = {"environment": environment(PACKAGES)}
-        chosen = photos.from_folder(arguments.images, 64) if arguments.images else photos.collection("500x375", 32)
+        chosen = (
+            photos.from_folder(arguments.images, 64) if arguments.images else photos.collection(photos.STANDARD, 32)
+        )
         self.bodies = {photos.STANDARD: chosen}
         for size, count in (("224x224", 32), ("1280x960", 16), ("4000x3000", 4)):
             self.bodies[size] = photos.collection(size, count)
@@ -77,9 +77,6 @@ class Bench:
             size: round(statistics.mean(len(body) for body in bodies)) for size, bodies in self.bodies.items()
         }
         self.sent = 0
-
-    def say(self, text: str) -> None:
-        sys.stderr.write(f"  {text}\n")
 
     async def closed(self, server: Server, size: str, concurrency: int, seconds: float) -> load.Sample:
         prepared = load.requests(server.url, "/classify", self.bodies[size])
@@ -104,7 +101,7 @@ class Bench:
         medians: list[float] = []
         await self.closed(server, photos.STANDARD, 8, 0.5)
         for turn in range(self.rounds):
-            self.say(f"{precision}: round {turn + 1} of {self.rounds}")
+            say(f"{precision}: round {turn + 1} of {self.rounds}")
             for name, loop in running.items():
                 result = loop.measure(self.seconds, self.files[photos.STANDARD])
                 rates[name].append(result["rate"])
@@ -141,7 +138,7 @@ class Bench:
         prepared = load.requests(server.url, "/classify", self.bodies[photos.STANDARD])
         rows = []
         for share in OPEN_SHARES:
-            self.say(f"open loop at {share:.0%}")
+            say(f"open loop at {share:.0%}")
             sample = await load.open_loop(server.url, prepared, rate=share * capacity, seconds=2 * self.seconds)
             self.sent += sum(sample.statuses.values())
             rows.append(
@@ -159,7 +156,7 @@ class Bench:
         rows: dict[str, dict[str, float]] = {}
         with Loop("own") as own, Loop("own", decode="fast") as own_fast:
             for size in (*photos.SIZES, "mix"):
-                self.say(f"images of {size}")
+                say(f"images of {size}")
                 rows[size] = {
                     "own": own.measure(self.seconds, self.files[size])["rate"],
                     "served": (await self.closed(server, size, 8, self.seconds)).rate,
@@ -173,12 +170,12 @@ class Bench:
         while self.sent < REQUESTS_FOR_MEMORY:
             await self.closed(server, photos.STANDARD, 32, 3)
             curve.append((self.sent, server.memory()))
-            self.say(f"memory after {self.sent} requests: {curve[-1][1]:.0f} MiB")
+            say(f"memory after {self.sent} requests: {curve[-1][1]:.0f} MiB")
         return curve
 
     async def profile(self) -> dict[str, float]:
         """Microseconds of the event loop a request, by library."""
-        self.say("profile of the event loop")
+        say("profile of the event loop")
         stats = self.folder / "profile"
         with Server(program=("-m", "benchmarks.profiling", str(stats))) as server:
             await self.closed(server, photos.STANDARD, 32, 1.0)
@@ -203,7 +200,7 @@ class Bench:
                 for shape, server in servers.items()
             ]
             for turn in range(self.rounds):
-                self.say(f"runners and threads: round {turn + 1} of {self.rounds}")
+                say(f"runners and threads: round {turn + 1} of {self.rounds}")
                 for row, server in zip(rows, servers.values(), strict=True):
                     row["served"].append((await self.closed(server, photos.STANDARD, 32, self.seconds)).rate)
                     alone = await self.closed(server, photos.STANDARD, 1, self.seconds / 2)
@@ -211,7 +208,7 @@ class Bench:
         return rows
 
     async def run(self) -> dict[str, Any]:
-        self.say("start-up")
+        say("start-up")
         starts = []
         for _ in range(5):
             with Server() as server:
@@ -252,11 +249,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of JPEGs to send in place of synthetic 500×375 ones")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for report, plots and raw figures")
     arguments = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        figures = runner.run(Bench(arguments, Path(folder)).run())
+    with tempfile.TemporaryDirectory() as folder:
+        figures = uvloop.run(Bench(arguments, Path(folder)).run())
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "bench.json").write_text(json.dumps(figures, indent=1) + "\n")
     text = report.write(figures, arguments.out)

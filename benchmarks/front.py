@@ -18,7 +18,7 @@ import uvloop
 from benchmarks import load, photos
 from benchmarks.large_device import BATCH, IMAGE_S, LAUNCH_S
 from benchmarks.processes import Cpu, Server, descendants, environment
-from benchmarks.report import table
+from benchmarks.report import bullets, table
 from service.cores import available_cores
 
 #: What ``mobilenet-service serve`` is started with, with this module in the engine's place.
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=64)
     given = parser.parse_args()
     rows, costs = [], []
-    for size in ("500x375", "224x224"):
+    for size in (photos.STANDARD, "224x224"):
         bodies = photos.collection(size, 8)
         for workers in map(int, given.workers.split(",")):
             arguments = (
@@ -101,11 +101,9 @@ def main() -> None:
             costs.append(cost)
             rows.append([size, str(workers), f"{rate:.0f}", *(f"{part:.0f}" for part in cost), f"{cost.together:.0f}"])
     device = BATCH / (LAUNCH_S + IMAGE_S * BATCH)
-    for name, value in environment([]).items():
-        sys.stdout.write(f"* {name}: {value}\n")
     head = ["JPEGs", "workers", "images/s", "HTTP µs", "decode µs", "wire µs", "engine µs", "together µs"]
-    sys.stdout.write("\n" + table(head, rows) + "\n")
-    for size, cost in (("500x375", costs[0]), ("224x224", costs[len(costs) // 2])):
+    sys.stdout.write("\n".join([*bullets(environment([])), "", table(head, rows), ""]))
+    for size, cost in ((photos.STANDARD, costs[0]), ("224x224", costs[len(costs) // 2])):
         cores = device * cost.together / 1e6
         sys.stdout.write(f"{size}: a device of {device:.0f} images/s needs {cores:.0f} cores\n")
     sys.stdout.write(f"measured with the load generator on the same {available_cores()} cores\n")

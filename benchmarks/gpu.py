@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks import decoded, load, photos
 from benchmarks.processes import Server, environment
-from benchmarks.report import table
+from benchmarks.report import RESULTS, bullets, say, table
 from service import artifact
 from service.artifact import Artifact
 from service.config import Settings
@@ -37,8 +37,6 @@ from service.postprocess import BatchOutputs
 from service.preprocess import Limits, inspect, prepare
 from service.runtimes.batch import concatenate
 from service.runtimes.torch import TorchRuntime
-
-RESULTS = Path(__file__).parent / "results"
 
 _RUNNERS = 2
 _PHOTOS = 64
@@ -161,13 +159,13 @@ def on_device(
         try:
             runtime = runtime_on(found, device, precision, max(batches))
         except OperatorError as reason:
-            _say(f"without {precision}: {reason}")
+            say(f"without {precision}: {reason}")
             continue
         accuracies[precision] = accuracy(answers(runtime, images), expected)
         speeds[precision] = {}
         for size in batches:
             if size <= runtime.max_batch:
-                _say(f"{precision}, batches of {size}")
+                say(f"{precision}, batches of {size}")
                 batch = [images[index % len(images)] for index in range(size)]
                 speeds[precision][size] = speed(runtime, batch, seconds)
         runtime.close()
@@ -179,11 +177,11 @@ def served(device: str, workers: Sequence[int], jpegs: Sequence[bytes], seconds:
     rates: dict[int, float] = {}
     with decoded.engine(device, "fp32") as engine:
         for count in workers:
-            _say(f"decoded tensors, {count} workers")
+            say(f"decoded tensors, {count} workers")
             rates[count] = decoded.measure(engine, count, seconds)
     found = {}
     for count in workers:
-        _say(f"JPEGs over HTTP, {count} workers")
+        say(f"JPEGs over HTTP, {count} workers")
         with Server("--workers", str(count), "--devices", device, "--runtime", "torch") as server:
             requests = load.requests(server.url, "/classify", jpegs)
             uvloop.run(load.closed_loop(server.url, requests, concurrency=_CLIENTS * count, seconds=1))
@@ -201,7 +199,7 @@ def report(
     speeds: dict[str, dict[int, Speed]],
     reached: dict[int, Served],
 ) -> str:
-    parts = [f"# {card}\n", "\n".join(f"* {name}: {value}" for name, value in facts.items()) + "\n"]
+    parts = [f"# {card}\n", "\n".join(bullets(facts)) + "\n"]
     head = ["against torch on the CPU, fp32", "least cosine of embeddings", "same top class", "logits, relative error"]
     parts.append(table(head, [_accuracy_row(precision, found) for precision, found in accuracies.items()]))
     head = ["images/s", "batch", "bare", f"bare, {_RUNNERS} lanes", "run", f"run, {_RUNNERS} runners", "of the limit"]
@@ -233,10 +231,6 @@ def card_of(device: str) -> str:
     if device == "cpu":
         return environment(())["machine"]
     return torch.cuda.get_device_name(device)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"  {text}\n")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Response, expect, sync_playwright
 
 from benchmarks import photos
 from benchmarks.processes import Server, environment
-from benchmarks.report import table
+from benchmarks.report import bullets, table
 from docs.drawings import DRAWINGS
 
 ARGUMENTS = [
@@ -138,10 +138,8 @@ def measure(browser: Browser, url: str) -> None:
                 [f"  {count} presses of a key, to the next frame: slowest", f"{max(presses, default=16):.0f} ms"],
                 ["  of them over 100 ms", str(sum(press > 100 for press in presses))],
             ]
-    for name, value in environment(["openvino", "playwright"]).items():
-        sys.stdout.write(f"* {name}: {value}\n")
-    sys.stdout.write(f"* browser: Chromium {browser.version}\n")
-    sys.stdout.write("\n" + table(["", ""], rows) + "\n")
+    facts = environment(["openvino", "playwright"]) | {"browser": f"Chromium {browser.version}"}
+    sys.stdout.write("\n".join([*bullets(facts), "", table(["", ""], rows), ""]))
 
 
 def main() -> None:

@@ -21,12 +21,13 @@ from typing import Any
 import uvloop
 
 from benchmarks import photos
-from benchmarks.bench import PACKAGES, RESULTS, available
+from benchmarks.bench import PACKAGES, available
 from benchmarks.load import Sample
 from benchmarks.peers import client, environments, report
 from benchmarks.peers.catalogue import PEERS, Peer, Prediction, raw, read_ours
 from benchmarks.peers.running import Running, interrupt_on_sigterm
 from benchmarks.processes import Server, environment
+from benchmarks.report import RESULTS, say
 
 CONCURRENCIES = (1, 8, 32)
 START_TIMEOUT = 180.0
@@ -44,7 +45,9 @@ class PeersBench:
         self.rounds: int = arguments.rounds
         self.seconds: float = arguments.seconds
         self.lead: float = arguments.lead
-        self.bodies = photos.from_folder(arguments.images, 64) if arguments.images else photos.collection("500x375", 32)
+        self.bodies = (
+            photos.from_folder(arguments.images, 64) if arguments.images else photos.collection(photos.STANDARD, 32)
+        )
 
     async def run(self, chosen: list[Peer], precisions: list[str]) -> AsyncGenerator[dict[str, Any]]:
         """The figures so far, after each peer: what has been measured outlives an interruption."""
@@ -169,11 +172,6 @@ def summary(samples: list[Sample]) -> dict[str, Any]:
     }
 
 
-def say(text: str) -> None:
-    sys.stderr.write(f"  {text}\n")
-    sys.stderr.flush()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: %(default)s")
@@ -204,8 +202,7 @@ def main() -> None:
                 text = report.write(figures, arguments.out)
         return text
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.stdout.write(runner.run(measure()))
+    sys.stdout.write(uvloop.run(measure()))
 
 
 if __name__ == "__main__":

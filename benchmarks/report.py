@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import plots
 
 Figures = dict[str, Any]
+
+RESULTS = Path(__file__).parent / "results"
 
 
 def write(figures: Figures, folder: Path) -> str:
@@ -18,12 +21,21 @@ def write(figures: Figures, folder: Path) -> str:
         parts.append(_closed(precision, measured))
     fp32 = figures["precisions"].get("fp32")
     if fp32:
-        parts += [_targets(figures, fp32), _stages(fp32), _profile(figures), _open(figures), _sizes(figures)]
+        parts += [_start(figures), _stages(fp32), _profile(figures), _open(figures), _sizes(figures)]
         parts += [_memory(figures), _shapes(figures)]
         plots.draw(figures, folder)
     text = "\n".join(parts)
     (folder / "bench.md").write_text(text)
     return text
+
+
+def say(text: str) -> None:
+    """What is being measured, to whoever waits for it."""
+    sys.stderr.write(f"  {text}\n")
+
+
+def bullets(facts: dict[str, str]) -> list[str]:
+    return [f"* {name}: {value}" for name, value in facts.items()]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -46,7 +58,7 @@ def ratio(upper: list[float], lower: list[float]) -> float:
 
 def _head(figures: Figures) -> str:
     lines = ["# Benchmark", ""]
-    lines += [f"* {name}: {value}" for name, value in figures["environment"].items()]
+    lines += bullets(figures["environment"])
     lines.append(
         f"* load generator: its own ceiling is {figures['generator_ceiling']:.0f} requests/s, "
         "with a server that does nothing on the same core"
@@ -90,7 +102,7 @@ def _cpu(cpu: dict[str, float]) -> str:
     return table(["processor time", "ms an image"], rows)
 
 
-def _targets(figures: Figures, fp32: Figures) -> str:
+def _start(figures: Figures) -> str:
     seconds = statistics.median(start["seconds"] for start in figures["start"])
     memory = max(start["memory"] for start in figures["start"])
     count = len(figures["start"])

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import sys
 from contextlib import ExitStack
 from statistics import median
 
 import uvloop
 
-from benchmarks import load, photos
+from benchmarks import load, photos, turns
 from benchmarks.processes import Server, descendants, environment, tree_memory
-from benchmarks.report import ratio, spread, table
+from benchmarks.report import bullets, ratio, spread, table
 
 ONE = "one process"
 SHAPES = {
@@ -25,36 +23,16 @@ SHAPES = {
 }
 
 
-async def measure(
-    servers: dict[str, Server], *, rounds: int, seconds: float, concurrency: int
-) -> dict[str, tuple[list[float], list[float]]]:
-    """Requests a second, and seconds of the median request when there is one at a time; by rounds."""
-    bodies = photos.collection(photos.STANDARD, 8)
-    requests = {name: load.requests(server.url, "/classify", bodies) for name, server in servers.items()}
-    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in servers}
-    for name, server in servers.items():
-        await load.closed_loop(server.url, requests[name], concurrency=concurrency, seconds=1)
-    for _ in range(rounds):
-        for name, server in servers.items():
-            many = await load.closed_loop(server.url, requests[name], concurrency=concurrency, seconds=seconds)
-            one = await load.closed_loop(server.url, requests[name], concurrency=1, seconds=seconds / 4)
-            assert set(many.statuses + one.statuses) == {200}
-            found[name][0].append(many.rate)
-            found[name][1].append(one.percentile(50))
-    return found
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--concurrency", type=int, default=32)
-    given = parser.parse_args()
+    given = turns.parser(__doc__, rounds=6, seconds=3.0).parse_args()
+    bodies = photos.collection(photos.STANDARD, 8)
     with ExitStack() as running:
         servers = {name: running.enter_context(Server(*arguments)) for name, arguments in SHAPES.items()}
-        work = measure(servers, rounds=given.rounds, seconds=given.seconds, concurrency=given.concurrency)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(work)
+        targets = {
+            name: turns.Target(server.url, load.requests(server.url, "/classify", bodies), given.concurrency)
+            for name, server in servers.items()
+        }
+        found = uvloop.run(turns.measure(targets, rounds=given.rounds, seconds=given.seconds, alone=given.seconds / 4))
         rows = [
             [
                 name,
@@ -67,10 +45,8 @@ def main() -> None:
         ]
         members = descendants(servers["2 workers, 1 engine"].process.pid)
         memory = [f"{name.removeprefix('mnet-')} {tree_memory(pid):.0f} MiB" for pid, name in members]
-    for name, value in environment(["openvino"]).items():
-        sys.stdout.write(f"* {name}: {value}\n")
     head = ["", f"images/s at {given.concurrency}", "over one process", "p50 of one at a time", "memory"]
-    sys.stdout.write("\n" + table(head, rows) + "\n")
+    sys.stdout.write("\n".join([*bullets(environment(["openvino"])), "", table(head, rows), ""]))
     sys.stdout.write(f"after it: {', '.join(memory)}\n")
 
 

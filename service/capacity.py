@@ -17,10 +17,10 @@ USUAL_PIXELS = 50_000_000
 
 #: Ready, 213 MiB on two cores; and some for what allocators keep.
 _IDLE_BYTES = 256 * 2**20
-#: The most that a decoder takes (WebP with alpha); most formats take a third of it (ADR 10).
+#: What a decoder takes at worst, give or take a tenth (ADR 10); JPEG and PNG a quarter to three quarters of it.
 _BYTES_PER_PIXEL = 16
 #: Of the one photo that is kept at full size until its class map is drawn (``http.picture``). Its PNG counts as a body.
-_PICTURE_BYTES_PER_PIXEL = 3
+_PICTURE_BYTES_PER_PIXEL = 4
 #: Less would refuse what everybody expects to be served. A process with so little memory may be killed by it.
 _LEAST_IN_FLIGHT = 8
 _LEAST_PIXELS = 1_000_000

@@ -47,13 +47,15 @@ def plan(settings: Settings, *, engines: int = 1) -> Plan:
     automatic = cores if kind == "cpu" else 2
     runners = automatic if settings.runners == "auto" else settings.runners
     per_runner = max(1, cores // runners) if settings.threads_per_runner == "auto" else settings.threads_per_runner
+    # OpenVINO runs a batch image by image: nothing is to be measured, and on a busy machine noise would be.
+    most = 1 if runtime == "openvino" else _AUTO_MAX_BATCH[kind]
     options = runtimes.RuntimeOptions(
         runtime=runtime,
         device=device,
         precision=settings.precision,
         runners=runners,
         threads_per_runner=per_runner,
-        max_batch=_AUTO_MAX_BATCH[kind] if settings.max_batch_size == "auto" else settings.max_batch_size,
+        max_batch=most if settings.max_batch_size == "auto" else settings.max_batch_size,
     )
     decode_threads = settings.decode_threads
     if decode_threads == "auto":

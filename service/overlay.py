@@ -26,7 +26,7 @@ DEFAULT_OPACITY = 0.6
 _RAMP: Final = ((59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191))
 #: Brightness of what the network does not see.
 _DIMMED: Final = 0.45
-_STRIP_ROWS: Final = 256
+_STRIP_PIXELS: Final = 1_000_000
 #: Of a float that stands for a whole number of pixels.
 _ROUNDING: Final = 1e-6
 
@@ -60,8 +60,9 @@ def draw(photo: Image.Image, crop: CropBox, shown: ClassMap, *, opacity: float) 
     levels = Image.fromarray(relief(shown.values))
     cover = [round(opacity * level) for level in range(256)]
     seen = _whole_pixels(crop, photo.size)
-    for top in range(0, photo.height, _STRIP_ROWS):
-        bottom = min(top + _STRIP_ROWS, photo.height)
+    rows = max(1, _STRIP_PIXELS // photo.width)
+    for top in range(0, photo.height, rows):
+        bottom = min(top + rows, photo.height)
         strip = photo.crop((0, top, photo.width, bottom))
         drawn = strip.point(_DIM)
         inside = (seen[0], max(seen[1], top), seen[2], min(seen[3], bottom))

@@ -104,11 +104,11 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("memory", "decoders", "in_flight", "megapixels"),
     [  # the table of docs/configuration.md
-        (512, 1, 32, 10.6),
-        (1024, 1, 96, 31.8),
-        (1024, 2, 96, 17.3),
+        (512, 1, 32, 10.1),
+        (1024, 1, 96, 30.2),
+        (1024, 2, 96, 16.8),
         (1536, 1, 160, 50),
-        (4096, 4, 256, 45.1),
+        (4096, 4, 256, 44.4),
         (100, 1, 8, 1),
         (100_000, 2, 256, 50),
     ],

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import ratio, table
+from benchmarks.report import bullets, ratio, spread, table
 
 Figures = dict[str, Any]
 
@@ -28,7 +28,7 @@ def write(figures: Figures, folder: Path) -> str:
 
 def markdown(figures: Figures) -> str:
     lines = ["# Other servers", ""]
-    lines += [f"* {name}: {value}" for name, value in figures["environment"].items()]
+    lines += bullets(figures["environment"])
     lines += [
         f"* {figures['rounds']} rounds, each: ours at 1, 8 and 32 at once, then the peer; {figures['seconds']:g} s "
         f"each, counted after {figures['lead']:g} s at full concurrency",
@@ -80,10 +80,10 @@ def _samples(samples: Figures) -> list[str]:
     errors = sum(sample["errors"] for sample in samples.values())
     count = errors + sum(sample["answers"] for sample in samples.values())
     return [
-        _spread(samples["1"]["rate"]),
+        spread(samples["1"]["rate"]),
         _ms(_median(samples["1"]["p50"])),
-        _spread(samples["8"]["rate"]),
-        _spread(samples["32"]["rate"]),
+        spread(samples["8"]["rate"]),
+        spread(samples["32"]["rate"]),
         _ms(samples["32"]["p99"]),
         f"{errors} of {count}" if errors else "0",
     ]
@@ -92,10 +92,6 @@ def _samples(samples: Figures) -> list[str]:
 def _absent(peers: Figures) -> str:
     absent = [f"* {peer['title']}: {peer['reason']}" for peer in peers.values() if "reason" in peer]
     return "\nNot measured:\n\n" + "\n".join(absent) + "\n" if absent else ""
-
-
-def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f})"
 
 
 def _ms(seconds: float | None) -> str:

@@ -70,7 +70,7 @@ async def _explain(
     settings: Settings, found: Artifact, data: bytes, classes: tuple[int, ...], opacity: float
 ) -> tuple[list[Prediction], ClassMap, bytes]:
     """The strongest classes, the one to be shown, and its picture."""
-    chosen = plan(settings)
+    chosen = plan(settings.model_copy(update={"runners": 1, "max_batch_size": 1}))  # as for any single photo
     transform = found.manifest.preprocessing.transform()
     limits = Limits(max_pixels=chosen.capacity.max_pixels)
     header = inspect(data, limits)

@@ -137,6 +137,8 @@ def _infer(settings: Settings, files: Sequence[Path]) -> tuple[Artifact, list[Re
 async def _infer_all(
     settings: Settings, found: Artifact, files: Sequence[Path], advance: Callable[[], None]
 ) -> list[Result]:
+    if len(files) == 1:  # a second runner, and the search for the best batch, are for those that come after it
+        settings = settings.model_copy(update={"runners": 1, "max_batch_size": 1})
     chosen = plan(settings)
     transform = found.manifest.preprocessing.transform()
     limits = Limits(max_pixels=chosen.capacity.max_pixels)

@@ -141,6 +141,7 @@ class LocalEngine:
             self._replies.discard(reply)
             timer.cancel()
             item.cancelled = True  # no effect on an item that was answered
+            item.prepare = replies.given_up  # the queue keeps the item for a while: not its bytes
 
     def submit(self, item: Item) -> None:
         """Take an image that is decoded, and whose ``reply`` is a ``Sink``. Raises NotReady or Draining."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NoReturn, Protocol, TypeVar
 
 from service.engine.runner import Answers
 from service.errors import DeadlineExceeded, Draining, NotReady, OperatorError, ServiceError
@@ -51,6 +51,11 @@ def refusal(phase: Phase) -> ServiceError:
 
 def expired() -> DeadlineExceeded:
     return DeadlineExceeded("the deadline passed before the image was inferred")
+
+
+def given_up() -> NoReturn:
+    """In place of decoding what nobody waits for."""
+    raise expired()
 
 
 def resolve(reply: asyncio.Future[T], answer: T | ServiceError | OperatorError) -> None:

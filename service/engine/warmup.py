@@ -42,7 +42,7 @@ def batch_cost(runtime: Runtime, image: NDArray[np.uint8]) -> dict[int, float]:
     Each size is tried in turn with its double, so that a machine whose speed drifts misjudges neither. The curve ends
     where doubling no longer pays: past its knee it only costs start-up time.
     """
-    cost: dict[int, float] = {1: _seconds(runtime, image, 1)}
+    cost: dict[int, float] = {1: min(_seconds(runtime, image, 1) for _ in range(_REPEATS))}
     size = 1
     while 2 * size <= runtime.max_batch:
         double = 2 * size

@@ -75,6 +75,7 @@ class Inference:
         #: Set on shutdown: readiness is off and answers close their connections. Work that still arrives is done all
         #: the same: refusing what can be answered helps nobody (ADR 6).
         self.draining = False
+        self.max_in_flight = max_in_flight
         self._metrics = metrics
         self._transform = transform
         self._mode = mode

@@ -36,7 +36,9 @@ logger = logging.getLogger(__name__)
 _MOST_WAITING = 8
 _PIECE_BYTES = 64 * 1024
 #: Who fetches more slowly than this, after the time that any request has, is let go.
-_LEAST_BYTES_PER_S = 250_000
+_LEAST_BYTES_PER_S = 1_000_000
+#: Of the limit on work in flight, what pictures that are still being fetched may hold together.
+_MOST_UNFETCHED = 0.25
 
 
 class Pictures:
@@ -53,6 +55,8 @@ class Pictures:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._turn = asyncio.Semaphore(1)
         self._waiting = 0
+        self._unfetched = 0  # units of the limit
+        self._drawing: asyncio.Future[bytes] | None = None
 
     async def answer(
         self, scope: Scope, receive: Receive, send: Send, client: str, *, classes: Sequence[int], opacity: float
@@ -65,29 +69,34 @@ class Pictures:
             if isinstance(png, ServiceError):
                 await problems.response(png)(scope, receive, send)
                 return
-            request.permit.widen(body_weight(len(request.photos[0].data) + len(png)))
+            units = body_weight(len(request.photos[0].data) + len(png))
+            request.permit.widen(units)
             times.observe(self._metrics)
-            await self._send(send, png, times.header())
+            self._unfetched += units
+            try:
+                await self._send(send, png, times.header())
+            finally:
+                self._unfetched -= units
 
     async def _draw(
         self, request: Admitted, times: StageTimes, classes: Sequence[int], opacity: float
     ) -> bytes | ServiceError:
         """The picture, or what is wrong with the photo, counted already."""
-        async with self._its_turn():
-            kept = _Kept(self._limits, self._transform)
-            outcome = await self._inference.infer(request.photos[0], request.deadline, times, classes, kept.decode)
-            if isinstance(outcome, ServiceError):
-                return outcome
-            (shown,) = explain(outcome.output, self._labels, classes, 1)
-            started = time.monotonic()
-            draw = partial(kept.draw, shown, opacity)
-            try:
-                async with asyncio.timeout(request.deadline - started):
-                    png = await asyncio.get_running_loop().run_in_executor(self._thread, draw)
-            except TimeoutError:
-                raise DeadlineExceeded("the deadline passed before the picture was drawn") from None
-            times.add("encode", time.monotonic() - started)
-            return png
+        try:
+            async with asyncio.timeout(request.deadline - time.monotonic()), self._its_turn():
+                kept = _Kept(self._limits, self._transform)
+                outcome = await self._inference.infer(request.photos[0], request.deadline, times, classes, kept.decode)
+                if isinstance(outcome, ServiceError):
+                    return outcome
+                (shown,) = explain(outcome.output, self._labels, classes, 1)
+                started = time.monotonic()
+                draw = partial(kept.draw, shown, opacity)
+                self._drawing = asyncio.get_running_loop().run_in_executor(self._thread, draw)
+                png = await asyncio.shield(self._drawing)
+                times.add("encode", time.monotonic() - started)
+                return png
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed before the picture was drawn") from None
 
     @asynccontextmanager
     async def _its_turn(self) -> AsyncIterator[None]:
@@ -99,9 +108,19 @@ class Pictures:
         finally:
             self._waiting -= 1
         try:
+            if self._unfetched > _MOST_UNFETCHED * self._inference.max_in_flight:
+                raise Overloaded("too many pictures are being fetched")
             yield
         finally:
-            self._turn.release()
+            # Nothing stops the thread, and the photo is there until it is done.
+            if self._drawing is None or self._drawing.done():
+                self._turn.release()
+            else:
+                self._drawing.add_done_callback(self._left_alone)
+
+    def _left_alone(self, drawing: asyncio.Future[bytes]) -> None:
+        drawing.exception()  # nobody else asks for it
+        self._turn.release()
 
     async def _send(self, send: Send, png: bytes, timing: str) -> None:
         headers = [

@@ -97,7 +97,10 @@ class RemoteEngine:
         lease = await self._choose().acquire()
         decode = partial(_decode_into, lease.image, prepare)
         item = Item(decode, deadline, None, pixels, started, request_id.get(), classes)
-        await self._decode(item, lease)
+        try:
+            await self._decode(item, lease)
+        finally:
+            item.prepare = replies.given_up  # a cancelled job keeps the item in the pool's queue: not its bytes
         assert item.prepared is not None
         done, output = await lease.infer(deadline, item.request_id, item.classes)
         queue_s = time.monotonic() - started - item.prepare_s - done.infer_s

@@ -75,6 +75,9 @@ class EngineServer:
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
             accepted, _ = self._listener.accept()
+            if _user(accepted) != os.geteuid():  # the name is everybody's
+                accepted.close()
+                return
             connection = _Connection(accepted, self._engine, self._layout, on_close=self._connections.discard)
             self._connections.add(connection)
 
@@ -177,10 +180,9 @@ class _Connection:
 
     def _checked(self, packet: bytes, descriptors: list[int]) -> Layout:
         """The greeting's layout; ValueError if it is no worker's of this service."""
-        _, user, _ = _PEER.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
         found = messages.read_hello(packet)
         wanted = replace(self._layout, slots=found.slots)
-        if len(descriptors) != 1 or user != os.geteuid() or found != wanted or not 1 <= found.slots <= 1 << 16:
+        if len(descriptors) != 1 or found != wanted or not 1 <= found.slots <= 1 << 16:
             raise ValueError("it is no worker of this service")
         return found
 
@@ -222,6 +224,12 @@ class _Connection:
 
     async def _answer_probe(self) -> None:
         self.send(messages.state(await self._engine.ready()))
+
+
+def _user(peer: socket.socket) -> int:
+    user: int
+    _, user, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return user
 
 
 def _decoded_already() -> NoReturn:

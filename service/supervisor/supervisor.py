@@ -123,10 +123,13 @@ class Supervisor:
 
     async def _look(self) -> int:
         """At everybody, again and again; an exit status once there is no use in going on."""
+        looks = 0
         while True:
             for keeper in self._everybody():
                 keeper.tick()
-            self._measure()
+            looks += 1
+            if looks % 10 == 1:
+                self._measure()
             if not self._greeted and all(
                 any(k.state == "ready" for k in kind) for kind in (self._engines, self._workers)
             ):

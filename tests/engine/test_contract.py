@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import EngineClient, protocols
+from service.engine.protocols import Prepare
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
@@ -125,6 +127,37 @@ async def test_each_caller_gets_the_maps_it_asks_for(open_client: OpenClient) ->
             for wish, result in zip(wishes, await asyncio.gather(*calls), strict=True):
                 expected = [*wish, *result.output.top.tolist()[len(wish) :]]
                 assert result.output.maps[:, 0, 0].tolist() == expected
+
+
+async def test_the_bytes_of_an_image_that_nobody_waits_for_are_let_go_at_once(open_client: OpenClient) -> None:
+    """The item may still stand in a queue, or be the last that a runner had."""
+
+    class Body:
+        pass
+
+    gate = Gate()
+    async with open_client(FakeRuntime(before=gate)) as client:
+        bodies = [Body(), Body()]
+        left = [weakref.ref(body) for body in bodies]
+
+        def holding(body: Body) -> Prepare:
+            return lambda: given(1)() if body else given(2)()
+
+        first = asyncio.ensure_future(client.infer(holding(bodies[0]), soon()))
+        await gate.reached()
+        second = asyncio.ensure_future(client.infer(holding(bodies[1]), soon()))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        bodies.pop()
+        del second
+        await eventually(lambda: left[1]() is None)
+        gate.open()
+        await first
+        bodies.clear()
+        del first
+        await eventually(lambda: left[0]() is None)
 
 
 async def test_images_that_queue_behind_a_running_batch_leave_together(open_client: OpenClient) -> None:

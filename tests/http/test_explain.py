@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import socket
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +22,8 @@ from PIL import Image
 
 from service import overlay
 from service.artifact import Artifact
+from service.http import picture
+from service.preprocess import upright
 from tests.fakes import FakeRuntime
 from tests.running import RunningApp, png, running_app
 from tests.waiting import until
@@ -203,6 +206,56 @@ def test_the_deadline_holds_while_drawing_and_waiting(app: RunningApp, monkeypat
         }
     gate.set()
     assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
+
+
+def test_the_deadline_holds_while_waiting_for_others(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, entered = threading.Event(), threading.Event()
+    real = overlay.draw
+
+    def slow(*given: Any, **others: Any) -> bytes:
+        entered.set()
+        gate.wait(20)
+        return real(*given, **others)
+
+    monkeypatch.setattr(overlay, "draw", slow)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(app.client.post, "/explain", content=png(1), headers=PICTURE)
+        assert entered.wait(20)
+        # Answered while the one before it is still being drawn.
+        late = app.client.post("/explain", content=png(2), headers={**PICTURE, "X-Request-Timeout-Ms": "200"})
+        assert detail(late, 504) == "the deadline passed before the picture was drawn"
+        assert not first.done()
+        gate.set()
+        assert first.result().status_code == 200
+
+
+def test_no_photo_is_kept_beside_the_one_that_is_drawn(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor afterwards: who has left, or whose deadline has passed, leaves the thread at its work and its turn taken."""
+    gate, entered = threading.Event(), threading.Event()
+    photos: list[weakref.ref[Image.Image]] = []
+
+    def watched(*given: Any) -> Image.Image:
+        photo = upright(*given)
+        photos.append(weakref.ref(photo))
+        return photo
+
+    def alive() -> int:
+        return sum(photo() is not None for photo in photos)
+
+    def slow(*given: Any, **others: Any) -> bytes:
+        entered.set()
+        gate.wait(20)
+        return b"png"
+
+    monkeypatch.setattr(picture, "upright", watched)
+    monkeypatch.setattr(overlay, "draw", slow)
+    headers = {**PICTURE, "X-Request-Timeout-Ms": "200"}
+    for number in range(4):
+        assert app.client.post("/explain", content=png(number), headers=headers).status_code == 504
+    assert entered.is_set()
+    assert alive() == 1
+    gate.set()
+    soon(lambda: alive() == 0, what="the last photo is gone")
 
 
 def test_only_so_many_wait_for_a_picture_and_others_do_not_notice(

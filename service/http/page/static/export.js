@@ -1,6 +1,10 @@
 // Embeddings as files: CSV with names, and NumPy's own format.
 
-const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+/** A name as a field; one that a spreadsheet would take for a formula gets an apostrophe before it. */
+function quoted(name) {
+  const text = /^[=+\-@\t]/.test(name) ? `'${name}` : name;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
 
 /** One line a photo: its name, then its features. `entries` are {name, vector}. */
 export function csv(entries) {
