@@ -246,7 +246,9 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
     except FileNotFoundError:
-        raise ArtifactError(f"no model {reference} in the store; see: mobilenet-service models list") from None
+        raise ArtifactError(
+            f"no model {reference} in {directory.parent.parent}; see: mobilenet-service models list"
+        ) from None
     except OSError as error:
         raise ArtifactError(f"{reference}: {MANIFEST} cannot be read: {error.strerror}") from None
     except ValidationError as error:

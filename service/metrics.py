@@ -21,6 +21,7 @@ from prometheus_client import (
     Metric,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
     values,
 )
@@ -28,6 +29,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 logger = logging.getLogger(__name__)
+
+# Twice the samples of counters and histograms, and not to be had of many processes.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

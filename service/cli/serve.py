@@ -44,7 +44,7 @@ def serve(**given: Any) -> None:
     """
     settings = settings_from(**given)
     logs.configure(settings.log_format, settings.log_level)
-    # Refused here, before anything listens, if manifest, labels or devices are not in order.
+    # Refused here, before anything listens, if manifest or labels are not in order.
     found = artifact.load(settings.model_store, settings.model, settings.version)
     _ = found.digest
     if settings.workers:

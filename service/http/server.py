@@ -134,6 +134,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not super(): it would raise the signal again after the drain, and end a clean stop with a signal's status.
         if self.should_exit:
+            logger.warning("a second signal: ended at once")
             os._exit(128 + sig)
         logger.info("draining", extra={"fields": {"signal": int(sig)}})
         self._drain()

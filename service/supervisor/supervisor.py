@@ -161,6 +161,7 @@ class Supervisor:
         if self._told.is_set():
             for keeper in self._everybody():
                 keeper.kill()
+            logger.warning("a second signal: ended at once")
             os._exit(128 + number)
         logger.info("draining", extra={"fields": {"signal": int(number)}})
         self._told.set()

@@ -103,6 +103,8 @@ def prepared(engine: None, tag: str, tmp_path_factory: pytest.TempPathFactory) -
         docker("cp", str(origin), f"{name}:/origin.git", timeout=120)
         docker("cp", str(photo), f"{name}:/tmp/photo.png")
         machine.sh("chmod -R a+rX /origin.git /tmp/photo.png", user="root", folder="/")
+        # As it was copied it belongs to nobody here.
+        machine.sh("git config --system --add safe.directory /origin.git", user="root", folder="/")
         docker("commit", name, f"{tag}:empty", timeout=120)
     finally:
         docker("rm", "--force", name)
