@@ -10,6 +10,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+NO_PIP := || { echo "Installing failed. It needs a package index: is the network there, and do http_proxy and https_proxy lead somewhere?"; exit 1; }
 # Where an NVIDIA driver answers, serving needs torch; elsewhere it is 5.5 GB that nobody uses.
 SERVE_EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '[torch]')
 
@@ -30,7 +31,7 @@ test: $(VENV)/dev.stamp  ## Run every test (installs torch, to compare with torc
 	$(BIN)/python -m pytest $(ARGS)
 
 torture: $(VENV)/dev.stamp  ## Run the tests that take minutes: floods, fuzzing, faults, rounds of hostile files
-	@$(PIP) --editable '.[fuzz]'
+	@$(PIP) --editable '.[fuzz]' $(NO_PIP)
 	@$(BIN)/mobilenet-service models pull
 	$(BIN)/python -m pytest -m torture --timeout 1200 $(ARGS)
 
@@ -81,14 +82,14 @@ $(VENV)/bin/python:
 # A stamp is written last, so that an interrupted installation is taken up again.
 $(VENV)/serve.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing what serving needs into $(VENV) …"
-	@$(PIP) --editable '.$(SERVE_EXTRA)'
+	@$(PIP) --editable '.$(SERVE_EXTRA)' $(NO_PIP)
 	@touch $@
 
 $(VENV)/bench.stamp: $(VENV)/serve.stamp
-	@$(PIP) --editable '.[bench]'
+	@$(PIP) --editable '.[bench]' $(NO_PIP)
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing what tests need into $(VENV), torch among it: some GB the first time …"
-	@$(PIP) --editable '.[dev]'
+	@$(PIP) --editable '.[dev]' $(NO_PIP)
 	@touch $@ $(VENV)/serve.stamp $(VENV)/bench.stamp
