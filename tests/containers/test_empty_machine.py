@@ -141,9 +141,8 @@ def test_from_a_clone_to_the_first_classified_photo(machine: Machine, report: Re
     took, received = time.monotonic() - began, machine.received() - before
     assert '"predictions"' in answer
     sizes = machine.sh(f"du -sm '{CLONE}/.venv' '{CLONE}/model_store'")
-    shown = ", ".join(
-        f"{path.rsplit('/', 1)[-1]} {size} MB" for size, path in (line.split(maxsplit=1) for line in sizes.splitlines())
-    )
+    lines = (line.split(maxsplit=1) for line in sizes.splitlines())
+    shown = ", ".join(f"{path.rsplit('/', 1)[-1]} {size} MB" for size, path in lines)
     report(f"make serve to the first answer in {took:.0f} s, {received / 1e6:.0f} MB received; {shown}")
 
 
