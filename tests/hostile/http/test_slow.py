@@ -16,6 +16,7 @@ from tests.running import png
 
 #: Patience in seconds, with a head and with a connection that is idle; and a small buffer for what is sent.
 IMPATIENT = """
+import importlib
 import socket
 import sys
 import uvicorn
@@ -25,7 +26,7 @@ from service.http import connection
 connection.HEAD_TIMEOUT_S = {head}
 configure = uvicorn.Config.__init__
 uvicorn.Config.__init__ = lambda *given, **named: configure(*given, **{{**named, "timeout_keep_alive": {idle}}})
-serve = sys.modules["service.cli.serve"]
+serve = importlib.import_module("service.cli.serve")
 listen = serve.listen
 
 def listen_with_a_small_buffer(*given):
