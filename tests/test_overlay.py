@@ -57,8 +57,9 @@ def test_the_spot_lies_where_its_cell_does(size: tuple[int, int], row: int, colu
     assert set(pixels[outside].ravel()) <= {45}, "what is not seen is dimmed"
 
 
-def test_strips_do_not_show() -> None:
+def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     size = (400, 1100)
+    monkeypatch.setattr(overlay, "_STRIP_PIXELS", 400 * 100)
     crop = crop_box(size, Transform(224, 224))
     values = np.random.default_rng(0).normal(0, 1, (7, 7)).astype(np.float32)
     rows = drawn(size, crop, values)

@@ -11,7 +11,7 @@ import click
 
 from service import artifact, logs, overlay
 from service.artifact import Artifact
-from service.cli.local import PATIENCE_S, replace, running_engine
+from service.cli.local import PATIENCE_S, for_one_photo, replace, running_engine
 from service.cli.options import setting_options, settings_from
 from service.compose import plan
 from service.config import Settings
@@ -70,7 +70,7 @@ async def _explain(
     settings: Settings, found: Artifact, data: bytes, classes: tuple[int, ...], opacity: float
 ) -> tuple[list[Prediction], ClassMap, bytes]:
     """The strongest classes, the one to be shown, and its picture."""
-    chosen = plan(settings.model_copy(update={"runners": 1, "max_batch_size": 1}))  # as for any single photo
+    chosen = plan(for_one_photo(settings))
     transform = found.manifest.preprocessing.transform()
     limits = Limits(max_pixels=chosen.capacity.max_pixels)
     header = inspect(data, limits)

@@ -137,9 +137,7 @@ def _infer(settings: Settings, files: Sequence[Path]) -> tuple[Artifact, list[Re
 async def _infer_all(
     settings: Settings, found: Artifact, files: Sequence[Path], advance: Callable[[], None]
 ) -> list[Result]:
-    if len(files) == 1:  # a second runner, and the search for the best batch, are for those that come after it
-        settings = settings.model_copy(update={"runners": 1, "max_batch_size": 1})
-    chosen = plan(settings)
+    chosen = plan(for_one_photo(settings) if len(files) == 1 else settings)
     transform = found.manifest.preprocessing.transform()
     limits = Limits(max_pixels=chosen.capacity.max_pixels)
     # Enough to keep decoders and runners busy; files beyond are not even read yet.
@@ -163,6 +161,11 @@ async def _infer_all(
 
     async with running_engine(settings, chosen, found) as engine:
         return await asyncio.gather(*(one(path) for path in files))
+
+
+def for_one_photo(settings: Settings) -> Settings:
+    """A second runner, and the search for the best batch, are for those that come after it."""
+    return settings.model_copy(update={"runners": 1, "max_batch_size": 1})
 
 
 @asynccontextmanager

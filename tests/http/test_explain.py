@@ -61,6 +61,26 @@ def noisy(width: int = 1500, height: int = 1200) -> bytes:
     return buffer.getvalue()
 
 
+class HeldDrawing:
+    """``overlay.draw``, waiting until ``release`` is set."""
+
+    def __init__(self) -> None:
+        self.entered, self.release = threading.Event(), threading.Event()
+        self._draw = overlay.draw
+
+    def __call__(self, *given: Any, **others: Any) -> bytes:
+        self.entered.set()
+        self.release.wait(20)
+        return self._draw(*given, **others)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> HeldDrawing:
+    drawing = HeldDrawing()
+    monkeypatch.setattr(overlay, "draw", drawing)
+    return drawing
+
+
 def test_the_strongest_classes_with_their_maps(app: RunningApp) -> None:
     (result,) = explained(app.client.post("/explain", content=png(3)))
     (classified,) = explained(app.client.post("/classify", content=png(3)))
@@ -188,15 +208,7 @@ def test_a_fault_while_drawing_is_ours_and_the_next_one_is_drawn(
     assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
 
 
-def test_the_deadline_holds_while_drawing_and_waiting(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = threading.Event()
-    real = overlay.draw
-
-    def slow(*given: Any, **others: Any) -> bytes:
-        gate.wait(20)
-        return real(*given, **others)
-
-    monkeypatch.setattr(overlay, "draw", slow)
+def test_the_deadline_holds_while_drawing_and_waiting(app: RunningApp, held: HeldDrawing) -> None:
     headers = {**PICTURE, "X-Request-Timeout-Ms": "300"}
     with ThreadPoolExecutor(3) as threads:
         late = [threads.submit(app.client.post, "/explain", content=png(n), headers=headers) for n in range(3)]
@@ -204,34 +216,26 @@ def test_the_deadline_holds_while_drawing_and_waiting(app: RunningApp, monkeypat
             "the deadline passed before the picture was drawn",
             "the deadline passed before the image was inferred",
         }
-    gate.set()
+    held.release.set()
     assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
 
 
-def test_the_deadline_holds_while_waiting_for_others(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, entered = threading.Event(), threading.Event()
-    real = overlay.draw
-
-    def slow(*given: Any, **others: Any) -> bytes:
-        entered.set()
-        gate.wait(20)
-        return real(*given, **others)
-
-    monkeypatch.setattr(overlay, "draw", slow)
+def test_the_deadline_holds_while_waiting_for_others(app: RunningApp, held: HeldDrawing) -> None:
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(app.client.post, "/explain", content=png(1), headers=PICTURE)
-        assert entered.wait(20)
+        assert held.entered.wait(20)
         # Answered while the one before it is still being drawn.
         late = app.client.post("/explain", content=png(2), headers={**PICTURE, "X-Request-Timeout-Ms": "200"})
         assert detail(late, 504) == "the deadline passed before the picture was drawn"
         assert not first.done()
-        gate.set()
+        held.release.set()
         assert first.result().status_code == 200
 
 
-def test_no_photo_is_kept_beside_the_one_that_is_drawn(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_photo_is_kept_beside_the_one_that_is_drawn(
+    app: RunningApp, held: HeldDrawing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor afterwards: who has left, or whose deadline has passed, leaves the thread at its work and its turn taken."""
-    gate, entered = threading.Event(), threading.Event()
     photos: list[weakref.ref[Image.Image]] = []
 
     def watched(*given: Any) -> Image.Image:
@@ -242,39 +246,23 @@ def test_no_photo_is_kept_beside_the_one_that_is_drawn(app: RunningApp, monkeypa
     def alive() -> int:
         return sum(photo() is not None for photo in photos)
 
-    def slow(*given: Any, **others: Any) -> bytes:
-        entered.set()
-        gate.wait(20)
-        return b"png"
-
     monkeypatch.setattr(picture, "upright", watched)
-    monkeypatch.setattr(overlay, "draw", slow)
     headers = {**PICTURE, "X-Request-Timeout-Ms": "200"}
     for number in range(4):
         assert app.client.post("/explain", content=png(number), headers=headers).status_code == 504
-    assert entered.is_set()
+    assert held.entered.is_set()
     assert alive() == 1
-    gate.set()
+    held.release.set()
     soon(lambda: alive() == 0, what="the last photo is gone")
 
 
-def test_only_so_many_wait_for_a_picture_and_others_do_not_notice(
-    app: RunningApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = threading.Event()
-    real = overlay.draw
-
-    def slow(*given: Any, **others: Any) -> bytes:
-        gate.wait(20)
-        return real(*given, **others)
-
-    monkeypatch.setattr(overlay, "draw", slow)
+def test_only_so_many_wait_for_a_picture_and_others_do_not_notice(app: RunningApp, held: HeldDrawing) -> None:
     with ThreadPoolExecutor(12) as threads:
         asked = [threads.submit(app.client.post, "/explain", content=png(n), headers=PICTURE) for n in range(12)]
         soon(lambda: sum(answer.done() for answer in asked) == 3, what="three wait, or were refused")
         assert app.client.post("/explain", content=png(1)).status_code == 200
         assert app.client.post("/classify", content=png(1)).status_code == 200
-        gate.set()
+        held.release.set()
         answers = [answer.result() for answer in asked]
     refused = [answer for answer in answers if answer.status_code != 200]
     assert len(refused) == 3
@@ -307,6 +295,20 @@ def test_a_picture_holds_its_place_until_it_is_fetched(artifact: Artifact) -> No
         soon(lambda: app.metric("mobilenet_in_flight") == 0, what="nothing is in flight")
 
 
+def test_pictures_that_are_being_fetched_may_hold_a_quarter_of_the_limit(artifact: Artifact) -> None:
+    """The next one is refused before it is drawn; what is no picture is not."""
+    with running_app(artifact, max_in_flight=16) as app, fetch_slowly(app, noisy()) as connection:
+        connection.settimeout(20)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        refused = app.client.post("/explain", content=png(1), headers=PICTURE)
+        assert detail(refused, 503) == "too many pictures are being fetched"
+        assert app.client.post("/explain", content=png(1)).status_code == 200
+        while connection.recv(1 << 20).find(b"IEND") < 0:
+            pass
+        soon(lambda: app.metric("mobilenet_in_flight") == 0, what="nothing is in flight")
+        assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
+
+
 def test_who_fetches_too_slowly_is_let_go(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.http.picture._LEAST_BYTES_PER_S", 1e9)
     with running_app(artifact, request_timeout_ms=700) as app, fetch_slowly(app, noisy()) as connection:
@@ -320,23 +322,11 @@ def test_who_fetches_too_slowly_is_let_go(artifact: Artifact, monkeypatch: pytes
         assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
 
 
-def test_a_client_that_leaves_while_its_picture_is_drawn_is_forgotten(
-    app: RunningApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = threading.Event()
-    entered = threading.Event()
-    real = overlay.draw
-
-    def slow(*given: Any, **others: Any) -> bytes:
-        entered.set()
-        gate.wait(20)
-        return real(*given, **others)
-
-    monkeypatch.setattr(overlay, "draw", slow)
+def test_a_client_that_leaves_while_its_picture_is_drawn_is_forgotten(app: RunningApp, held: HeldDrawing) -> None:
     before = app.metric("mobilenet_cancelled_total")
     with fetch_slowly(app, png(1)):
-        assert entered.wait(20)
+        assert held.entered.wait(20)
     soon(lambda: app.metric("mobilenet_cancelled_total") == before + 1, what="it is counted as gone")
-    gate.set()
+    held.release.set()
     soon(lambda: app.metric("mobilenet_in_flight") == 0, what="nothing is in flight")
     assert app.client.post("/explain", content=png(1), headers=PICTURE).status_code == 200
