@@ -26,7 +26,7 @@ from benchmarks import load, loops, photos, profiling, report
 from benchmarks.processes import Loop, Server, environment
 from benchmarks.report import RESULTS, say
 from service import artifact
-from service.compose import create_runtime, plan
+from service.assembly import create_runtime, plan
 from service.config import Settings
 from service.cores import available_cores
 from service.errors import OperatorError

@@ -20,7 +20,7 @@ import uvloop
 
 from service import artifact
 from service.artifact import Artifact
-from service.compose import create_engine, plan, wire_layout
+from service.assembly import create_engine, plan, wire_layout
 from service.config import Settings
 from service.ipc.client import RemoteEngine
 from service.ipc.server import EngineServer
@@ -73,14 +73,14 @@ async def _serve(name: str, settings: Settings, found: Artifact) -> None:
     listener.bind(f"\0{name}")
     listener.listen()
     chosen = plan(settings)._replace(decode_threads=0)
-    served = create_engine(settings, chosen, found, Metrics(), on_lost=sys.exit)
+    served = create_engine(settings, chosen, found, Metrics(), on_fatal=sys.exit)
     await EngineServer(served, listener, wire_layout(found)).start()
     await asyncio.Event().wait()
 
 
 async def _work(name: str, found: Artifact) -> None:
     layout = wire_layout(found)
-    client = RemoteEngine([f"\0{name}"], layout, decode_threads=1, metrics=Metrics(), on_lost=sys.exit)
+    client = RemoteEngine([f"\0{name}"], layout, decode_threads=1, metrics=Metrics(), on_fatal=sys.exit)
     client.start()
     async with asyncio.timeout(_START_S):
         while not (await client.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for

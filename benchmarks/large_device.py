@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from benchmarks.wire import Instant
-from service import compose
+from service import assembly
 from service.engine.protocols import Classes, Images
 from service.postprocess import BatchOutputs
 from service.runtimes.batch import gather
@@ -36,5 +36,5 @@ class LargeDevice(Instant):
 
 
 def main() -> None:
-    compose.create_runtime = lambda chosen, artifact: LargeDevice()
+    assembly.create_runtime = lambda chosen, artifact: LargeDevice()
     engine.main()

@@ -26,7 +26,7 @@ import numpy as np
 
 from service import artifact
 from service.artifact import Artifact
-from service.compose import create_runtime, plan
+from service.assembly import create_runtime, plan
 from service.config import Settings
 from service.cores import available_cores
 

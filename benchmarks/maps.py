@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from docs.drawings import DRAWINGS, Drawing
 from service import artifact, overlay
 from service.artifact import Artifact
-from service.compose import create_engine, plan
+from service.assembly import create_engine, plan
 from service.config import Settings
 from service.metrics import Metrics
 from service.postprocess import ClassMap, Float32, explain

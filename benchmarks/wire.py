@@ -74,7 +74,7 @@ async def serve(address: str) -> None:
         max_queue_delay=0.0,
         decode_threads=0,
         metrics=Metrics(),
-        on_lost=sys.exit,
+        on_fatal=sys.exit,
     )
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address)
@@ -174,7 +174,7 @@ def bare_records(address: str, pid: int, seconds: float) -> list[str]:
 
 
 async def whole_way(address: str, seconds: float) -> int:
-    engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics(), on_lost=sys.exit)
+    engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=sys.exit)
     engine.start()
     while not (await engine.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for
         await asyncio.sleep(0.01)

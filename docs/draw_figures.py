@@ -1,6 +1,6 @@
 """Draws the figures of ``docs/mobilenetv2.md`` and ``docs/explain.md`` into ``docs/figures``: ``make figures``.
 
-Everything is computed here or read from ``service/network.py``; those of ``draw_maps`` come from the network itself.
+Everything is computed here or by ``service/mobilenetv2.py``; those of ``draw_maps`` come from the network itself.
 The output is deterministic: fixed seeds, no dates, so that a run without changes leaves the committed files as they
 are.
 """
@@ -24,7 +24,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from numpy.typing import NDArray
 
 from docs import draw_maps
-from service import network
+from service import mobilenetv2
 
 FIGURES = Path(__file__).parent / "figures"
 BLUE, ORANGE, GREY, INK = "#2a6fbb", "#e08214", "#8a8f98", "#22252a"
@@ -126,10 +126,10 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], bend: float = 0
 
 def stage_costs() -> list[tuple[str, int, int]]:
     """(name, multiply-adds at 224, learnt parameters) of the stem, each stage, the head and the classifier."""
-    net = network.build()
-    groups: list[tuple[str, list[network.Conv]]] = [("stem", [net.stem])]
+    net = mobilenetv2.build()
+    groups: list[tuple[str, list[mobilenetv2.Conv]]] = [("stem", [net.stem])]
     blocks = iter(net.blocks)
-    for number, stage in enumerate(network.PAPER_STAGES, start=1):
+    for number, stage in enumerate(mobilenetv2.PAPER_STAGES, start=1):
         convs = [conv for _ in range(stage.n) for conv in next(blocks).convs]
         groups.append((f"stage {number}: {stage.n} × {stage.c}", convs))
     groups.append(("head", [net.head]))

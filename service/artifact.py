@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from service import network
+from service import mobilenetv2
 from service.errors import ArtifactError
+from service.mobilenetv2 import Network
 from service.preprocess import Transform
 
 MANIFEST = "model.json"
@@ -50,10 +51,10 @@ class Architecture(_Strict):
     #: Rows (t, c, n, s); None is the paper's table.
     inverted_residual_setting: list[tuple[int, int, int, int]] | None = None
 
-    def network(self) -> network.Network:
+    def network(self) -> Network:
         rows = self.inverted_residual_setting
-        stages = network.PAPER_STAGES if rows is None else tuple(network.Stage(*row) for row in rows)
-        return network.build(
+        stages = mobilenetv2.PAPER_STAGES if rows is None else tuple(mobilenetv2.Stage(*row) for row in rows)
+        return mobilenetv2.build(
             width_mult=self.width_mult,
             num_classes=self.num_classes,
             round_nearest=self.round_nearest,
@@ -154,7 +155,7 @@ class Artifact:
     labels: tuple[str, ...]
 
     @cached_property
-    def network(self) -> network.Network:
+    def network(self) -> Network:
         return self.manifest.architecture.network()
 
     @property
@@ -175,7 +176,7 @@ class Artifact:
         return f"run: mobilenet-service models pull {self.reference}"
 
     def load_weights(self) -> dict[str, NDArray[np.float32]]:
-        """Every tensor by its torchvision name, float32, shapes as ``network.parameter_shapes()`` says.
+        """Every tensor by its torchvision name, float32, shapes as ``Network.parameter_shapes()`` says.
 
         Raises ArtifactError if the file is missing, does not match the manifest's digest or does not fit the
         architecture.
@@ -278,7 +279,7 @@ def parse_safetensors(data: bytes, reference: str) -> dict[str, NDArray[np.float
     return tensors
 
 
-def check_tensors(tensors: dict[str, NDArray[np.float32]], net: network.Network, reference: str) -> None:
+def check_tensors(tensors: dict[str, NDArray[np.float32]], net: Network, reference: str) -> None:
     """Names, shapes, dtype and finiteness of ``tensors`` are those of ``net``; else ArtifactError."""
     expected = net.parameter_shapes()
     if missing := sorted(expected.keys() - tensors.keys()):

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service import artifact, network
+from service import artifact
 from service.artifact import Architecture, Artifact, FileDigest, Manifest, Preprocessing, Source
+from service.mobilenetv2 import Network
 from service.store.write import manifest_bytes, serialize
 from tests import reference
 
@@ -19,7 +20,7 @@ Rows = Sequence[tuple[int, int, int, int]]
 Triple = tuple[float, float, float]
 
 
-def random_weights(net: network.Network, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def random_weights(net: Network, seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Weights that keep the scale of activations from layer to layer; every batch norm differs from the identity."""
     rng = np.random.default_rng(seed)
     tensors: dict[str, NDArray[np.float32]] = {}

@@ -104,7 +104,7 @@ def engine_of(runtime: FakeRuntime, **changes: Any) -> LocalEngine:
         "max_queue_delay": 0.0,
         "decode_threads": 0,
         "metrics": runtime.metrics,
-        "on_lost": lambda reason: None,
+        "on_fatal": lambda reason: None,
     }
     return LocalEngine(**(arguments | changes))
 

@@ -89,7 +89,7 @@ def running_app(
         max_queue_delay=0.0,
         decode_threads=2,
         metrics=metrics,
-        on_lost=lambda reason: None,
+        on_fatal=lambda reason: None,
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     app = create_app(settings, engine, artifact, metrics, capacity(settings, 1))

@@ -12,11 +12,13 @@ SERVICE = Path(__file__).parent.parent / "service"
 
 LAYERS = {
     **dict.fromkeys(["cgroup", "config", "cores", "errors", "extras", "logs", "memory", "metrics"], 0),
-    **dict.fromkeys(["preprocess", "postprocess", "overlay", "batcher", "admission", "capacity", "pace", "network"], 1),
+    **dict.fromkeys(
+        ["preprocess", "postprocess", "overlay", "batcher", "admission", "capacity", "pace", "mobilenetv2"], 1
+    ),
     **dict.fromkeys(["artifact", "store", "runtimes"], 2),
     **dict.fromkeys(["engine", "ipc"], 3),
     "http": 4,
-    **dict.fromkeys(["compose", "supervisor", "cli", "__main__"], 5),
+    **dict.fromkeys(["assembly", "supervisor", "cli", "__main__"], 5),
 }
 
 #: Heavy or telling packages, and the only parts of the service that may import them.

@@ -11,9 +11,9 @@ import click
 
 from service import artifact, logs, overlay
 from service.artifact import Artifact
+from service.assembly import plan
 from service.cli.local import PATIENCE_S, for_one_photo, replace, running_engine
 from service.cli.options import setting_options, settings_from
-from service.compose import plan
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
 from service.postprocess import DEFAULT_TOP_K, ClassMap, Prediction, classify

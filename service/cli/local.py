@@ -18,8 +18,8 @@ import orjson
 
 from service import artifact, logs
 from service.artifact import Artifact
+from service.assembly import Plan, create_engine, plan
 from service.cli.options import setting_options, settings_from
-from service.compose import Plan, create_engine, plan
 from service.config import Settings
 from service.cores import available_cores
 from service.engine import LocalEngine

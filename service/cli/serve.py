@@ -20,8 +20,8 @@ import uvloop
 
 from service import __version__, artifact, logs, memory
 from service.artifact import Artifact
+from service.assembly import Plan, create_engine, plan
 from service.cli.options import setting_options, settings_from
-from service.compose import Plan, create_engine, plan
 from service.config import Settings
 from service.cores import available_cores
 from service.engine import ENGINE_EXITS, LocalEngine
@@ -73,10 +73,10 @@ async def _serve(settings: Settings, chosen: Plan, found: Artifact, listener: so
     loop = asyncio.get_running_loop()
     metrics = Metrics()
 
-    def on_lost(reason: str) -> None:
+    def on_fatal(reason: str) -> None:
         loop.call_soon_threadsafe(server.fail, reason, ENGINE_EXITS[engine.state])
 
-    engine = create_engine(settings, chosen, found, metrics, on_lost)
+    engine = create_engine(settings, chosen, found, metrics, on_fatal)
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     app = create_app(settings, engine, found, metrics, chosen.capacity, memory.GiveBackWhenIdle(loop).worked)
     server = Server(config(app, settings, metrics), on_drain=app.inference.drain)

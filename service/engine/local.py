@@ -26,7 +26,7 @@ from typing import Literal, get_args
 from service.batcher import Batcher, Closed, Item
 from service.engine import replies, runner, warmup, watchdog
 from service.engine.protocols import InferResult, Prepare, Readiness, Runtime, RuntimeInfo
-from service.engine.replies import Lost, Phase, State
+from service.engine.replies import Fatal, Phase, State
 from service.engine.runner import Answers, Runner
 from service.engine.watchdog import Watchdog
 from service.errors import OperatorError, ServiceError
@@ -36,7 +36,7 @@ from service.preprocess import Prepared
 
 logger = logging.getLogger(__name__)
 
-_ENDS = get_args(Lost)
+_FATAL = get_args(Fatal)
 
 #: How long the canary may take after a failed batch.
 _CANARY_TIMEOUT_S = 2.0
@@ -46,7 +46,7 @@ class LocalEngine:
     """Implements ``EngineClient`` with threads of this process.
 
     ``create_runtime`` is called on a thread of its own by ``start``, so that the process can answer health checks
-    while a model loads. ``on_lost`` is called from any thread, once, when ``state`` is lost, failed or hung.
+    while a model loads. ``on_fatal`` is called from any thread, once, when ``state`` is lost, failed or hung.
     ``decode_threads=0`` decodes on the runners' threads.
     """
 
@@ -60,14 +60,14 @@ class LocalEngine:
         max_queue_delay: float,
         decode_threads: int,
         metrics: Metrics,
-        on_lost: Callable[[str], object],
+        on_fatal: Callable[[str], object],
     ) -> None:
         self._create_runtime = create_runtime
         self._canary = warmup.canary(image_size)
         self._runner_count = runners
         self._max_batch_size = max_batch_size
         self._metrics = metrics
-        self._on_lost = on_lost
+        self._on_fatal = on_fatal
         self._phase: Phase = "starting"
         self._moving = threading.Lock()
         self._info: RuntimeInfo | None = None
@@ -196,16 +196,16 @@ class LocalEngine:
     def _move(self, phase: Phase) -> bool:
         """Enter ``phase`` if it lies ahead. The first end counts; closing is none, a device can be lost meanwhile."""
         with self._moving:
-            if self._phase in _ENDS or (self._phase == "closed" and phase not in _ENDS):
+            if self._phase in _FATAL or (self._phase == "closed" and phase not in _FATAL):
                 return False
             self._phase = phase
             return True
 
-    def _end(self, phase: Lost, reason: str) -> None:
+    def _end(self, phase: Fatal, reason: str) -> None:
         """From any thread."""
         if self._move(phase):
             self._answer_everyone()
-            self._on_lost(reason)
+            self._on_fatal(reason)
 
     def _answer_everyone(self) -> None:
         queued = self._batcher.abandon()

@@ -10,9 +10,9 @@ from service.errors import DeadlineExceeded, Draining, NotReady, OperatorError, 
 
 T = TypeVar("T")
 
-Lost = Literal["lost", "failed", "hung"]
-State = Literal["starting", "ready", "failing", "late", "closed", Lost]
-Phase = Literal["starting", "serving", "closed", Lost]
+Fatal = Literal["lost", "failed", "hung"]
+State = Literal["starting", "ready", "failing", "late", "closed", Fatal]
+Phase = Literal["starting", "serving", "closed", Fatal]
 
 #: A process's exit status by the state in which its engine ended; whoever supervises it should start another. 70 is
 #: sysexits.h's EX_SOFTWARE.

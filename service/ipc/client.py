@@ -39,7 +39,7 @@ class RemoteEngine:
     """Implements ``EngineClient`` over engines in other processes, at ``addresses``: Unix sockets, abstract or paths.
 
     Each image goes to the engine with the fewest outstanding ones. Engines may come and go: a link that breaks is
-    made again. ``on_lost`` is called once, if decoding hangs.
+    made again. ``on_fatal`` is called once, if decoding hangs.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class RemoteEngine:
         *,
         decode_threads: int,
         metrics: Metrics,
-        on_lost: Callable[[str], object],
+        on_fatal: Callable[[str], object],
     ) -> None:
         self._links = [Link(address, layout) for address in addresses]
         self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
         self._threads = decode_threads
-        self._on_lost = on_lost
+        self._on_fatal = on_fatal
         self._phase: Literal["serving", "closed", "hung"] = "serving"
         self._watchdog = Watchdog()
         self._under_way: set[asyncio.Future[None]] = set()
@@ -151,7 +151,7 @@ class RemoteEngine:
             self._phase = "hung"
             for reply in self._decodes:
                 replies.resolve(reply, replies.refusal("hung"))
-            self._on_lost(verdict.reason)
+            self._on_fatal(verdict.reason)
             return
         asyncio.get_running_loop().call_later(watchdog.TICK_S, self._tick)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from service.preprocess.directories import DamagedDirectory, exif_orientation
+from service.preprocess.tiff_directory import DamagedDirectory, exif_orientation
 
 Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
 

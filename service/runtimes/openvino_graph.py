@@ -1,6 +1,6 @@
 """MobileNetV2 as an OpenVINO model, built in memory from an artifact's tensors.
 
-``build_model`` walks ``service.network``'s description, so that every width, class count and stage table that an
+``build_model`` walks ``service.mobilenetv2``'s description, so that every width, class count and stage table that an
 artifact can name is covered. What torchvision does in separate steps goes into the convolutions:
 
 * batch norms: see ``folding``;
@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.network import Conv, Network
+from service.mobilenetv2 import Conv, Network
 from service.postprocess import MAPS_PER_ITEM
 from service.runtimes.folding import Folded, Weights, fold
 from service.runtimes.openvino_import import ops, ov

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.artifact import Artifact
-from service.network import Network
+from service.mobilenetv2 import Network
 from service.postprocess import MAPS_PER_ITEM
 from service.runtimes.openvino import build
 from service.runtimes.openvino_graph import SUM

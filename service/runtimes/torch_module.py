@@ -15,7 +15,7 @@ from torchvision.models.mobilenetv2 import MobileNetV2
 
 from service.artifact import Artifact
 from service.errors import ArtifactError
-from service.network import Network
+from service.mobilenetv2 import Network
 from service.postprocess import MAPS_PER_ITEM
 from service.runtimes.folding import Weights, fold
 

@@ -9,7 +9,7 @@ import socket
 import sys
 
 from service import memory
-from service.compose import create_engine, plan, wire_layout
+from service.assembly import create_engine, plan, wire_layout
 from service.engine import ENGINE_EXITS
 from service.ipc.server import EngineServer
 from service.metrics import Metrics
@@ -36,7 +36,7 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
     # Workers decode.
     chosen = plan(settings, engines=handover.engines)._replace(decode_threads=0)
     engine = create_engine(
-        settings, chosen, found, metrics, on_lost=lambda reason: loop.call_soon_threadsafe(end, reason)
+        settings, chosen, found, metrics, on_fatal=lambda reason: loop.call_soon_threadsafe(end, reason)
     )
     server = EngineServer(engine, socket.socket(fileno=handover.listener), wire_layout(found))
     heart = asyncio.ensure_future(child.beat(handover, metrics, ready=lambda: engine.info is not None))

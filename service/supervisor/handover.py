@@ -29,13 +29,13 @@ class Handover:
     heartbeat: int = -1
     device: str = ""  # of an engine
     addresses: list[str] = field(default_factory=list)  # of the engines, for a worker
-    board: int = -1  # of connections, for a worker …
+    counts: int = -1  # of connections, for a worker …
     place: int = -1  # … and which is its own
 
     @property
     def inherited(self) -> list[int]:
         """Descriptors that the process must have."""
-        return [number for number in (self.listener, self.heartbeat, self.board) if number >= 0]
+        return [number for number in (self.listener, self.heartbeat, self.counts) if number >= 0]
 
     def dump(self) -> bytes:
         return json.dumps(dataclasses.asdict(self)).encode()

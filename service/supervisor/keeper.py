@@ -56,7 +56,7 @@ class Keeper:
     ) -> None:
         """``module`` has a ``main``. ``on_exit`` is told why each process ended, unless it was told to stop."""
         self.name = handover.name
-        self.place = handover.place  # of a worker on the board; -1 of an engine
+        self.place = handover.place  # of a worker among the counts; -1 of an engine
         self.state: State = "ended"
         self.status = 0  # of the last process that ended
         self.pid: int | None = None

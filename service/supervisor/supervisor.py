@@ -19,10 +19,10 @@ from service import metrics
 from service.config import Settings
 from service.errors import OperatorError
 from service.metrics import Metrics
-from service.supervisor.board import Board
-from service.supervisor.directory import metrics_directory
+from service.supervisor.connection_counts import ConnectionCounts
 from service.supervisor.handover import Handover, dump_settings
 from service.supervisor.keeper import STATES, TICK_S, Keeper
+from service.supervisor.metrics_directory import metrics_directory
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +48,15 @@ def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_re
         metrics.share(str(directory), "supervisor")
         measured = Metrics()
         addresses, sockets = zip(*(_engine_socket() for _ in devices), strict=True)
-        board = Board.create(settings.workers)
+        counts = ConnectionCounts.create(settings.workers)
         common = Handover("", os.getpid(), str(directory), dump_settings(settings), digest, len(devices))
-        of_workers = replace(common, listener=listener.fileno(), addresses=list(addresses), board=board.descriptor)
+        of_workers = replace(common, listener=listener.fileno(), addresses=list(addresses), counts=counts.descriptor)
 
         def ended(keeper: Keeper, reason: str) -> None:
             measured.process_exits.labels(keeper.name, reason).inc()
             metrics.forget(str(directory), keeper.name)
             if keeper.place >= 0:
-                board.leave(keeper.place)
+                counts.leave(keeper.place)
 
         async def run() -> int:
             engines = [

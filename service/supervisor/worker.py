@@ -8,8 +8,8 @@ import socket
 import sys
 
 from service import memory
+from service.assembly import wire_layout
 from service.capacity import worker_capacity
-from service.compose import wire_layout
 from service.config import Settings
 from service.cores import available_cores
 from service.engine import ENGINE_EXITS
@@ -18,7 +18,7 @@ from service.http.server import Server, config
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from service.supervisor import child
-from service.supervisor.board import Board
+from service.supervisor.connection_counts import ConnectionCounts
 from service.supervisor.handover import Handover
 
 logger = logging.getLogger(__name__)
@@ -30,26 +30,26 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
     found = handover.load_artifact(settings)
     threads = decode_threads(settings)
 
-    def on_lost(reason: str) -> None:
+    def on_fatal(reason: str) -> None:
         loop.call_soon_threadsafe(server.fail, reason, ENGINE_EXITS["hung"])
 
     engine = RemoteEngine(
-        handover.addresses, wire_layout(found), decode_threads=threads, metrics=metrics, on_lost=on_lost
+        handover.addresses, wire_layout(found), decode_threads=threads, metrics=metrics, on_fatal=on_fatal
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     capacity = worker_capacity(settings, threads, len(handover.addresses))
     app = create_app(settings, engine, found, metrics, capacity, memory.GiveBackWhenIdle(loop).worked)
-    board = Board(handover.board, settings.workers)
+    counts = ConnectionCounts(handover.counts, settings.workers)
 
     def fewest(connections: int) -> int:
-        board.tell(handover.place, connections)
-        return board.fewest()
+        counts.tell(handover.place, connections)
+        return counts.fewest()
 
     server = Server(config(app, settings, metrics), on_drain=app.inference.drain, fewest=fewest)
 
     def ready() -> bool:
         if server.started:
-            board.tell(handover.place, server.connections)  # those that closed since the last was taken
+            counts.tell(handover.place, server.connections)  # those that closed since the last was taken
         return server.started and engine.state == "ready"
 
     engine.start()

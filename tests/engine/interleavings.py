@@ -154,7 +154,7 @@ class _Engine(LocalEngine):
         super()._deliver(answers)
 
 
-def _engine(runtime: Recorder, *, runners: int, on_lost: Callable[[str], object], **changes: Any) -> _Engine:
+def _engine(runtime: Recorder, *, runners: int, on_fatal: Callable[[str], object], **changes: Any) -> _Engine:
     arguments: dict[str, Any] = {"max_queue_delay": 0.0, "decode_threads": 0, **changes}
     return _Engine(
         lambda: runtime,
@@ -162,7 +162,7 @@ def _engine(runtime: Recorder, *, runners: int, on_lost: Callable[[str], object]
         runners=runners,
         max_batch_size=runtime.max_batch,
         metrics=Metrics(),
-        on_lost=on_lost,
+        on_fatal=on_fatal,
         **arguments,
     )
 
@@ -183,7 +183,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.calls: list[Call] = []
         self.lost: list[str] = []
         self.runtime = Recorder(self.calls, max_batch=max_batch)
-        self.engine = _engine(self.runtime, runners=0, on_lost=self.lost.append)
+        self.engine = _engine(self.runtime, runners=0, on_fatal=self.lost.append)
         self.engine._loop = self.loop
         self.engine._load()  # no thread, no ticks: nothing happens but what a rule does
         self.runners: dict[Runner, Batch | None] = {
@@ -365,7 +365,7 @@ def run_with_threads(plan: Plan) -> None:
     engine = _engine(
         runtime,
         runners=plan.runners,
-        on_lost=lost.append,
+        on_fatal=lost.append,
         decode_threads=plan.decode_threads,
         max_queue_delay=plan.max_queue_delay,
     )

@@ -42,7 +42,7 @@ async def local(runtime: FakeRuntime, *, decode_threads: int) -> AsyncIterator[E
 async def remote(runtime: FakeRuntime) -> AsyncIterator[EngineClient]:
     """Over the real wire: a server on a thread with a loop of its own, sockets and shared memory between the two."""
     async with engine_server(runtime) as address:
-        engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics(), on_lost=pytest.fail)
+        engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=pytest.fail)
         engine.start()
         await until_ready(engine)
         runtime.batches.clear()  # warm-up's

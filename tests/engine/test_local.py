@@ -251,7 +251,7 @@ async def test_two_runners_that_lose_the_device_together_report_it_once() -> Non
             raise DeviceLost("gone")
 
     reasons: list[str] = []
-    async with started(FakeRuntime(max_batch=1, before=lose), runners=2, on_lost=reasons.append) as engine:
+    async with started(FakeRuntime(max_batch=1, before=lose), runners=2, on_fatal=reasons.append) as engine:
         ends = await asyncio.gather(*(engine.infer(given(m), soon()) for m in (1, 2)), return_exceptions=True)
         assert {type(end) for end in ends} <= {InferenceFailed, NotReady}
     assert reasons == ["gone"]

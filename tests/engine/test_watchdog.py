@@ -191,7 +191,7 @@ async def test_readiness_goes_while_a_runner_is_late_and_comes_back_with_it(
 async def test_a_hang_answers_everyone_and_ends_the_engine(quick: None, stuck: Stuck, decode_threads: int) -> None:
     reasons: list[str] = []
     runtime = FakeRuntime(max_batch=1, before=stuck)
-    async with started(runtime, decode_threads=decode_threads, on_lost=reasons.append) as engine:
+    async with started(runtime, decode_threads=decode_threads, on_fatal=reasons.append) as engine:
         calls = [asyncio.ensure_future(engine.infer(given(marker), soon())) for marker in (7, 1, 2)]
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(end) for end in ends] == [NotReady] * 3
@@ -225,7 +225,7 @@ async def test_while_one_runner_hangs_another_goes_on(quick: None, stuck: Stuck)
 async def test_a_decode_that_does_not_end_is_a_hang(quick: None, decode_threads: int) -> None:
     endless = Endless()
     reasons: list[str] = []
-    async with started(FakeRuntime(), decode_threads=decode_threads, on_lost=reasons.append) as engine:
+    async with started(FakeRuntime(), decode_threads=decode_threads, on_fatal=reasons.append) as engine:
         try:
             with pytest.raises(NotReady):
                 await engine.infer(endless, soon(), 10_000)
@@ -287,7 +287,7 @@ async def test_a_model_that_fails_for_good_ends_the_engine_without_any_probe(qui
 
     reasons: list[str] = []
     runtime = FakeRuntime()
-    async with started(runtime, on_lost=reasons.append) as engine:
+    async with started(runtime, on_fatal=reasons.append) as engine:
         runtime.before = broken
         with pytest.raises(InferenceFailed):
             await engine.infer(given(1), soon())

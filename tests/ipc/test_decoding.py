@@ -48,7 +48,7 @@ class Worker:
         self.reasons: list[str] = []
         self.metrics = Metrics()
         self.engine = RemoteEngine(
-            [address], layout, decode_threads=1, metrics=self.metrics, on_lost=self.reasons.append
+            [address], layout, decode_threads=1, metrics=self.metrics, on_fatal=self.reasons.append
         )
 
     def depth(self) -> float | None:

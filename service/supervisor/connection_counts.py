@@ -11,7 +11,7 @@ import numpy as np
 _NOBODY = 2**32 - 1
 
 
-class Board:
+class ConnectionCounts:
     """``places`` numbers; each worker writes its own. A number that is read while it changes is the old or the new."""
 
     def __init__(self, descriptor: int, places: int) -> None:
@@ -19,12 +19,12 @@ class Board:
         self._counts = np.frombuffer(mmap.mmap(descriptor, 4 * places), np.uint32)
 
     @classmethod
-    def create(cls, places: int) -> Board:
-        descriptor = os.memfd_create("mobilenet-board", os.MFD_CLOEXEC)
+    def create(cls, places: int) -> ConnectionCounts:
+        descriptor = os.memfd_create("mobilenet-connections", os.MFD_CLOEXEC)
         os.ftruncate(descriptor, 4 * places)
-        board = cls(descriptor, places)
-        board._counts[:] = _NOBODY
-        return board
+        counts = cls(descriptor, places)
+        counts._counts[:] = _NOBODY
+        return counts
 
     def tell(self, place: int, connections: int) -> None:
         self._counts[place] = connections

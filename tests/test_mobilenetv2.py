@@ -1,4 +1,4 @@
-"""``service/network.py`` against the paper's table 2 and against torchvision's ``MobileNetV2``."""
+"""``service/mobilenetv2.py`` against the paper's table 2 and against torchvision's ``MobileNetV2``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import nn
 from torchvision.models import MobileNetV2
 from torchvision.models.mobilenetv2 import InvertedResidual
 
-from service import network
-from service.network import PAPER_STAGES, Conv, Network, Stage, make_divisible
+from service import mobilenetv2
+from service.mobilenetv2 import PAPER_STAGES, Conv, Network, Stage, make_divisible
 
 SETTING = [[1, 16, 1, 1], [4, 24, 2, 2], [3, 40, 3, 2], [6, 56, 1, 1]]
 SMALL_STAGES = tuple(Stage(*row) for row in SETTING)
@@ -21,7 +21,7 @@ SMALL_STAGES = tuple(Stage(*row) for row in SETTING)
 
 @pytest.fixture(scope="module")
 def paper() -> Network:
-    return network.build()
+    return mobilenetv2.build()
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_multiply_adds_are_those_of_the_layers_that_run(paper: Network, referenc
     ],
 )
 def test_widths_are_rounded_to_multiples_of_eight(width: float, stages: list[int]) -> None:
-    net = network.build(width_mult=width)
+    net = mobilenetv2.build(width_mult=width)
     assert [net.blocks[end - 1].out_channels for end in stage_ends()] == stages
     assert all(layer.out_channels % 8 == 0 for layer in net.convs())
     # Below 1.0 the last features stay at 1280, so that embeddings keep their length.
@@ -161,7 +161,7 @@ def test_bottlenecks_are_linear_in_torchvision(reference: MobileNetV2) -> None:
 
 
 def test_activations_are_where_torchvision_has_them(paper: Network, reference: MobileNetV2) -> None:
-    """Every convolution is followed by ReLU6 in torchvision exactly where ``network`` says so."""
+    """Every convolution is followed by ReLU6 in torchvision exactly where ``Network`` says so."""
     modules = [(name, m) for name, m in reference.named_modules() if not list(m.children())]
     followed = {
         name: type(modules[at + 2][1]) is nn.ReLU6
@@ -169,7 +169,7 @@ def test_activations_are_where_torchvision_has_them(paper: Network, reference: M
         if isinstance(module, nn.Conv2d)
     }
     assert followed == {layer.conv: layer.activation for layer in paper.convs()}
-    assert nn.BatchNorm2d(1).eps == network.BATCH_NORM_EPSILON
+    assert nn.BatchNorm2d(1).eps == mobilenetv2.BATCH_NORM_EPSILON
 
 
 def test_residuals_only_where_stride_and_channels_allow(paper: Network, reference: MobileNetV2) -> None:
@@ -208,7 +208,7 @@ def test_parameters_are_those_of_torchvision(
     with torch.device("meta"):
         theirs = MobileNetV2(classes, width, setting, nearest)
     stages = PAPER_STAGES if setting is None else tuple(Stage(*row) for row in setting)
-    ours = network.build(width_mult=width, num_classes=classes, round_nearest=nearest, stages=stages)
+    ours = mobilenetv2.build(width_mult=width, num_classes=classes, round_nearest=nearest, stages=stages)
     state = {k: tuple(v.shape) for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
     assert list(ours.parameter_shapes().items()) == list(state.items())
     assert ours.parameter_count() == sum(p.numel() for p in theirs.parameters())
@@ -222,7 +222,7 @@ def test_parameters_are_those_of_torchvision(
 
 @pytest.mark.parametrize("size", [32, 33, 64, 97, 224, 225, 320])
 def test_feature_size_at_odd_sizes(size: int) -> None:
-    net = network.build(width_mult=0.1, num_classes=2, stages=SMALL_STAGES)
+    net = mobilenetv2.build(width_mult=0.1, num_classes=2, stages=SMALL_STAGES)
     with torch.device("meta"):
         theirs = MobileNetV2(2, 0.1, SETTING).eval()
         assert theirs.features(torch.zeros(1, 3, size, size)).shape[-1] == net.feature_size(size)
@@ -246,7 +246,7 @@ def test_feature_size_at_odd_sizes(size: int) -> None:
 )
 def test_arguments_that_describe_no_network_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"must be positive|every stage needs"):
-        network.build(**arguments)  # type: ignore[arg-type]
+        mobilenetv2.build(**arguments)  # type: ignore[arg-type]
 
 
 DOCS = Path(__file__).parents[1] / "docs" / "mobilenetv2.md"
@@ -302,6 +302,6 @@ def documented_rows(net: Network) -> list[str]:
     total = f"**{net.multiply_adds() / 1e6:.1f} M** | **{net.parameter_count():,}**"
     rows.append(f"| **total** | | | | | | {total} |")
     for width in (0.35, 0.5, 0.75, 1.0, 1.4):
-        other = network.build(width_mult=width)
+        other = mobilenetv2.build(width_mult=width)
         rows.append(f"| {width} | {other.parameter_count():,} | {other.multiply_adds() / 1e6:.1f} M |")
     return rows

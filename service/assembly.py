@@ -69,7 +69,7 @@ def create_runtime(chosen: Plan, artifact: Artifact) -> Runtime:
 
 
 def create_engine(
-    settings: Settings, chosen: Plan, artifact: Artifact, metrics: Metrics, on_lost: Callable[[str], object]
+    settings: Settings, chosen: Plan, artifact: Artifact, metrics: Metrics, on_fatal: Callable[[str], object]
 ) -> LocalEngine:
     """An engine that is yet to be started; the runtime is loaded by its own thread."""
 
@@ -87,7 +87,7 @@ def create_engine(
         max_queue_delay=settings.max_queue_delay_ms / 1e3,
         decode_threads=chosen.decode_threads,
         metrics=metrics,
-        on_lost=on_lost,
+        on_fatal=on_fatal,
     )
 
 

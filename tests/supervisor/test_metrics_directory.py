@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import OperatorError
-from service.supervisor.directory import metrics_directory
+from service.supervisor.metrics_directory import metrics_directory
 
 
 def test_where_none_can_be_made_an_operator_is_told(tmp_path: Path) -> None:
