@@ -62,7 +62,7 @@ RUN chmod -R a+rX /model_store && find /model_store -exec touch --date="@${SOURC
 FROM ${BASE_IMAGE} AS runtime
 ARG MODEL_NAME=mobilenet_v2
 ARG MODEL_VERSION=1
-ARG VERSION=0.1.0.dev0
+ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="mobilenet-service" \
       org.opencontainers.image.description="MobileNetV2 over HTTP: ImageNet classes, feature vectors and class maps" \

@@ -157,9 +157,9 @@ def lighthouse() -> Image.Image:
     for _ in range(160):
         x, y = rng.uniform(0, 480), rng.uniform(474, 640)
         canvas.fill(stroke([(x, y), (x + (y - 440) * 0.25, y)], 1.2), "#cfe6f0", opacity=0.35)
-    x = np.linspace(150, 500, 60)
-    ridge = 505 - 50 * np.sin(np.clip((x - 150) / 230, 0, 1) * np.pi / 2) + 3 * np.sin(x / 7)
-    rock = [np.concatenate([np.stack([x, ridge], axis=1), [[500, 650], [110, 650]]])]
+    along = np.linspace(150, 500, 60)
+    ridge = 505 - 50 * np.sin(np.clip((along - 150) / 230, 0, 1) * np.pi / 2) + 3 * np.sin(along / 7)
+    rock = [np.concatenate([np.stack([along, ridge], axis=1), [[500, 650], [110, 650]]])]
     canvas.fill(rock, Linear((0, 450), (0, 640), ("#7d8a4e", "#6a6152", "#38332c")))
     canvas.grain(9, (7, 5), 3, within=rock)
     paint_lighthouse(canvas, (322, 468), 340)

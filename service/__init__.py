@@ -4,4 +4,4 @@ Read ``http/app`` → ``engine`` → ``batcher`` → one of ``runtimes`` and you
 ``docs/architecture.md`` draws it.
 """
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Auto = Literal["auto"]
 
-_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+_DEVICE = r"auto|cpu|cuda(:\d+)?"
 
 
 def _default_store() -> Path:
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
     """Open connections; for one more, one that waits for nothing is closed. Never more than the file limit allows."""
 
-    device: str = Field(default="auto", pattern=_DEVICE)
+    device: str = "auto"
     """auto (CUDA where it is, else CPU), cpu, cuda or cuda:N."""
 
     workers: int = Field(default=0, ge=0, le=256)
@@ -141,6 +141,20 @@ class Settings(BaseSettings):
 
     access_log: bool = True
     """Log a line for every request."""
+
+    @field_validator("model", "version")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if "/" in value:
+            raise ValueError("a name without / is wanted; model and version are two settings")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, value: str) -> str:
+        if re.fullmatch(_DEVICE, value) is None:
+            raise ValueError("auto, cpu, cuda or cuda:N is wanted")
+        return value
 
     @field_validator("devices", mode="before")
     @classmethod

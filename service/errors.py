@@ -149,7 +149,9 @@ class MissingExtra(OperatorError):
     """An optional dependency is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional dependency: pip install 'mobilenet-service[{extra}]'")
+        super().__init__(
+            f"{what} needs the extra {extra!r}; in a clone: .venv/bin/pip install -c constraints.txt -e '.[{extra}]'"
+        )
 
 
 class DeviceLost(Exception):

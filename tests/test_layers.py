@@ -18,7 +18,7 @@ LAYERS = {
     **dict.fromkeys(["artifact", "store", "runtimes"], 2),
     **dict.fromkeys(["engine", "ipc"], 3),
     "http": 4,
-    **dict.fromkeys(["assembly", "supervisor", "cli", "__main__"], 5),
+    **dict.fromkeys(["assembly", "single", "supervisor", "cli", "__main__"], 5),
 }
 
 #: Heavy or telling packages, and the only parts of the service that may import them.
@@ -29,7 +29,7 @@ CONFINED = {
     "nncf": {"runtimes"},
     "h5py": {"store"},
     "PIL": {"preprocess", "overlay"},
-    "asyncio": {"engine", "ipc", "http", "supervisor", "cli", "memory"},
+    "asyncio": {"engine", "ipc", "http", "single", "supervisor", "cli", "memory"},
     "fastapi": {"http"},
     "starlette": {"http"},
     "prometheus_client": {"metrics"},

@@ -12,7 +12,7 @@ import click
 from service import artifact, logs, overlay
 from service.artifact import Artifact
 from service.assembly import plan
-from service.cli.local import PATIENCE_S, for_one_photo, replace, running_engine
+from service.cli.local import PATIENCE_S, for_one_photo, read, replace, running_engine
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
@@ -51,12 +51,9 @@ def explain(photo: Path, out: Path, index: int | None, opacity: float, **given: 
     found = artifact.load(settings.model_store, settings.model, settings.version)
     if index is not None and index >= len(found.labels):
         raise OperatorError(f"--class {index}: the model's classes are 0 to {len(found.labels) - 1}")
-    try:
-        data = photo.read_bytes()
-    except OSError as error:
-        raise OperatorError(f"{photo}: {error.strerror}") from None
     classes = () if index is None else (index,)
     try:
+        data = read(photo)
         predictions, shown, png = asyncio.run(_explain(settings, found, data, classes, opacity))
     except ServiceError as error:
         raise OperatorError(f"{photo}: {error.detail}") from None

@@ -27,9 +27,8 @@ from service.errors import OperatorError, ServiceError
 from service.metrics import Metrics
 from service.postprocess import DEFAULT_TOP_K, ItemOutput, normalize
 from service.postprocess import classify as top_classes
-from service.preprocess import Limits, Prepared, inspect, prepare
+from service.preprocess import SUFFIXES, Limits, Prepared, inspect, prepare
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "decode", "max_pixels"]
 
 #: A bar for fewer files than this is gone before it is read.
@@ -100,6 +99,14 @@ def embed(paths: Sequence[Path], out: Path, unit_length: bool, skip_errors: bool
     click.echo(f"{out}: {matrix.shape[0]} × {matrix.shape[1]} float32")
 
 
+def read(path: Path) -> bytes:
+    """A photo's bytes; a file that cannot be read is an error of that photo alone."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ServiceError(error.strerror or "cannot be read") from None
+
+
 def replace(path: Path, write: Callable[[Any], object]) -> None:
     """Write beside ``path`` and rename, so that a reader never sees half a file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -117,7 +124,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
+            files += sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
         else:
             files.append(path)
     if not files:
@@ -144,10 +151,7 @@ async def _infer_all(
     turn = asyncio.Semaphore(4 * available_cores() + 64)
 
     def decode(path: Path) -> Prepared:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ServiceError(error.strerror or "cannot be read") from None
+        data = read(path)
         return prepare(data, inspect(data, limits), transform, settings.decode, limits)
 
     async def one(path: Path) -> Result:

@@ -149,7 +149,7 @@ def quantize(reference: str, images: Path | None, recipe: str, model_store: str 
 @models.command()
 @click.argument("reference", metavar="[NAME[/VERSION]]", default=_DEFAULT)
 @click.option("--images", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Photos to compare on.")
-@click.option("--save/--no-save", default=True, show_default=True, help="Put the figures into the manifest.")
+@click.option("--save", is_flag=True, help="Put the figures into the manifest, and so into /models.")
 @setting_options(["model_store"])
 def parity(reference: str, images: Path, save: bool, model_store: str | None) -> None:
     """Measure what each precision and decode mode costs, against exact fp32, on your photos and this CPU.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 from pydantic import ValidationError
-from pydantic_core import PydanticUndefined
+from pydantic_core import ErrorDetails, PydanticUndefined
 
 from service.config import Settings
 from service.errors import OperatorError
@@ -32,20 +32,30 @@ def setting_options(names: Iterable[str] = ()) -> Callable[[Command], Command]:
 
 
 def settings_from(**given: Any) -> Settings:
-    """Settings from the environment and what the command line gave; OperatorError names what is wrong."""
+    """Settings from the environment and what the command line gave; OperatorError names everything that is wrong."""
     for name in sorted(os.environ):
         # A warning and no more: orchestrators put variables of their own beside ours (MOBILENET_SERVICE_HOST).
         if name.startswith("MOBILENET_") and name.removeprefix("MOBILENET_").lower() not in Settings.model_fields:
             click.echo(f"warning: {name} is set, but there is no such setting", err=True)
+    given = {name: value for name, value in given.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        option = f"--{name.replace('_', '-')}" if given.get(name) is not None else f"MOBILENET_{name.upper()}"
-        message = first["msg"].removeprefix("Value error, ")
-        shown = "" if name in _ENVIRONMENT_ONLY else f" (got {first['input']!r})"
-        raise OperatorError(f"{option}: {message}{shown}") from None
+        wrong: dict[str, list[ErrorDetails]] = {}
+        for detail in error.errors():  # one for each type of a union
+            wrong.setdefault(str(detail["loc"][0]), []).append(detail)
+        raise OperatorError("; ".join(_complaint(name, wrong[name], name in given) for name in wrong)) from None
+
+
+def _complaint(name: str, details: list[ErrorDetails], on_the_command_line: bool) -> str:
+    option = f"--{name.replace('_', '-')}" if on_the_command_line else f"MOBILENET_{name.upper()}"
+    message = details[0]["msg"].removeprefix("Value error, ")
+    if details[0]["type"] == "bool_parsing":
+        message = "true or false is wanted"
+    elif details[-1]["type"] == "literal_error" and len(details) > 1:
+        message += ", or 'auto'"
+    shown = "" if name in _ENVIRONMENT_ONLY else f" (got {details[0]['input']!r})"
+    return f"{option}: {message}{shown}"
 
 
 def _option(name: str) -> Callable[[Command], Command]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from service import artifact, runtimes
 from service.artifact import Artifact
+from service.cli.local import read
 from service.cores import available_cores
 from service.engine import Runtime
 from service.errors import ArtifactError, OperatorError, ServiceError
@@ -159,10 +160,7 @@ def _labels(files: Sequence[Path], num_classes: int) -> list[int] | None:
 
 
 def _prepare(path: Path, found: Artifact) -> dict[Mode, Image]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ServiceError(error.strerror or "cannot be read") from None
+    data = read(path)
     header, transform = inspect(data), found.manifest.preprocessing.transform()
     return {mode: prepare(data, header, transform, mode).image for mode in _MODES}
 

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn with our connection class, our drain, and a listener made for photos.
+"""The HTTP server: uvicorn with our connection class and our drain.
 
 SIGTERM or SIGINT ─► readiness off ─► listener closes ─► requests in flight finish ─► ``serve`` returns
 a second signal   ─► exit at once
@@ -22,7 +22,6 @@ import uvicorn
 from uvicorn.protocols.http import httptools_impl
 
 from service.config import Settings
-from service.errors import OperatorError
 from service.http.accept import Drainable, SharedListener
 from service.http.app import Service
 from service.http.connection import protocol
@@ -30,36 +29,11 @@ from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-#: Room for an ordinary photo, in the socket and in the parser: each piece of a body wakes the event loop, and a runner
-#: is interrupted for it. Together 3 % of the throughput at 117 kB a photo.
-_RECEIVE_BUFFER = 2**20
+#: The parser's part of the room for an ordinary photo, see ``http/listener.py``.
 _UNREAD_BODY = 2**18
 
 #: Kept for what is no connection: 14 files on a CPU, more with a driver, and those of /docs.
 _OTHER_FILES = 128
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bound, not listening yet. OperatorError if the address cannot be had."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Inherited by every connection, and no more than an upper bound: a photo arrives in one piece, not in three.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        listener.bind((host, port))
-    except OSError as error:
-        raise OperatorError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
-        ) from None
-    return listener
-
-
-def base_url(listener: socket.socket) -> str:
-    """Where a person on this machine reaches it."""
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else shown}:{port}"
 
 
 def config(app: Service, settings: Settings, metrics: Metrics) -> uvicorn.Config:

@@ -6,7 +6,7 @@ Two steps, so that the request can be admitted by its size before any work is do
 
 from __future__ import annotations
 
-from service.preprocess.facts import Format, Header
+from service.preprocess.facts import SUFFIXES, Format, Header
 from service.preprocess.headers import inspect
 from service.preprocess.limits import Limits
 from service.preprocess.pipeline import (
@@ -22,6 +22,7 @@ from service.preprocess.pipeline import (
 from service.preprocess.transform import CropBox, Transform, crop_box
 
 __all__ = [
+    "SUFFIXES",
     "WARN_EXIF",
     "WARN_FRAMES",
     "CropBox",

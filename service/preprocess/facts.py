@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from service.preprocess.tiff_directory import DamagedDirectory, exif_orientation
 
 Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
+
+#: Of files in a folder. Read by their content all the same.
+SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 TRUNCATED = "the image is truncated: its data ends before its last pixel"
 CORRUPT = "the image is corrupt and cannot be decoded"

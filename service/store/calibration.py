@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.artifact import Preprocessing
 from service.errors import OperatorError, ServiceError
-from service.preprocess import Transform, inspect, prepare
+from service.preprocess import SUFFIXES, Transform, inspect, prepare
 from service.store import wheel
 from service.store.progress import Progress, silent
 
@@ -24,8 +24,6 @@ from service.store.progress import Progress, silent
 PACKAGE = "foolbox==3.3.4"
 PACKAGE_SHA256 = "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb"
 _MEMBER = re.compile(r"foolbox/data/(imagenet_\d\d_\d+\.jpg)")
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 #: Sides to which a crop's photo is resized, over the crop size: from the whole picture to a detail of it.
 _SCALES = (1.0, 1.3, 1.6)

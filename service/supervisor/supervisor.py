@@ -37,10 +37,10 @@ ENGINE_MODULE = "service.supervisor.engine"
 WORKER_MODULE = "service.supervisor.worker"
 
 
-def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_ready: Callable[[], object]) -> int:
-    """Run the service until SIGTERM, SIGINT or until there is no use; the exit status. ``on_ready`` is called once.
+def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_ready: Callable[[str], object]) -> int:
+    """Run the service until SIGTERM, SIGINT or until there is no use; the exit status.
 
-    ``digest`` is that of the weights to be served.
+    ``digest`` is that of the weights to be served. ``on_ready`` is called once, with the processes that are ready.
     """
     devices = settings.engine_devices
     listener.listen(_BACKLOG)
@@ -89,7 +89,7 @@ class Supervisor:
         measured: Metrics,
         *,
         drain_s: float,
-        on_ready: Callable[[], object],
+        on_ready: Callable[[str], object],
     ) -> None:
         self._listener = listener
         self._engines = engines
@@ -134,7 +134,7 @@ class Supervisor:
                 any(k.state == "ready" for k in kind) for kind in (self._engines, self._workers)
             ):
                 self._greeted = True
-                self._on_ready()
+                self._on_ready(f"{_ready(self._engines, 'engine')}, {_ready(self._workers, 'worker')}")
             for kind in (self._engines, self._workers):
                 if all(keeper.state == "given_up" for keeper in kind):
                     return kind[0].status or 1
@@ -165,6 +165,13 @@ class Supervisor:
             os._exit(128 + number)
         logger.info("draining", extra={"fields": {"signal": int(number)}})
         self._told.set()
+
+
+def _ready(keepers: Sequence[Keeper], kind: str) -> str:
+    """2 workers, or 1 of 2 workers."""
+    ready = sum(keeper.state == "ready" for keeper in keepers)
+    known = f"{ready}" if ready == len(keepers) else f"{ready} of {len(keepers)}"
+    return f"{known} {kind}{'s' * (len(keepers) > 1)}"
 
 
 def _engine_socket() -> tuple[str, socket.socket]:

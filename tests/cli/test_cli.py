@@ -168,6 +168,30 @@ def test_variables_of_no_setting_are_mentioned_and_empty_ones_are_none(monkeypat
     assert result.exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"device": "gpu"}, "--device: auto, cpu, cuda or cuda:N is wanted (got 'gpu')"),
+        ({"model": "pets/1"}, "--model: a name without / is wanted; model and version are two settings (got 'pets/1')"),
+        (
+            {"max_batch_size": "0", "decode": "slow"},
+            "--decode: Input should be 'exact' or 'fast' (got 'slow'); "
+            "--max-batch-size: Input should be greater than or equal to 1, or 'auto' (got '0')",
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_settings_is_told_in_words(given: dict[str, str], message: str) -> None:
+    with pytest.raises(OperatorError) as refused:
+        settings_from(**given)
+    assert str(refused.value) == message
+
+
+def test_what_is_wrong_with_variables_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOBILENET_PAGE", "maybe")
+    with pytest.raises(OperatorError, match=r"^MOBILENET_PAGE: true or false is wanted \(got 'maybe'\)$"):
+        settings_from(page=None)
+
+
 def test_keys_that_hold_no_key_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOBILENET_API_KEYS", " , ")
     with pytest.raises(OperatorError, match=r"^MOBILENET_API_KEYS: holds no key; unset it to ask for none$"):

@@ -38,7 +38,7 @@ def run(store: Path, photos: Path, *more: str) -> Result:
 
 
 def test_prints_a_table_and_puts_it_into_the_manifest(store: Path, photos: Path) -> None:
-    result = run(store, photos)
+    result = run(store, photos, "--save")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["precision", "decode", "top-1", "top-5", "agrees", "cosine,", "mean", "min", "ms"]
@@ -51,21 +51,21 @@ def test_prints_a_table_and_puts_it_into_the_manifest(store: Path, photos: Path)
     assert str(measured["parity_conditions"]).startswith("2 photos, 20")
 
 
-def test_saves_nothing_if_told_so(store: Path, photos: Path) -> None:
-    assert run(store, photos, "--no-save").exit_code == 0
+def test_saves_nothing_unless_told_so(store: Path, photos: Path) -> None:
+    assert run(store, photos).exit_code == 0
     assert artifact.load(store, "tiny", "1").manifest.measured == {}
 
 
 def test_unlabelled_photos_have_no_accuracy(store: Path, photos: Path) -> None:
     (photos / "3_x.jpg").rename(photos / "holiday.jpg")
-    result = run(store, photos, "--no-save")
+    result = run(store, photos)
     assert "top-1" not in result.stdout
     assert "agrees" in result.stdout
 
 
 def test_a_bad_photo_is_left_out_and_named(store: Path, photos: Path) -> None:
     (photos / "1_bad.jpg").write_bytes(b"no")
-    result = run(store, photos, "--no-save")
+    result = run(store, photos)
     assert "1_bad.jpg: not a JPEG" in result.stdout
     assert "\n2 photos, " in result.stdout
     for path in photos.glob("[39]_*"):

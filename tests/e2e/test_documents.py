@@ -43,7 +43,8 @@ RUN_ELSEWHERE = {
 RUN_BY_NOBODY = {
     "make bench": "measures for minutes; docs/performance.md has what it printed",
     "make help": "prints the targets, which test_docs.py holds against the documents",
-    "pip install 'mobilenet-service[int8]'": "there is no release on an index yet; the extra is part of dev",
+    "pip install -c": "the extra is part of dev",
+    "source .venv/bin/activate": "for people; here programs are called by their paths",
     "docker inspect --format": "for a stack in trouble",
     "docker events --since": "for a stack in trouble",
     "docker compose logs": "for a stack in trouble",

@@ -39,7 +39,7 @@ except MissingExtra as error:
     artifact = artifact_of("tiny")
     assert python(code, str(artifact.directory.parent.parent), "tiny").splitlines() == [
         "openvino cpu (1, 10)",
-        "runtime=torch needs an optional dependency: pip install 'mobilenet-service[torch]'",
+        "runtime=torch needs the extra 'torch'; in a clone: .venv/bin/pip install -c constraints.txt -e '.[torch]'",
     ]
 
 
@@ -49,7 +49,7 @@ def test_names_the_extra(
     artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch, options: RuntimeOptions, missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(MissingExtra, match=r"mobilenet-service\[torch\]"):
+    with pytest.raises(MissingExtra, match=r"needs the extra 'torch'"):
         create(artifact_of("tiny"), options)
 
 
@@ -79,7 +79,7 @@ def test_a_gpu_without_torch_is_worth_a_warning(
     monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert resolve(RuntimeOptions()) == ("openvino", "cpu")
-    assert "mobilenet-service[torch]" in caplog.text
+    assert "needs the extra 'torch'" in caplog.text
 
 
 def test_a_driver_without_a_gpu_is_worth_a_warning(

@@ -134,5 +134,5 @@ def test_pth_needs_torch_and_safetensors_does_not(
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     add(store, checkpoint, labels, name="pets", width_mult=0.1)
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(MissingExtra, match=r"mobilenet-service\[torch\]"):
+    with pytest.raises(MissingExtra, match=r"needs the extra 'torch'"):
         add(store, tmp_path / "x.pth", labels, name="pets", width_mult=0.1)

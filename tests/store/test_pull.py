@@ -143,7 +143,7 @@ def test_torch_is_asked_for_before_the_download(
     store: Path, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"mobilenet-service\[torch\]"):
+    with pytest.raises(MissingExtra, match=r"needs the extra 'torch'"):
         pull(store, "tiny", "1")
     assert published.requests == 0
 
