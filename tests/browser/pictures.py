@@ -38,7 +38,8 @@ def drawn(seed: int, width: int = 480, height: int = 360) -> Image.Image:
 
 def encoded(image: Image.Image, name: str, **options: object) -> File:
     """``image`` in the format that the ending of ``name`` names."""
-    ending = name.rpartition(".")[2].replace("jpg", "jpeg").replace("tif", "tiff").replace("tifff", "tiff")
+    ending = name.rpartition(".")[2]
+    ending = {"jpg": "jpeg", "tif": "tiff"}.get(ending, ending)
     buffer = io.BytesIO()
     image.save(buffer, ending.upper(), **options)
     return File(name, f"image/{ending}", buffer.getvalue())

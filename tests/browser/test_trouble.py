@@ -16,6 +16,7 @@ from tests.e2e.process import ServerProcess, server
 from tests.scrape import samples
 
 _BUSY = '{"type":"about:blank","status":503,"title":"Overloaded","detail":"no room"}'
+_FAILED = '{"type":"about:blank","status":500,"title":"Inference failed","detail":"the model failed on this image"}'
 
 
 def counted(url: str, sample: str) -> float:
@@ -73,14 +74,24 @@ def test_refused_requests_are_counted(visit: Visit) -> None:
 
 def test_what_may_help_is_offered_again(visit: Visit) -> None:
     visit.expects("500")
-    body = '{"type":"about:blank","status":500,"title":"Inference failed","detail":"the model failed on this image"}'
-    visit.page.route("**/explain?*", lambda route: route.fulfill(status=500, body=body))
+    visit.page.route("**/explain?*", lambda route: route.fulfill(status=500, body=_FAILED))
     visit.add(pictures.picture(2))
     expect(visit.page.locator(".error")).to_contain_text("Inference failed")
     expect(visit.page.locator(".error")).to_contain_text("The model failed on this image.")
     visit.page.unroute("**/explain?*")
     visit.page.get_by_role("button", name="Try again").click()
     expect(visit.page.locator(".card")).to_have_attribute("data-state", "answered")
+
+
+def test_a_photo_that_is_tried_again_counts_once(visit: Visit) -> None:
+    visit.expects("500")
+    visit.page.route("**/explain?*", lambda route: route.fulfill(status=500, body=_FAILED))
+    visit.add(pictures.picture(2), pictures.picture(3))
+    visit.page.unroute("**/explain?*")
+    visit.card("drawn-2.jpg").get_by_role("button", name="Try again").click()
+    expect(visit.card("drawn-2.jpg")).to_have_attribute("data-state", "answered")
+    visit.page.wait_for_timeout(2500)  # what is said is said two seconds later
+    expect(visit.page.locator("#say")).to_have_text("2 of 2 photos answered")
 
 
 def test_down_and_back(new_visit: NewVisit, real_artifact: Artifact) -> None:

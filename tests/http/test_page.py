@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service import overlay
 from service.artifact import Artifact
 from service.http import page
 from tests.hostile.http.wire import get, wire
@@ -109,6 +110,25 @@ def test_modules_import_what_is_there() -> None:
                     path,
                     name,
                 )
+
+
+def test_the_page_draws_as_the_service_does() -> None:
+    """Colours and opacities of ``overlay.py``, of the maps, of the ramp beside the slider and of the style sheets."""
+    texts = {name: (STATIC / name).read_text("utf-8") for name in ("map.js", "parts.css", "card.css", "index.html")}
+
+    def only(pattern: str, name: str) -> str:
+        (found,) = re.findall(pattern, texts[name], re.DOTALL)
+        return str(found)
+
+    stops = only(r"const STOPS = \[(.*?)\];", "map.js")
+    drawn = [tuple(int(part, 16) for part in parts) for parts in re.findall(r"\[0x(..), 0x(..), 0x(..)\]", stops)]
+    assert drawn == list(overlay._RAMP)
+    gradient = only(r"\.ramp-bar \{[^}]*linear-gradient\(to right, ([^)]*)\)", "parts.css")
+    assert [tuple(bytes.fromhex(colour.removeprefix("#"))) for colour in gradient.split(", ")] == list(overlay._RAMP)
+    shade = only(r"\.crop \{[^}]*rgb\(0 0 0 / (\d+)%\)", "card.css")
+    assert 100 - int(shade) == pytest.approx(100 * overlay._DIMMED)
+    slider = only(r'<input id="opacity"[^>]* value="(\d+)"', "index.html")
+    assert int(slider) == pytest.approx(100 * overlay.DEFAULT_OPACITY)
 
 
 def test_it_is_light() -> None:

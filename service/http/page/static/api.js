@@ -39,7 +39,9 @@ export function post(path, body, { key, signal, onProgress, onSent }) {
     request.setRequestHeader("Content-Type", body.type.startsWith("image/") ? body.type : "application/octet-stream");
     request.setRequestHeader("Accept", "application/json");
     if (key) request.setRequestHeader("Authorization", `Bearer ${key}`);
-    request.upload.addEventListener("progress", (event) => event.lengthComputable && onProgress?.(event.loaded / event.total));
+    request.upload.addEventListener("progress", ({ lengthComputable, loaded, total }) => {
+      if (lengthComputable) onProgress?.(loaded / total);
+    });
     request.upload.addEventListener("load", () => onSent?.());
     request.addEventListener("loadend", () => {
       signal?.removeEventListener("abort", stop);

@@ -22,8 +22,8 @@ const board = new Board();
 const service = { health, key, uploads: new Lane(UPLOADS), thumbnails: new Lane(THUMBNAILS) };
 const photos = new Set();
 
+const settled = new Set(); // those of them that have an answer or an error
 let spoken = null;
-let settled = 0;
 
 /** Tells a screen reader the last thing said, not more than once in two seconds. */
 function say(words) {
@@ -37,29 +37,29 @@ function say(words) {
 }
 
 /** One photo: what it shows; several: how far they are. */
-function settle(words) {
-  settled += 1;
-  say(photos.size === 1 ? words : `${settled} of ${plural(photos.size, "photo")} answered`);
+function settle(photo, words) {
+  settled.add(photo);
+  say(photos.size === 1 ? words : `${settled.size} of ${plural(photos.size, "photo")} answered`);
 }
 
 const events = {
   answered(photo) {
     board.add(photo);
-    settle(photo.card.summary());
+    settle(photo, photo.card.summary());
   },
   failed(photo, problem) {
-    settle(`${photo.name}: ${problem.title}`);
+    settle(photo, `${photo.name}: ${problem.title}`);
   },
   removed(photo) {
     photos.delete(photo);
-    settled = Math.min(settled, photos.size);
+    settled.delete(photo);
     board.remove(photo);
-    layOut();
+    makeRoom();
   },
 };
 
 /** The drop zone makes room as soon as there are photos. */
-function layOut() {
+function makeRoom() {
   const some = photos.size > 0;
   document.body.classList.toggle("busy", some);
   byId("photos").hidden = !some;
@@ -68,35 +68,36 @@ function layOut() {
 
 function add(files) {
   if (files.length === 0) return;
-  const small = byId("shrink").checked;
+  const shrunk = byId("shrink").checked;
   const added = files.map((file) => new Photo(file, service, events));
   byId("cards").append(...added.map((photo) => photo.card.element));
   for (const photo of added) {
     photos.add(photo);
-    photo.send(small);
+    photo.send({ shrunk });
   }
-  layOut();
+  makeRoom();
   // On a small screen the photos begin below the fold.
-  if (window.innerHeight < byId("photos").getBoundingClientRect().top + 200) byId("photos").scrollIntoView({ behavior: "instant" });
+  const { top } = byId("photos").getBoundingClientRect();
+  if (window.innerHeight < top + 200) byId("photos").scrollIntoView({ behavior: "instant" });
 }
 
-function opacity() {
+function setOpacity() {
   const value = byId("opacity").value;
   document.documentElement.style.setProperty("--opacity", String(value / 100));
   byId("opacity-words").textContent = `${value} %`;
 }
 
-/** The last photo that has a small picture. */
-const lastPicture = () => [...photos].reverse().find((photo) => photo.small !== null)?.small ?? null;
+/** The newest thumbnail; null where there is none. */
+const lastThumbnail = () => [...photos].findLast(({ thumbnail }) => thumbnail !== null)?.thumbnail ?? null;
 
 takeIn(add, () => say("Folders are not read. Drop the photos themselves."));
-byId("opacity").addEventListener("input", opacity);
+byId("opacity").addEventListener("input", setOpacity);
 byId("clear").addEventListener("click", () => {
   for (const photo of [...photos]) photo.remove();
   byId("choose").focus();
 });
-opacity();
+setOpacity();
 showStatus({ health, live, key });
-offerBurst({ live, key, health, picture: lastPicture });
+offerBurst({ live, key, health, picture: lastThumbnail });
 health.check();
 live.run();

@@ -67,15 +67,16 @@ export class Board {
     byId("board-body").classList.toggle("two", wide);
     if (count < 2) return;
     this.#matrix.show(this.#photos, this.#gram);
-    this.#closest();
+    this.#tellMostAlike();
     if (!wide) return;
     const { points, explained } = principal(this.#gram);
     layOut(byId("layout"), this.#photos, points);
-    byId("layout-words").textContent = `Two principal components of the features; they keep ${Math.round(explained * 100)} % of the variance.`;
+    const kept = `${Math.round(explained * 100)} %`;
+    byId("layout-words").textContent = `Two principal components of the features; they keep ${kept} of the variance.`;
   }
 
   /** Says which two are most alike, until somebody points at a cell. */
-  #closest() {
+  #tellMostAlike() {
     let best = [0, 1];
     for (let row = 0; row < this.#gram.length; row += 1) {
       for (let column = row + 1; column < this.#gram.length; column += 1) {
@@ -89,6 +90,7 @@ export class Board {
     return `${this.#photos[row].name} and ${this.#photos[column].name}: ${this.#gram[row][column].toFixed(2)}`;
   }
 
+  /** The photo most like `index`; null where there is no other. */
   #nearest(index) {
     let best = null;
     this.#gram[index].forEach((value, other) => {
@@ -101,7 +103,8 @@ export class Board {
     const nearest = this.#nearest(row);
     const { name } = this.#photos[row];
     const most = nearest === null ? "" : ` Most like ${name}: ${this.#photos[nearest].name}.`;
-    byId("pair").textContent = row === column ? `${name} and itself: 1.00.${most}` : `${this.#words(row, column)}.${most}`;
+    const pair = row === column ? `${name} and itself: 1.00` : this.#words(row, column);
+    byId("pair").textContent = `${pair}.${most}`;
     markSpots(byId("layout"), [row, column]);
   }
 }

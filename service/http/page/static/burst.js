@@ -1,8 +1,10 @@
 // Fifty requests at once, so that one sees the service gather them into batches.
 
+import { post } from "./api.js";
 import { byId } from "./dom.js";
 import { generated } from "./thumbnail.js";
-import { parseTiming, total } from "./timing.js";
+import { total } from "./timing.js";
+import { digits } from "./words.js";
 
 const COUNT = 50;
 
@@ -15,7 +17,7 @@ export function offerBurst({ live, key, health, picture }) {
     button.setAttribute("aria-disabled", "true"); // it keeps the focus
     words.textContent = "Sending …";
     try {
-      words.textContent = await burst({ live, key, body: picture() ?? (await generated()) });
+      words.textContent = await burst(live, key.value, picture() ?? (await generated()));
     } finally {
       button.removeAttribute("aria-disabled");
       if (!health.up) words.textContent = "The service cannot be reached.";
@@ -23,34 +25,23 @@ export function offerBurst({ live, key, health, picture }) {
   });
 }
 
-async function burst({ live, key, body }) {
+/** Sends `body` and tells what came of it in a sentence. */
+async function burst(live, key, body) {
   const before = await live.sample();
   const started = performance.now();
-  const outcomes = await Promise.all(Array.from({ length: COUNT }, () => one(body, key.value)));
-  const seconds = (performance.now() - started) / 1000;
+  const outcomes = await Promise.all(Array.from({ length: COUNT }, () => post("classify?top_k=1", body, { key })));
+  const took = (performance.now() - started) / 1000;
   const after = await live.sample();
   const answered = outcomes.filter(({ status }) => status === 200);
   const refused = outcomes.filter(({ status }) => status === 429 || status === 503).length;
   const failed = COUNT - answered.length - refused;
-  const parts = [`${answered.length} answered, ${refused} refused${failed > 0 ? `, ${failed} failed` : ""} in ${seconds.toFixed(2)} s`];
+  const counts = `${answered.length} answered, ${refused} refused${failed > 0 ? `, ${failed} failed` : ""}`;
+  const parts = [`${counts} in ${took.toFixed(2)} s`];
   if (answered.length > 0) {
-    const times = answered.map(({ ms }) => ms).sort((a, b) => a - b);
-    parts.push(`${shown(times[times.length >> 1])} ms each in the service, ${shown(times.at(-1))} at most`);
+    const times = answered.map(({ timing }) => total(timing)).sort((a, b) => a - b);
+    parts.push(`${digits(times[times.length >> 1])} ms each in the service, ${digits(times.at(-1))} at most`);
   }
   const batches = before && after ? after.batches - before.batches : 0;
   if (batches > 0) parts.push(`${((after.batched - before.batched) / batches).toFixed(1)} images per batch`);
   return `${parts.join("; ")}.`;
-}
-
-const shown = (ms) => ms.toFixed(ms < 10 ? 1 : 0);
-
-async function one(body, key) {
-  try {
-    const headers = { "Content-Type": "image/jpeg", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
-    const answer = await fetch("classify?top_k=1", { method: "POST", body, headers });
-    await answer.arrayBuffer();
-    return { status: answer.status, ms: total(parseTiming(answer.headers.get("Server-Timing"))) };
-  } catch {
-    return { status: 0, ms: 0 };
-  }
 }

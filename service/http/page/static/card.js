@@ -7,6 +7,9 @@ import { bytes, percent, plainWarning, sentence } from "./words.js";
 
 const FRAME = 5 / 4; // of the style sheet
 
+/** Classes that are shown before somebody asks for more. */
+export const FEW = 5;
+
 let cards = 0;
 
 export class Card {
@@ -15,61 +18,64 @@ export class Card {
   #shown = []; // {index, label, probability} in the list
   #selected = null;
   #facts = {};
-  #small = false; // what the service measures is not the file then
+  #isShrunk = false; // what the service measures is not the file then
 
   constructor(photo) {
     this.#photo = photo;
     const id = `card-${++cards}`;
-    const image = el("img", { alt: "", draggable: "false", hidden: true });
-    const map = el("canvas", { class: "map", "aria-hidden": "true" });
-    const crop = el("div", { class: "crop", hidden: true }, map);
-    const parts = {
-      image,
-      map,
-      crop,
-      stage: el("div", { class: "stage", role: "img", "aria-label": photo.name }, image, crop),
-      bar: el("progress", { max: "1", "aria-label": `Progress of ${photo.name}` }),
-      words: el("p", { class: "words" }),
-      facts: el("p", { class: "facts" }),
-      list: el("ul", { class: "classes", "aria-label": `Classes of ${photo.name}` }),
-      note: el("p", { class: "note", role: "status" }),
-      remarks: el("ul", { class: "remarks" }),
-      times: el("div"),
-      error: el("div", { class: "error", hidden: true }),
-      more: el("button", { class: "quiet", type: "button", hidden: true, text: "More classes", "aria-describedby": id, on: { click: () => this.#more() } }),
-    };
-    this.#parts = parts;
-    const remove = el(
-      "button",
-      { class: "remove", type: "button", "aria-label": `Remove ${photo.name}`, on: { click: () => photo.remove() } },
-      el("span", { "aria-hidden": "true", text: "×" }),
-    );
-    parts.progress = el("div", { class: "progress" }, parts.bar, parts.words);
-    this.element = el(
-      "li",
-      { class: "card" },
-      el(
-        "article",
-        { "aria-labelledby": id },
-        el("div", { class: "frame" }, parts.stage),
-        remove,
-        el(
-          "div",
-          { class: "card-body" },
-          el("header", {}, el("h3", { id, text: photo.name, title: photo.name }), parts.facts),
-          parts.progress,
-          parts.error,
-          parts.list,
-          parts.more,
-          parts.note,
-          parts.remarks,
-          parts.times,
-        ),
-      ),
-    );
+    this.#parts = this.#make(id);
+    this.element = el("li", { class: "card" }, this.#arranged(id));
     this.#shape(4, 3);
     this.#fact("size", bytes(photo.file.size));
     this.#state("waiting");
+  }
+
+  /** The parts that change; `id` is that of the heading. */
+  #make(id) {
+    const { name } = this.#photo;
+    const image = el("img", { alt: "", draggable: "false", hidden: true });
+    const map = el("canvas", { class: "map", "aria-hidden": "true" });
+    const crop = el("div", { class: "crop", hidden: true }, map);
+    const bar = el("progress", { max: "1", "aria-label": `Progress of ${name}` });
+    const words = el("p", { class: "words" });
+    const more = el("button", { class: "quiet", type: "button", hidden: true, "aria-describedby": id });
+    more.textContent = "More classes";
+    more.addEventListener("click", () => this.#more());
+    return {
+      image,
+      map,
+      crop,
+      stage: el("div", { class: "stage", role: "img", "aria-label": name }, image, crop),
+      bar,
+      words,
+      progress: el("div", {}, bar, words),
+      facts: el("p", { class: "facts" }),
+      list: el("ul", { class: "classes", "aria-label": `Classes of ${name}` }),
+      more,
+      note: el("p", { class: "note", role: "status" }),
+      remarks: el("ul", { class: "remarks" }),
+      timing: el("div", { class: "timing" }),
+      error: el("div", { class: "error", hidden: true }),
+    };
+  }
+
+  /** The parts and what never changes, in the order of the page. */
+  #arranged(id) {
+    const { name } = this.#photo;
+    const { stage, facts, progress, error, list, more, note, remarks, timing } = this.#parts;
+    const remove = el(
+      "button",
+      { class: "remove", type: "button", "aria-label": `Remove ${name}`, on: { click: () => this.#photo.remove() } },
+      el("span", { "aria-hidden": "true", text: "×" }),
+    );
+    const header = el("header", {}, el("h3", { id, text: name, title: name }), facts);
+    return el(
+      "article",
+      { "aria-labelledby": id },
+      el("div", { class: "frame" }, stage),
+      remove,
+      el("div", { class: "card-body" }, header, progress, error, list, more, note, remarks, timing),
+    );
   }
 
   #state(word) {
@@ -123,7 +129,7 @@ export class Card {
   }
 
   shrunk({ blob, width, height }) {
-    this.#small = true;
+    this.#isShrunk = true;
     this.#fact("shrunk", `shrunk to ${width} × ${height}, ${bytes(blob.size)}`);
   }
 
@@ -133,10 +139,10 @@ export class Card {
 
   /** `result` is one of /explain's results. */
   answered(result, timing) {
-    const { crop, remarks, times, more } = this.#parts;
+    const { crop, remarks, timing: times } = this.#parts;
     const { photo, warnings = [] } = result;
     this.#state("answered");
-    if (!this.#small) this.#fact("pixels", `${photo.width} × ${photo.height}`);
+    if (!this.#isShrunk) this.#fact("pixels", `${photo.width} × ${photo.height}`);
     this.#shape(photo.width, photo.height);
     for (const [side, value] of Object.entries({
       left: result.crop.x / photo.width,
@@ -146,9 +152,8 @@ export class Card {
     })) crop.style[side] = `${value * 100}%`;
     crop.hidden = false;
     remarks.replaceChildren(...warnings.map((warning) => el("li", { text: plainWarning(warning) })));
-    times.replaceChildren(...[timingBar(timing)].filter(Boolean));
+    times.replaceChildren(...timingBar(timing));
     this.classes(result.maps);
-    more.hidden = false;
   }
 
   /** The strongest class in a line. */
@@ -160,15 +165,17 @@ export class Card {
   /** Lists `predictions`: {index, label, probability}. */
   classes(predictions) {
     this.#shown = predictions;
-    this.#parts.more.hidden = predictions.length > 5;
-    this.#parts.list.classList.toggle("many", predictions.length > 5);
-    this.#parts.list.replaceChildren(
+    const { list, more } = this.#parts;
+    const many = predictions.length > FEW;
+    more.hidden = many;
+    list.classList.toggle("many", many);
+    list.replaceChildren(
       ...predictions.map(({ index, label, probability }) => {
         const fill = el("span", { class: "fill" });
         fill.style.width = `${probability * 100}%`;
         const button = el(
           "button",
-          { type: "button", "data-class": index, "aria-pressed": String(index === this.#selected), on: { click: () => this.#photo.show(index) } },
+          { type: "button", "data-class": index, on: { click: () => this.#photo.show(index) } },
           el("span", { class: "label", text: label }),
           el("span", { class: "share", text: percent(probability) }),
           el("span", { class: "track", "aria-hidden": "true" }, fill),
@@ -176,6 +183,14 @@ export class Card {
         return el("li", {}, button);
       }),
     );
+    this.#press();
+  }
+
+  /** Marks the class whose map is shown. */
+  #press() {
+    for (const button of this.#parts.list.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(Number(button.dataset.class) === this.#selected));
+    }
   }
 
   async #more() {
@@ -188,23 +203,21 @@ export class Card {
     if (more.hidden) list.children[had]?.firstElementChild.focus({ preventScroll: true });
   }
 
-  /** Marks class `index` as the one whose map is shown. */
+  /** The map of class `index` is wanted. */
   select(index) {
     this.#selected = index;
-    for (const button of this.#parts.list.querySelectorAll("button")) {
-      button.setAttribute("aria-pressed", String(Number(button.dataset.class) === index));
-    }
+    this.#press();
   }
 
-  /** Draws the map of class `index`, if that is still the one that is wanted. */
+  /** Draws the map of class `index`, unless another is wanted by now. */
   draw(index, map) {
     if (index !== this.#selected) return;
     const { stage, map: canvas } = this.#parts;
-    const some = drawMap(canvas, map);
+    const drawn = drawMap(canvas, map);
     canvas.dataset.class = index;
     const label = this.#shown.find((entry) => entry.index === index)?.label ?? `class ${index}`;
     stage.setAttribute("aria-label", `${this.#photo.name}, with the class map of ${label}`);
-    this.note(some ? "" : `No place in this photo speaks for “${label}”.`);
+    this.note(drawn ? "" : `No place in this photo speaks for “${label}”.`);
   }
 
   note(words) {
@@ -215,7 +228,7 @@ export class Card {
   failed({ title, detail }, { again, shrink }) {
     this.#state("failed");
     const buttons = [];
-    if (shrink) buttons.push(["Shrink and send", () => this.#photo.send(true)]);
+    if (shrink) buttons.push(["Shrink and send", () => this.#photo.send({ shrunk: true })]);
     if (again) buttons.push(["Try again", () => this.#photo.send()]);
     this.#parts.error.replaceChildren(
       el("p", { class: "error-title", text: title }),

@@ -1,7 +1,7 @@
 // One photo's request, with patience: waits while the service is down, busy or wants a key, and knows when to give up.
 
 import { post } from "./api.js";
-import { pause } from "./dom.js";
+import { pause } from "./wait.js";
 import { bytes, seconds } from "./words.js";
 
 const MOST_BUSY = 6;
@@ -11,22 +11,33 @@ const MOST_OUTAGES = 6;
 /** The service's own default limit of a body; a connection that breaks above it was most likely cut for that. */
 const LIKELY_LIMIT = 16 * 2 ** 20;
 
+/** Statuses of a service that is busy, and of one that is ending or gone: only readiness tells which. */
+const AWAY = new Set([0, 502, 503]);
+
 /** Statuses where the very same request may succeed later. */
 const AGAIN = new Set([0, 429, 500, 502, 503, 504]);
 
 const tooLarge = (size) => ({
   status: 413,
   title: "Too large to send",
-  detail: `this file has ${bytes(size)}, and the service broke off the upload; it accepts ${bytes(LIKELY_LIMIT)} unless it is set up otherwise`,
+  detail:
+    `this file has ${bytes(size)}, and the service broke off the upload; ` +
+    `it accepts ${bytes(LIKELY_LIMIT)} unless it is set up otherwise`,
 });
 
 const CUT = {
   status: 0,
   title: "The connection broke off",
-  detail: "the service can be reached, but sending this photo failed several times; the file may be too large, or may have changed on the disk",
+  detail:
+    "the service can be reached, but sending this photo failed several times; " +
+    "the file may be too large, or may have changed on the disk",
 };
 
-const GONE = { status: 0, title: "The service went away", detail: "each time this photo was sent the service became unreachable" };
+const GONE = {
+  status: 0,
+  title: "The service went away",
+  detail: "each time this photo was sent the service became unreachable",
+};
 
 /**
  * Sends `body` to `path`. Resolves to {answer} or {problem, again, tooLarge}; rejects only when `signal` aborts.
@@ -43,22 +54,17 @@ export async function deliver(path, body, { health, key, signal, onWait, onProgr
     const used = key.value;
     const answer = await post(path, body, { key: used, signal, onProgress, onSent });
     if (answer.status === 200) return { answer };
+    const away = AWAY.has(answer.status);
     if (answer.status === 401) {
       key.refused(used);
-    } else if (answer.status === 0 || answer.status === 502 || answer.status === 503) {
-      // Only readiness tells a service that is busy from one that is ending or gone.
-      if (!(await health.check())) {
-        if (++outages > MOST_OUTAGES) return failed(answer.problem ?? GONE);
-      } else if (answer.status === 0) {
-        if (body.size > LIKELY_LIMIT) return failed(tooLarge(body.size));
-        if (++cuts >= MOST_CUTS) return failed(CUT);
-        onWait?.("The connection broke off; trying again");
-        await pause(1000 * cuts, signal);
-      } else {
-        if (++busy > MOST_BUSY) return failed(answer.problem);
-        await countDown(answer, busy, signal, onWait);
-      }
-    } else if (answer.status === 429) {
+    } else if (away && !(await health.check())) {
+      if (++outages > MOST_OUTAGES) return failed(answer.problem ?? GONE);
+    } else if (answer.status === 0) {
+      if (body.size > LIKELY_LIMIT) return failed(tooLarge(body.size));
+      if (++cuts >= MOST_CUTS) return failed(CUT);
+      onWait?.("The connection broke off; trying again");
+      await pause(1000 * cuts, signal);
+    } else if (away || answer.status === 429) {
       if (++busy > MOST_BUSY) return failed(answer.problem);
       await countDown(answer, busy, signal, onWait);
     } else {

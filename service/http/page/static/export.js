@@ -1,5 +1,7 @@
 // Embeddings as files: CSV with names, and NumPy's own format.
 
+import { el } from "./dom.js";
+
 /** A name as a field; one that a spreadsheet would take for a formula gets an apostrophe before it. */
 function quoted(name) {
   const text = /^[=+\-@\t]/.test(name) ? `'${name}` : name;
@@ -11,7 +13,8 @@ export function csv(entries) {
   const length = entries[0].vector.length;
   const head = ["name", ...Array.from({ length }, (_, index) => `f${index}`)];
   // Nine digits give every float32 back exactly.
-  const lines = entries.map(({ name, vector }) => [quoted(name), ...Array.from(vector, (value) => Number(value.toPrecision(9)))].join(","));
+  const digits = (vector) => Array.from(vector, (value) => Number(value.toPrecision(9)));
+  const lines = entries.map(({ name, vector }) => [quoted(name), ...digits(vector)].join(","));
   return new Blob([[head.join(","), ...lines, ""].join("\r\n")], { type: "text/csv" });
 }
 
@@ -34,9 +37,7 @@ export function npy(entries) {
 
 /** Lets the browser save `blob` under `name`. */
 export function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
+  const link = el("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser may still be asking where to put it
 }

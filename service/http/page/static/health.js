@@ -1,7 +1,7 @@
 // Whether the service can answer. While it cannot, it is asked again, less and less often, until it can.
 
 import { getJson } from "./api.js";
-import { pause, until } from "./dom.js";
+import { pause, until } from "./wait.js";
 
 const BACK_OFF_S = [1, 2, 3, 4, 5];
 

@@ -4,7 +4,7 @@ import { byId } from "./dom.js";
 
 const carriesFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false;
 
-/** Files of a drop, folders left out, whose contents are not read. */
+/** Files of a drop, and how many folders came with them, whose contents are not read. */
 function dropped(transfer) {
   const files = [];
   let folders = 0;
@@ -16,37 +16,30 @@ function dropped(transfer) {
   return { files: files.filter((file) => file !== null), folders };
 }
 
-/** Calls `onFiles([File])` for whatever arrives, `onFolders()` when a folder was among it. */
-export function takeIn(onFiles, onFolders) {
-  const zone = byId("drop");
+function takeDropped(onFiles, onFolders) {
   let depth = 0; // dragenter and dragleave come for every element on the way
-  const mark = () => document.body.classList.toggle("dragging", depth > 0);
-
-  window.addEventListener("dragenter", (event) => {
-    if (!carriesFiles(event)) return;
-    depth += 1;
-    mark();
-  });
-  window.addEventListener("dragleave", (event) => {
-    if (!carriesFiles(event)) return;
-    depth = Math.max(0, depth - 1);
-    mark();
-  });
+  const move = (to) => {
+    depth = to;
+    document.body.classList.toggle("dragging", depth > 0);
+  };
+  window.addEventListener("dragenter", (event) => carriesFiles(event) && move(depth + 1));
+  window.addEventListener("dragleave", (event) => carriesFiles(event) && move(Math.max(0, depth - 1)));
   window.addEventListener("dragover", (event) => {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     event.dataTransfer.dropEffect = "copy";
   });
   window.addEventListener("drop", (event) => {
-    depth = 0;
-    mark();
+    move(0);
     if (!carriesFiles(event)) return;
     event.preventDefault();
     const { files, folders } = dropped(event.dataTransfer);
     if (folders > 0) onFolders();
     onFiles(files);
   });
+}
 
+function takePasted(onFiles) {
   let pasted = 0;
   window.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
@@ -59,7 +52,9 @@ export function takeIn(onFiles, onFolders) {
       return new File([file], `pasted ${pasted}.png`, { type: file.type });
     }));
   });
+}
 
+function takeChosen(onFiles) {
   for (const [button, input] of [["choose", "files"], ["take", "camera"]]) {
     byId(button).addEventListener("click", () => byId(input).click());
     byId(input).addEventListener("change", (event) => {
@@ -67,7 +62,14 @@ export function takeIn(onFiles, onFolders) {
       event.target.value = ""; // so that the same file can be chosen again
     });
   }
-  zone.addEventListener("click", (event) => {
+  byId("drop").addEventListener("click", (event) => {
     if (event.target.closest("button, label, input") === null) byId("files").click();
   });
+}
+
+/** Calls `onFiles([File])` for whatever arrives, `onFolders()` when a folder was among it. */
+export function takeIn(onFiles, onFolders) {
+  takeDropped(onFiles, onFolders);
+  takePasted(onFiles);
+  takeChosen(onFiles);
 }

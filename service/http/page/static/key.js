@@ -1,6 +1,7 @@
 // The API key: asked for when the service answers 401, kept in memory for this tab, nowhere else.
 
-import { byId, until } from "./dom.js";
+import { byId } from "./dom.js";
+import { until } from "./wait.js";
 
 export class Key extends EventTarget {
   value = "";
@@ -28,7 +29,7 @@ export class Key extends EventTarget {
     this.asking = true;
     byId("key-form").hidden = false;
     if (used !== "") byId("key-error").textContent = "The service does not accept this key.";
-    byId("key").focus({ preventScroll: false });
+    byId("key").focus();
   }
 
   /** Resolves when no key is asked for. */

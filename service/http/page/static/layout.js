@@ -14,14 +14,15 @@ export function layOut(field, entries, points) {
   const width = field.clientWidth || 400;
   const height = field.clientHeight || 300;
   const side = entries.length > 60 ? 28 : entries.length > 24 ? 38 : Math.min(68, width / 6);
-  const scale = Math.min((width - side - 8) / Math.max(right - left, 1e-9), (height - side - 8) / Math.max(top - bottom, 1e-9));
+  const fit = (room, extent) => (room - side - 8) / Math.max(extent, 1e-9);
+  const scale = Math.min(fit(width, right - left), fit(height, top - bottom));
   field.replaceChildren(
-    ...entries.map(({ name, mini }, index) => {
+    ...entries.map(({ name, square }, index) => {
       const [x, y] = points[index];
       const spot = el("span", { class: "spot", title: name, "data-index": index });
-      if (mini) {
-        const picture = el("canvas", { width: mini.width, height: mini.height, "aria-hidden": "true" });
-        picture.getContext("2d").drawImage(mini, 0, 0);
+      if (square) {
+        const picture = el("canvas", { width: square.width, height: square.height, "aria-hidden": "true" });
+        picture.getContext("2d").drawImage(square, 0, 0);
         spot.append(picture);
       }
       spot.style.width = `${side}px`;

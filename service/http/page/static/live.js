@@ -1,7 +1,7 @@
 // Live figures from /metrics, asked for each second while somebody looks at the page.
 
 import { get } from "./api.js";
-import { pause, until } from "./dom.js";
+import { pause, until } from "./wait.js";
 
 const EVERY_MS = 1000;
 /** Seconds of images per second that are kept. */
@@ -20,7 +20,7 @@ const WANTED = {
 };
 
 /** The wanted series of Prometheus text, each summed over its labels. A counter nobody has touched yet is not there. */
-export function parseMetrics(text) {
+function parseMetrics(text) {
   const figures = { images: 0, batched: 0, batches: 0, queue: 0, flight: 0, limit: 0 };
   for (const line of text.split("\n")) {
     const match = /^(\w+)(?:\{.*\})? (\S+)/.exec(line);
@@ -33,6 +33,8 @@ export function parseMetrics(text) {
 export class Live extends EventTarget {
   /** Images per second, oldest first. */
   history = [];
+  /** {rate, queue, flight, limit, batch} of the last sample, batch null where none was run; null before the first. */
+  now = null;
   #health;
   #key;
   #samples = [];

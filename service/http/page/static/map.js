@@ -1,5 +1,6 @@
 // A class map, drawn: cells scaled to the strongest, enlarged smoothly, coloured by a ramp.
 
+/** Colours at 0, 1/4, 1/2, 3/4, 1; the ramp beside the slider and the service's own drawing have the same. */
 const STOPS = [
   [0x3b, 0x0f, 0x70],
   [0x8c, 0x29, 0x81],
@@ -9,8 +10,9 @@ const STOPS = [
 ];
 
 /** Pixels a side of the picture that is drawn; the browser stretches it over the crop. */
-export const SIDE = 196;
+const SIDE = 196;
 
+/** Red, green and blue of every step from 0 to 255. */
 const RAMP = new Uint8Array(256 * 3);
 for (let step = 0; step < 256; step += 1) {
   const place = (step / 255) * (STOPS.length - 1);
@@ -29,11 +31,11 @@ function cubic(x) {
   return 0;
 }
 
-/** `size` rows of `cells` weights: row i makes pixel i of the cells' values; cells beyond the edge repeat it. */
-function weights(cells, size) {
+/** Row i holds the weights of the `cells` values that make pixel i of a side; cells beyond the edge repeat it. */
+function weights(cells) {
   const rows = [];
-  for (let pixel = 0; pixel < size; pixel += 1) {
-    const at = ((pixel + 0.5) * cells) / size - 0.5;
+  for (let pixel = 0; pixel < SIDE; pixel += 1) {
+    const at = ((pixel + 0.5) * cells) / SIDE - 0.5;
     const row = new Float32Array(cells);
     const first = Math.floor(at) - 1;
     for (let cell = first; cell < first + 4; cell += 1) {
@@ -44,25 +46,25 @@ function weights(cells, size) {
   return rows;
 }
 
-/** Evidence from 0 to 1 in every pixel of a `size` × `size` picture; null where no place speaks for the class. */
-export function enlarge(map, size = SIDE) {
+/** Evidence from 0 to 1 in every pixel of the picture; null where no place speaks for the class. */
+function enlarge(map) {
   const rows = map.length;
   const columns = map[0].length;
   const strongest = Math.max(...map.map((row) => Math.max(...row)));
   if (!(strongest > 0)) return null;
   const cells = map.map((row) => row.map((value) => Math.min(Math.max(value / strongest, 0), 1)));
-  const [down, across] = [weights(rows, size), weights(columns, size)];
-  const result = new Float32Array(size * size);
+  const [down, across] = [weights(rows), weights(columns)];
+  const result = new Float32Array(SIDE * SIDE);
   const line = new Float32Array(columns);
-  for (let y = 0; y < size; y += 1) {
+  for (let y = 0; y < SIDE; y += 1) {
     for (let column = 0; column < columns; column += 1) {
       line[column] = 0;
       for (let row = 0; row < rows; row += 1) line[column] += down[y][row] * cells[row][column];
     }
-    for (let x = 0; x < size; x += 1) {
+    for (let x = 0; x < SIDE; x += 1) {
       let value = 0;
       for (let column = 0; column < columns; column += 1) value += across[x][column] * line[column];
-      result[y * size + x] = Math.min(Math.max(value, 0), 1);
+      result[y * SIDE + x] = Math.min(Math.max(value, 0), 1);
     }
   }
   return result;

@@ -2,7 +2,9 @@
 
 import { colour, sized } from "./dom.js";
 
+const MOST_WIDTH = 760;
 const MOST_CELL = 92;
+const LEAST_HEAD = 18;
 const NUMBER_CELL = 34; // from here on a cell has room for its number
 
 const KEYS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
@@ -12,12 +14,13 @@ export class Matrix {
   #canvas;
   #entries = [];
   #gram = [];
-  #at = null; // [row, column]
+  #at = null; // [row, column] of the cell that is pointed at
   #cell = 0;
   #head = 0;
+  #gap = 0;
   #onSelect;
 
-  /** `onSelect(row, column)` is called for the cell that is pointed at; its null is none. */
+  /** `onSelect(row, column)` is called for each cell that is pointed at. */
   constructor(host, canvas, onSelect) {
     this.#host = host;
     this.#canvas = canvas;
@@ -25,21 +28,23 @@ export class Matrix {
     host.addEventListener("pointermove", (event) => this.#point(event));
     host.addEventListener("pointerdown", (event) => this.#point(event));
     host.addEventListener("keydown", (event) => this.#key(event));
-    host.addEventListener("focus", () => this.#at ?? this.select(0, Math.min(1, this.#entries.length - 1)));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    host.addEventListener("focus", () => {
+      if (this.#at === null) this.select(0, Math.min(1, this.#entries.length - 1));
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
   }
 
   show(entries, gram) {
     this.#entries = entries;
     this.#gram = gram;
     if (this.#at && Math.max(...this.#at) >= entries.length) this.#at = null;
-    this.draw();
+    this.#draw();
   }
 
   select(row, column) {
     if (this.#at && this.#at[0] === row && this.#at[1] === column) return;
     this.#at = [row, column];
-    this.draw();
+    this.#draw();
     this.#onSelect(row, column);
   }
 
@@ -63,62 +68,65 @@ export class Matrix {
     event.preventDefault();
   }
 
-  draw() {
+  #draw() {
     const count = this.#entries.length;
-    const room = Math.min(this.#host.clientWidth, 760);
+    const room = Math.min(this.#host.clientWidth, MOST_WIDTH);
     if (count === 0 || room <= 0) return;
     // The headings are as large as the cells, but never too small to be recognised while there is room.
-    this.#head = Math.max(Math.min(room / (count + 1), MOST_CELL), 18);
+    this.#head = Math.max(Math.min(room / (count + 1), MOST_CELL), LEAST_HEAD);
     this.#cell = Math.min((room - this.#head) / count, MOST_CELL);
+    this.#gap = this.#cell > 14 ? 1.5 : 0;
     const side = this.#head + count * this.#cell;
     const context = sized(this.#canvas, side, side);
+    this.#drawCells(context);
+    this.#drawHeads(context);
+    if (this.#at) this.#drawMark(context);
+  }
+
+  #drawCells(context) {
     context.textAlign = "center";
     context.textBaseline = "middle";
     context.font = `500 ${Math.min(14, this.#cell * 0.3)}px system-ui, sans-serif`;
-    const [surface, accent, text] = [colour("--surface"), colour("--heat"), colour("--text")];
-    const [onHeat, quiet] = [colour("--on-heat"), colour("--sunken")];
-    const gap = this.#cell > 14 ? 1.5 : 0;
-    for (let row = 0; row < count; row += 1) {
-      for (let column = 0; column < count; column += 1) {
-        const value = Math.min(Math.max(this.#gram[row][column], 0), 1);
-        const [x, y] = [this.#head + column * this.#cell, this.#head + row * this.#cell];
-        context.fillStyle = surface;
-        context.fillRect(x, y, this.#cell, this.#cell);
-        // A photo and itself say nothing, and would outshine the rest.
-        context.globalAlpha = row === column ? 1 : value ** 1.6;
-        context.fillStyle = row === column ? quiet : accent;
-        context.fillRect(x + gap, y + gap, this.#cell - 2 * gap, this.#cell - 2 * gap);
-        context.globalAlpha = 1;
-        if (this.#cell >= NUMBER_CELL && row !== column) {
-          context.fillStyle = value ** 1.6 > 0.5 ? onHeat : text;
-          context.fillText(this.#gram[row][column].toFixed(2), x + this.#cell / 2, y + this.#cell / 2);
-        }
+    const [surface, quiet, heat] = [colour("--surface"), colour("--sunken"), colour("--heat")];
+    const [text, onHeat] = [colour("--text"), colour("--on-heat")];
+    const side = this.#cell - 2 * this.#gap;
+    this.#gram.forEach((values, row) => values.forEach((value, column) => {
+      const [x, y] = [this.#head + column * this.#cell, this.#head + row * this.#cell];
+      const strength = Math.min(Math.max(value, 0), 1) ** 1.6;
+      context.fillStyle = surface;
+      context.fillRect(x, y, this.#cell, this.#cell);
+      // A photo and itself say nothing, and would outshine the rest.
+      context.globalAlpha = row === column ? 1 : strength;
+      context.fillStyle = row === column ? quiet : heat;
+      context.fillRect(x + this.#gap, y + this.#gap, side, side);
+      context.globalAlpha = 1;
+      if (this.#cell >= NUMBER_CELL && row !== column) {
+        context.fillStyle = strength > 0.5 ? onHeat : text;
+        context.fillText(value.toFixed(2), x + this.#cell / 2, y + this.#cell / 2);
       }
-    }
-    this.#heads(context);
-    if (this.#at) this.#mark(context, accent);
+    }));
   }
 
-  #heads(context) {
-    const gap = this.#cell > 14 ? 1.5 : 0;
+  #drawHeads(context) {
     const deep = this.#head - 4;
-    this.#entries.forEach(({ mini }, index) => {
-      if (!mini) return;
-      const at = this.#head + index * this.#cell + gap;
-      const wide = this.#cell - 2 * gap;
-      const side = Math.min(deep, wide);
-      context.drawImage(mini, at + (wide - side) / 2, deep - side, side, side);
-      context.drawImage(mini, deep - side, at + (wide - side) / 2, side, side);
+    const wide = this.#cell - 2 * this.#gap;
+    const side = Math.min(deep, wide);
+    this.#entries.forEach(({ square }, index) => {
+      if (!square) return;
+      const at = this.#head + index * this.#cell + this.#gap + (wide - side) / 2;
+      context.drawImage(square, at, deep - side, side, side);
+      context.drawImage(square, deep - side, at, side, side);
     });
   }
 
-  #mark(context, accent) {
+  /** A frame round the cell that is pointed at, and round its two headings. */
+  #drawMark(context) {
     const [row, column] = this.#at;
     const [x, y] = [this.#head + column * this.#cell, this.#head + row * this.#cell];
     context.strokeStyle = colour("--text");
     context.lineWidth = 2;
     context.strokeRect(x + 1, y + 1, this.#cell - 2, this.#cell - 2);
-    context.strokeStyle = accent;
+    context.strokeStyle = colour("--heat");
     context.lineWidth = 3;
     const deep = this.#head - 4;
     const side = Math.min(deep, this.#cell);

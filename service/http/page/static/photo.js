@@ -1,6 +1,6 @@
 // One photo, from the file to its answer: thumbnail, upload, further classes and maps. Its card shows what happens.
 
-import { Card } from "./card.js";
+import { Card, FEW } from "./card.js";
 import { deliver } from "./deliver.js";
 import { shrink, thumbnail } from "./thumbnail.js";
 
@@ -15,22 +15,24 @@ export class Photo {
   order = ++photos;
   /** The embedding, unit length; null until there is an answer. */
   vector = null;
-  /** A small square picture, and a JPEG of at most 640 pixels. */
-  mini = null;
-  small = null;
+  /** A small square picture, a canvas; null until it is made. */
+  square = null;
+  /** A JPEG of at most 640 pixels; null until it is made. */
+  thumbnail = null;
   #service;
+  #events;
   #body;
   #maps = new Map();
   #gone = new AbortController();
   #thumbnailed;
 
-  /** `service` is {health, key, uploads, thumbnails}; `events` is {answered, failed, removed}, each called with this. */
+  /** `service`: {health, key, uploads, thumbnails}; `events`: {answered, failed, removed}, each called with this. */
   constructor(file, service, events) {
     this.file = file;
     this.name = file.name;
     this.#body = file;
     this.#service = service;
-    this.events = events;
+    this.#events = events;
     this.card = new Card(this);
     this.#thumbnailed = service.thumbnails.run(() => this.#draw(), this.#gone.signal).catch(() => {});
   }
@@ -38,35 +40,37 @@ export class Photo {
   async #draw() {
     const made = await thumbnail(this.file);
     if (this.#gone.signal.aborted) return;
-    this.mini = made.mini;
-    this.small = made.blob;
+    this.square = made.square;
+    this.thumbnail = made.blob;
     this.card.picture(made);
   }
 
-  /** Sends it, small if `small`; shows what comes of it. */
-  async send(small = false) {
+  /** Sends it, shows what comes of it. */
+  async send({ shrunk = false } = {}) {
     this.card.waiting("Waits for its turn");
     try {
-      await this.#service.uploads.run(() => this.#deliver(small), this.#gone.signal);
+      await this.#service.uploads.run(() => this.#deliver(shrunk), this.#gone.signal);
     } catch (error) {
       if (!this.#gone.signal.aborted) throw error;
     }
   }
 
-  async #deliver(small) {
-    if (small && this.#body === this.file) {
-      this.card.waiting("Shrinking");
-      const made = await shrink(this.file, SHRUNK_SIDE, SHRUNK_QUALITY);
-      if (made !== null) {
-        this.#body = made.blob;
-        this.card.shrunk(made);
-      } else {
-        this.card.unshrunk();
-      }
+  async #shrink() {
+    this.card.waiting("Shrinking");
+    const made = await shrink(this.file, SHRUNK_SIDE, SHRUNK_QUALITY);
+    if (made === null) {
+      this.card.unshrunk();
+      return;
     }
+    this.#body = made.blob;
+    this.card.shrunk(made);
+  }
+
+  async #deliver(shrunk) {
+    if (shrunk && this.#body === this.file) await this.#shrink();
     const { card } = this;
     card.sending(0);
-    const outcome = await this.#ask("explain?top_k=5&embedding=true", {
+    const outcome = await this.#ask(`explain?top_k=${FEW}&embedding=true`, {
       onWait: (words) => card.waiting(words),
       onProgress: (share) => card.sending(share),
       onSent: () => card.sent(),
@@ -87,7 +91,7 @@ export class Photo {
     this.vector = Float32Array.from(result.embedding);
     card.answered(result, timing);
     this.show(result.maps[0].index);
-    this.events.answered(this);
+    this.#events.answered(this);
   }
 
   #ask(path, told = {}) {
@@ -97,7 +101,7 @@ export class Photo {
 
   #failed({ problem, again, tooLarge }) {
     this.card.failed(problem, { again, shrink: tooLarge && this.#body === this.file });
-    this.events.failed(this, problem);
+    this.#events.failed(this, problem);
   }
 
   /** Shows the map of class `index`; one that is not here yet is asked for. */
@@ -134,6 +138,6 @@ export class Photo {
   remove() {
     this.#gone.abort(new DOMException("removed", "AbortError"));
     this.card.remove();
-    this.events.removed(this);
+    this.#events.removed(this);
   }
 }

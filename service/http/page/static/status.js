@@ -3,8 +3,9 @@
 import { getJson } from "./api.js";
 import { byId, colour, sized } from "./dom.js";
 import { HISTORY } from "./live.js";
-import { stateWords } from "./words.js";
+import { digits, stateWords } from "./words.js";
 
+const [WIDTH, HEIGHT] = [180, 40]; // of the sparkline, in CSS pixels
 const RUNTIMES = { openvino: "OpenVINO", torch: "torch" };
 
 /** Connects the strip to what it shows. */
@@ -53,7 +54,7 @@ function banner(word) {
 }
 
 function figures({ now, history }) {
-  byId("rate").textContent = now.rate >= 10 || now.rate === 0 ? now.rate.toFixed(0) : now.rate.toFixed(1);
+  byId("rate").textContent = digits(now.rate);
   byId("queue").textContent = String(now.queue);
   byId("flight").textContent = now.limit > 0 ? `${now.flight} of ${now.limit}` : String(now.flight);
   const batch = byId("batch");
@@ -65,15 +66,15 @@ function figures({ now, history }) {
 /** One bar a second, the newest on the right; a line of small ticks where nothing happened. */
 function sparkline(history) {
   const canvas = byId("history");
-  const [width, height] = [180, 40];
-  const context = sized(canvas, width, height);
-  const step = width / HISTORY;
+  const context = sized(canvas, WIDTH, HEIGHT);
+  const step = WIDTH / HISTORY;
   const most = Math.max(...history, 10);
   for (let slot = 0; slot < HISTORY; slot += 1) {
     const rate = history[history.length - HISTORY + slot] ?? 0;
-    const tall = Math.max(2, (rate / most) * height);
+    const tall = Math.max(2, (rate / most) * HEIGHT);
     context.fillStyle = colour(rate > 0 ? "--accent" : "--line");
-    context.fillRect(slot * step, height - tall, step - 2, tall);
+    context.fillRect(slot * step, HEIGHT - tall, step - 2, tall);
   }
-  canvas.setAttribute("aria-label", `Images per second over the last half minute: now ${Math.round(history.at(-1) ?? 0)}, at most ${Math.round(Math.max(...history, 0))}`);
+  const [last, highest] = [history.at(-1) ?? 0, Math.max(...history, 0)].map(Math.round);
+  canvas.setAttribute("aria-label", `Images per second over the last half minute: now ${last}, at most ${highest}`);
 }

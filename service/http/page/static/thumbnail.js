@@ -1,7 +1,9 @@
 // Small pictures of photos, made in the browser: decoded and scaled away from the page's own thread, then let go.
 
+import { el } from "./dom.js";
+
 const LONGEST = 640;
-const MINI = 96;
+const SQUARE = 96;
 
 /** Upright width and height of `blob`; null where the browser cannot read it. Nothing is decoded for it. */
 async function measure(blob) {
@@ -10,10 +12,11 @@ async function measure(blob) {
     const image = new Image();
     await new Promise((resolve, reject) => {
       image.onload = resolve;
-      image.onerror = () => reject(new Error("no picture"));
+      image.onerror = reject;
       image.src = url;
     });
-    return image.naturalWidth > 0 && image.naturalHeight > 0 ? { width: image.naturalWidth, height: image.naturalHeight } : null;
+    const { naturalWidth: width, naturalHeight: height } = image;
+    return width > 0 && height > 0 ? { width, height } : null;
   } catch {
     return null;
   } finally {
@@ -27,11 +30,13 @@ function encode(canvas, quality) {
 
 /** `blob` drawn upright at `width` × `height`, over white as the service does it. */
 async function drawn(blob, width, height) {
-  const options = { resizeWidth: width, resizeHeight: height, resizeQuality: "medium", imageOrientation: "from-image" };
-  const bitmap = await createImageBitmap(blob, options);
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
+  const bitmap = await createImageBitmap(blob, {
+    resizeWidth: width,
+    resizeHeight: height,
+    resizeQuality: "medium",
+    imageOrientation: "from-image",
+  });
+  const canvas = el("canvas", { width, height });
   const context = canvas.getContext("2d");
   context.fillStyle = "#fff";
   context.fillRect(0, 0, width, height);
@@ -40,15 +45,15 @@ async function drawn(blob, width, height) {
   return canvas;
 }
 
+/** The middle of `source`, small. */
 function square(source) {
   const side = Math.min(source.width, source.height);
-  const mini = document.createElement("canvas");
-  mini.width = MINI;
-  mini.height = MINI;
-  const context = mini.getContext("2d");
+  const [left, top] = [(source.width - side) / 2, (source.height - side) / 2];
+  const canvas = el("canvas", { width: SQUARE, height: SQUARE });
+  const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(source, (source.width - side) / 2, (source.height - side) / 2, side, side, 0, 0, MINI, MINI);
-  return mini;
+  context.drawImage(source, left, top, side, side, 0, 0, SQUARE, SQUARE);
+  return canvas;
 }
 
 /** `width` × `height` times `scale`, never enlarged. */
@@ -59,8 +64,7 @@ function fitted({ width, height }, scale) {
 
 /** A picture for a file that the browser cannot show. */
 function neutral(name) {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [480, 360];
+  const canvas = el("canvas", { width: 480, height: 360 });
   const context = canvas.getContext("2d");
   context.fillStyle = "#77727d";
   context.fillRect(0, 0, 480, 360);
@@ -72,21 +76,18 @@ function neutral(name) {
   return canvas;
 }
 
-/** {blob, mini, width, height, shown}: a JPEG of at most 640 pixels, a small square, the upright size if it is known. */
+/**
+ * {blob, square, width, height, shown}: a JPEG of at most 640 pixels, a small square, the upright size or one made up,
+ * and whether it is the photo that they show.
+ */
 export async function thumbnail(file) {
   const size = await measure(file);
-  let canvas = null;
-  if (size !== null) {
-    try {
-      canvas = await drawn(file, ...fitted(size, LONGEST / Math.max(size.width, size.height)));
-    } catch {
-      canvas = null;
-    }
-  }
-  const picture = canvas ?? neutral(file.name ?? "");
-  const result = { blob: await encode(picture, 0.88), mini: square(picture), shown: canvas !== null, ...(size ?? { width: 4, height: 3 }) };
-  picture.width = 0; // gives its memory back now
-  return result;
+  const scale = size && LONGEST / Math.max(size.width, size.height);
+  const photo = size && (await drawn(file, ...fitted(size, scale)).catch(() => null));
+  const canvas = photo ?? neutral(file.name);
+  const made = { blob: await encode(canvas, 0.88), square: square(canvas), shown: photo !== null };
+  canvas.width = 0; // gives its memory back now
+  return { ...made, ...(size ?? { width: 4, height: 3 }) };
 }
 
 /** `file` with its shorter side at `side` pixels as a JPEG; null where that would not make it smaller. */
@@ -106,8 +107,7 @@ export async function shrink(file, side, quality) {
 
 /** A small picture for requests where there is no photo yet. */
 export async function generated() {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [320, 240];
+  const canvas = el("canvas", { width: 320, height: 240 });
   const context = canvas.getContext("2d");
   const sky = context.createLinearGradient(0, 0, 0, 240);
   sky.addColorStop(0, "#3b0f70");

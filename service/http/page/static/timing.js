@@ -1,6 +1,7 @@
 // The Server-Timing header: parsed, and drawn as a stacked bar with a legend.
 
 import { el } from "./dom.js";
+import { digits } from "./words.js";
 
 const WORDS = { read: "read", decode: "decode", queue: "wait", infer: "network", encode: "answer" };
 
@@ -17,19 +18,18 @@ export function parseTiming(header) {
 /** Milliseconds of all stages. */
 export const total = (stages) => stages.reduce((sum, { ms }) => sum + ms, 0);
 
-const shown = (ms) => (ms >= 10 ? ms.toFixed(0) : ms.toFixed(1));
-
-/** The bar and its legend, or null where nothing was measured. */
+/** The sum in words, the bar and its legend; no elements where nothing was measured. */
 export function timingBar(stages) {
   const sum = total(stages);
-  if (sum <= 0) return null;
+  if (sum <= 0) return [];
   const bar = el("div", { class: "timing-bar", "aria-hidden": "true" });
   const legend = el("ul", { class: "timing-legend" });
   for (const { stage, ms } of stages) {
     const part = el("span", { class: `stage-${stage}` });
     part.style.flexGrow = String(Math.max(ms / sum, 0.004));
     bar.append(part);
-    legend.append(el("li", {}, el("i", { class: `stage-${stage}`, "aria-hidden": "true" }), `${WORDS[stage] ?? stage} ${shown(ms)}`));
+    const mark = el("i", { class: `stage-${stage}`, "aria-hidden": "true" });
+    legend.append(el("li", {}, mark, `${WORDS[stage] ?? stage} ${digits(ms)}`));
   }
-  return el("div", { class: "timing" }, el("p", { class: "timing-total", text: `${shown(sum)} ms in the service` }), bar, legend);
+  return [el("p", { text: `${digits(sum)} ms in the service` }), bar, legend];
 }

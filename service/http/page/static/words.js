@@ -7,6 +7,9 @@ export function percent(share) {
   return "< 0.1 %";
 }
 
+/** A number short: "0", "1.8", "52". */
+export const digits = (value) => value.toFixed(value >= 10 || value === 0 ? 0 : 1);
+
 /** Bytes as "2.1 MB". */
 export function bytes(count) {
   if (count < 1000) return `${count} bytes`;
@@ -14,10 +17,10 @@ export function bytes(count) {
   return `${(count / 1e6).toFixed(1)} MB`;
 }
 
-/** "photo" or "photos". */
+/** "1 photo", "2 photos". */
 export const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
-/** Seconds in whole words: "1 second". */
+/** Whole seconds: "1 second". */
 export const seconds = (count) => plural(Math.max(1, Math.round(count)), "second");
 
 const TURNED = {
@@ -34,8 +37,12 @@ const TURNED = {
 export function plainWarning(warning) {
   const turned = /^EXIF orientation (\d) applied$/.exec(warning);
   if (turned && TURNED[turned[1]]) return TURNED[turned[1]];
-  if (warning.startsWith("several frames or pages")) return "This file has several frames or pages; only the first was looked at.";
-  if (warning.startsWith("EXIF is damaged")) return "The camera's notes in this file are damaged, so it was not turned; it may lie on its side.";
+  if (warning.startsWith("several frames or pages")) {
+    return "This file has several frames or pages; only the first was looked at.";
+  }
+  if (warning.startsWith("EXIF is damaged")) {
+    return "The camera's notes in this file are damaged, so it was not turned; it may lie on its side.";
+  }
   return sentence(warning);
 }
 
