@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -45,6 +46,31 @@ class Endless:
         self.entered.set()
         self.release.wait(60)
         return given(7)()
+
+
+def image_is_canary(images: NDArray[np.uint8]) -> bool:
+    """Test images carry a 1 in the blue of their first pixel; the canary does not."""
+    return bool((images[:, 0, 0, 2] != 1).any())
+
+
+class Gate:
+    """Holds the runtime until opened, so that a test can fill the queue behind a running batch."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self._open = threading.Event()
+
+    def __call__(self, images: NDArray[np.uint8]) -> None:
+        if image_is_canary(images):
+            return
+        self.entered.set()
+        assert self._open.wait(30)
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self.entered.wait, 30)
 
 
 def marker_of(embedding: NDArray[np.float32]) -> int:
@@ -92,6 +118,11 @@ class FakeRuntime:
 
     def close(self) -> None:
         self.closed = True
+
+
+def queue_depth(metrics: Metrics) -> float | None:
+    metrics.sample()
+    return metrics.registry.get_sample_value("mobilenet_queue_depth")
 
 
 def engine_of(runtime: FakeRuntime, **changes: Any) -> LocalEngine:

@@ -68,6 +68,10 @@ def problem(response: httpx.Response, status: int) -> dict[str, object]:
     return body
 
 
+def detail(response: httpx.Response, status: int) -> str:
+    return str(problem(response, status)["detail"])
+
+
 @contextmanager
 def running_app(
     artifact: Artifact,

@@ -18,30 +18,23 @@ from prometheus_client.metrics import MetricWrapperBase
 from service.cli import cli
 from service.config import Settings
 from service.engine import ENGINE_EXITS
-from service.errors import ServiceError
 from service.metrics import Metrics
 from tests.artifacts import make_artifact
+from tests.documents import FENCE, HEADING, anchors, errors, prose
+from tests.layers import LAYERS
 from tests.running import running_app
-from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 ADRS = sorted((DOCS / "adr").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 
 
 def read(name: str) -> str:
     return (ROOT / name).read_text()
-
-
-def prose(text: str) -> str:
-    """Without fenced blocks."""
-    return _FENCE.sub("", text)
 
 
 def rows(text: str) -> list[list[str]]:
@@ -185,10 +178,6 @@ def test_a_wrong_metric_is_noticed(old: str, new: str) -> None:
 # Errors and statuses
 
 
-def errors(root: type[ServiceError] = ServiceError) -> list[type[ServiceError]]:
-    return [root, *(error for child in root.__subclasses__() for error in errors(child))]
-
-
 def test_every_status_and_title_is_in_the_api_document() -> None:
     documented = {(row[0], row[1]) for row in rows(read("docs/api.md")) if re.fullmatch(r"\d{3}", row[0])}
     of_http = {("404", "Not Found"), ("405", "Method Not Allowed")}
@@ -270,7 +259,7 @@ def make_variables() -> set[str]:
 
 def command_lines(text: str) -> Iterator[str]:
     """Lines of shell blocks (language sh, or none), and inline code."""
-    for language, block in _FENCE.findall(text):
+    for language, block in FENCE.findall(text):
         if language in ("", "sh"):
             yield from block.replace("\\\n", " ").splitlines()
     yield from spans(prose(text))
@@ -337,11 +326,6 @@ def test_commands_are_found_where_they_stand() -> None:
 # Links
 
 
-def anchors(text: str) -> set[str]:
-    """As GitHub makes them: lower case, punctuation dropped, spaces to hyphens."""
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(prose(text))}
-
-
 def link_complaints(page: Path, text: str) -> Iterator[str]:
     for target in _LINK.findall(_SPAN.sub("", prose(text))):
         if re.match(r"[a-z]+:", target):
@@ -378,7 +362,7 @@ def test_decisions_are_numbered_without_gap_or_repetition() -> None:
     for adr in ADRS:
         text = adr.read_text()
         assert text.startswith(f"# {int(adr.name.split('-')[0])}. ")
-        headings = [heading for heading in _HEADING.findall(prose(text)) if heading != text.splitlines()[0][2:]]
+        headings = [heading for heading in HEADING.findall(prose(text)) if heading != text.splitlines()[0][2:]]
         assert headings == ["Context", "Decision", "Numbers", "Consequences"]
 
 

@@ -8,18 +8,9 @@ from pathlib import Path
 
 import pytest
 
-SERVICE = Path(__file__).parent.parent / "service"
+from tests.layers import LAYERS
 
-LAYERS = {
-    **dict.fromkeys(["cgroup", "config", "cores", "errors", "extras", "logs", "memory", "metrics"], 0),
-    **dict.fromkeys(
-        ["preprocess", "postprocess", "overlay", "batcher", "admission", "capacity", "pace", "mobilenetv2"], 1
-    ),
-    **dict.fromkeys(["artifact", "store", "runtimes"], 2),
-    **dict.fromkeys(["engine", "ipc"], 3),
-    "http": 4,
-    **dict.fromkeys(["assembly", "single", "supervisor", "cli", "__main__"], 5),
-}
+SERVICE = Path(__file__).parent.parent / "service"
 
 #: Heavy or telling packages, and the only parts of the service that may import them.
 CONFINED = {

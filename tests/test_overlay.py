@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +69,28 @@ def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = drawn(size, crop, values)
     steps = np.abs(np.diff(rows[int(crop.y) + 2 : int(crop.y + crop.height) - 2], axis=0)).max(axis=(1, 2))
     assert steps.max() <= 12, "no edge where one strip meets the next"
+
+
+def memory_to_draw(size: tuple[int, int]) -> float:
+    """MB that drawing takes beside a photo of ``size`` that is seen whole. Of a process that has drawn nothing yet."""
+    drawn((64, 64), CropBox(0, 0, 64, 64), spot(3, 3))  # loads what only the first one loads
+    photo = Image.new("RGB", size)
+    before = peak()
+    overlay.draw(photo, CropBox(0, 0, *size), explained(spot(3, 3)), opacity=1.0)
+    return peak() - before
+
+
+def peak() -> float:
+    """MB, the most that this process has had."""
+    (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(kilobytes) * 1024 / 1e6
+
+
+@pytest.mark.parametrize("size", [(100_000, 100), (100, 100_000)])
+def test_a_photo_of_any_shape_is_drawn_in_little_memory(size: tuple[int, int]) -> None:
+    """Less than the photo itself takes, which is 40 MB; strips as high as a square photo's would take 200 MB."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        assert apart.submit(memory_to_draw, size).result(60) < 40
 
 
 def test_no_evidence_no_colour() -> None:

@@ -12,7 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from service.http.app import ENDPOINTS
 from service.metrics import STAGES, Metrics
 from tests.deploy.expressions import PROMETHEUS
-from tests.test_docs import errors
+from tests.documents import errors
 
 _BALANCER = Path(__file__).parents[2] / "deploy/compose/haproxy.cfg"
 _REASONS = {error.reason for error in errors()}

@@ -19,8 +19,9 @@ import yaml
 
 from service.metrics import STAGES
 from tests.deploy.expressions import OBSERVABILITY, PROMETHEUS, alerts, dashboard, expressions, panels, substitute
+from tests.deploy.manifests import ROOT
 from tests.deploy.promql import expression_complaints, selectors
-from tests.test_docs import ROOT, anchors, prose
+from tests.documents import anchors, prose
 
 Board = dict[str, Any]
 

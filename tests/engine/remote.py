@@ -1,4 +1,4 @@
-"""An ``EngineServer`` over a fake runtime, on a thread with an event loop of its own."""
+"""Both sides of the wire: an ``EngineServer`` over a fake runtime, on a thread with a loop of its own, and workers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import pytest
+
+from service.errors import ServiceError
 from service.ipc.arena import Layout
 from service.ipc.client import RemoteEngine
 from service.ipc.server import EngineServer
-from tests.fakes import EMBEDDING_DIM, NUM_CLASSES, SIZE, FakeRuntime, engine_of
+from service.metrics import Metrics
+from tests.fakes import EMBEDDING_DIM, NUM_CLASSES, SIZE, FakeRuntime, engine_of, given, marker_of
+from tests.waiting import soon
 
 LAYOUT = Layout(SIZE, NUM_CLASSES, EMBEDDING_DIM, 1, slots=64)
 
@@ -56,3 +62,29 @@ async def engine_server(runtime: FakeRuntime) -> AsyncIterator[str]:
 def free(engine: RemoteEngine) -> int:
     """Slots that nobody uses."""
     return sum(len(link._free) for link in engine._links)
+
+
+@asynccontextmanager
+async def worker(*addresses: str, layout: Layout = LAYOUT, decode_threads: int = 2) -> AsyncIterator[RemoteEngine]:
+    """A worker's side, started, whether an engine listens or not. A fatal end fails the test."""
+    engine = RemoteEngine(addresses, layout, decode_threads=decode_threads, metrics=Metrics(), on_fatal=pytest.fail)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+def descriptors() -> int:
+    """Of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def ask(engine: RemoteEngine, marker: int) -> str:
+    """What became of it: right, or the error's reason. AssertionError for another image's answer."""
+    try:
+        result = await engine.infer(given(marker), soon(5.0))
+    except ServiceError as error:
+        return error.reason
+    assert marker_of(result.output.embedding) == marker
+    return "right"

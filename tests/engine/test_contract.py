@@ -1,62 +1,27 @@
-"""What every ``EngineClient`` promises. A new implementation is added to ``IMPLEMENTATIONS`` and passes all of it."""
+"""What every ``EngineClient`` promises: each of ``IMPLEMENTATIONS`` passes all of it."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine import EngineClient, protocols
+from service.engine import protocols
 from service.engine.protocols import Prepare
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
-from service.ipc.client import RemoteEngine
-from service.metrics import Metrics
 from service.postprocess import BatchOutputs
-from tests.engine.remote import LAYOUT, engine_server
-from tests.fakes import FakeRuntime, given, marker_of, started
-from tests.waiting import eventually, soon, until_ready
+from tests.engine.implementations import IMPLEMENTATIONS, OpenClient
+from tests.fakes import FakeRuntime, Gate, given, image_is_canary, marker_of, queue_depth
+from tests.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
 Images = NDArray[np.uint8]
-OpenClient = Callable[[FakeRuntime], AbstractAsyncContextManager[EngineClient]]
 
 BAD = 66
-
-
-@asynccontextmanager
-async def local(runtime: FakeRuntime, *, decode_threads: int) -> AsyncIterator[EngineClient]:
-    async with started(runtime, decode_threads=decode_threads) as engine:
-        runtime.batches.clear()  # warm-up's
-        yield engine
-
-
-@asynccontextmanager
-async def remote(runtime: FakeRuntime) -> AsyncIterator[EngineClient]:
-    """Over the real wire: a server on a thread with a loop of its own, sockets and shared memory between the two."""
-    async with engine_server(runtime) as address:
-        engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=pytest.fail)
-        engine.start()
-        await until_ready(engine)
-        runtime.batches.clear()  # warm-up's
-        try:
-            yield engine
-        finally:
-            await engine.aclose()
-
-
-IMPLEMENTATIONS: dict[str, OpenClient] = {
-    "remote": remote,
-    "local, runners decode": partial(local, decode_threads=0),
-    "local, a pool decodes": partial(local, decode_threads=1),
-}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
@@ -64,39 +29,9 @@ def open_client(request: pytest.FixtureRequest) -> OpenClient:
     return IMPLEMENTATIONS[request.param]
 
 
-class Gate:
-    """Holds the runtime until opened, so that a test can fill the queue behind a running batch."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self._open = threading.Event()
-
-    def __call__(self, images: Images) -> None:
-        if image_is_canary(images):
-            return
-        self.entered.set()
-        assert self._open.wait(30)
-
-    def open(self) -> None:
-        self._open.set()
-
-    async def reached(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, 30)
-
-
 async def queued(runtime: FakeRuntime, count: int) -> None:
     """Until so many images wait behind the batch that runs."""
-
-    def depth() -> float | None:
-        runtime.metrics.sample()
-        return runtime.metrics.registry.get_sample_value("mobilenet_queue_depth")
-
-    await eventually(lambda: depth() == count)
-
-
-def image_is_canary(images: Images) -> bool:
-    """Test images carry a 1 in the blue of their first pixel; the canary does not."""
-    return bool((images[:, 0, 0, 2] != 1).any())
+    await eventually(lambda: queue_depth(runtime.metrics) == count)
 
 
 def fail_on_bad(images: Images) -> None:

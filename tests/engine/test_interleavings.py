@@ -8,7 +8,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.engine.interleavings import EngineMachine, Plan, plans, run_with_threads, unlogged
+from tests.engine.calls import unlogged
+from tests.engine.engine_machine import EngineMachine
+from tests.engine.real_threads import Plan, plans, run_with_threads
 
 __all__ = ["unlogged"]
 

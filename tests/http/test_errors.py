@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.artifact import Artifact
 from tests.fakes import FakeRuntime
-from tests.running import RunningApp, png, problem, running_app
+from tests.running import RunningApp, detail, png, problem, running_app
 from tests.waiting import until
 
 
@@ -91,7 +91,7 @@ def test_a_truncated_image_is_422(app: RunningApp) -> None:
     "query", ["top_k=0", "top_k=11", "top_k=x", "top_k=-1", "top_k=1e3", "top_k=99999999999999999999"]
 )
 def test_parameters_out_of_range_are_422(app: RunningApp, query: str) -> None:
-    assert "top_k" in str(problem(app.client.post(f"/classify?{query}", content=png(1)), 422)["detail"])
+    assert "top_k" in detail(app.client.post(f"/classify?{query}", content=png(1)), 422)
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "soon", "1.5", "", "9" * 30, "²"])

@@ -15,12 +15,12 @@ from service import logs
 from service.batcher import Batcher, Item
 from service.engine import EngineClient, watchdog
 from service.errors import BadImage, InferenceFailed, NotReady, ServiceError
-from service.ipc.arena import REQUEST_ID_BYTES, Arena, Layout
+from service.ipc.arena import REQUEST_ID_BYTES, Layout
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from service.preprocess import Prepared
 from tests.engine.remote import LAYOUT, engine_server, free
-from tests.fakes import Endless, FakeRuntime, given, marker_of, started
+from tests.fakes import Endless, FakeRuntime, given, marker_of, queue_depth, started
 from tests.waiting import eventually, soon, until_ready
 
 pytestmark = pytest.mark.anyio
@@ -52,8 +52,7 @@ class Worker:
         )
 
     def depth(self) -> float | None:
-        self.metrics.sample()
-        return self.metrics.registry.get_sample_value("mobilenet_queue_depth")
+        return queue_depth(self.metrics)
 
 
 @asynccontextmanager
@@ -137,12 +136,7 @@ async def test_images_lent_to_an_engine_are_its_queue_alone() -> None:
     async with worker(runtime) as here:
         runtime.before = lambda images: assert_opened(gate)
         calls = [asyncio.ensure_future(here.engine.infer(given(marker), soon())) for marker in range(4)]
-
-        def engines_depth() -> float | None:
-            runtime.metrics.sample()
-            return runtime.metrics.registry.get_sample_value("mobilenet_queue_depth")
-
-        await eventually(lambda: engines_depth() == 3)
+        await eventually(lambda: queue_depth(runtime.metrics) == 3)
         assert here.depth() == 0
         gate.set()
         await asyncio.gather(*calls)
@@ -222,19 +216,6 @@ async def test_the_engine_knows_whose_image_it_has(wire: bool, monkeypatch: pyte
             await ask_all(engine)
     assert seen[:3] == ids
     assert sorted(seen[3:]) == sorted(ids)
-
-
-def test_a_slot_holds_an_id_and_forgets_the_one_before() -> None:
-    arena, descriptor = Arena.create(LAYOUT)
-    other = Arena(LAYOUT, descriptor)
-    longest = "x" * REQUEST_ID_BYTES
-    arena.ask(1, longest, [7, 0])
-    assert other.asked(1) == (longest, [7, 0])
-    assert other.asked(0)[0] == other.asked(2)[0] == ""
-    arena.ask(1, "ab", [])
-    assert other.asked(1) == ("ab", [])
-    arena._request_ids[1] = b"\xff\n"
-    assert other.asked(1)[0] == "\\xff\n"
 
 
 async def test_the_engines_log_names_the_request_whose_image_it_failed_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -69,12 +69,11 @@ def test_many_processes_answer_as_one_does(real_artifact: Artifact, photos: list
 
 
 def test_it_stops_without_losing_a_request_and_leaves_nothing(tiny: list[str]) -> None:
-    before = tree.engine_sockets(), tree.metrics_directories()
     with server(*tiny) as running:
         url = running.url
         members = tree.children(running.process.pid)
-        assert len(tree.metrics_directories() - before[1]) == 1
-        assert len(tree.engine_sockets() - before[0]) == 1
+        names = tree.names(running.process.pid)
+        assert (len(names.sockets), len(names.directories), len(names.left())) == (1, 1, 2)
         load = Load(url, png(1), clients=4)
         load.run_until_terminated(running, after=101)
         taken = load.taken(running)
@@ -82,24 +81,24 @@ def test_it_stops_without_losing_a_request_and_leaves_nothing(tiny: list[str]) -
     assert set(taken.values()) <= {200}
     assert taken.keys() == set(load.answered), "what was taken was answered, and nothing else"
     assert not any(tree.alive(pid) for pid in members.values())
-    assert (tree.engine_sockets() - before[0], tree.metrics_directories() - before[1]) == (set(), set())
+    assert names.left() == set()
     assert "Traceback" not in running.output
 
 
 @pytest.mark.parametrize("stopped", [None, "engine-0", "worker-1"])
 def test_kill_9_of_the_supervisor_leaves_no_process(tiny: list[str], stopped: str | None) -> None:
-    before = tree.metrics_directories()
     with server(*tiny) as running:
         assert running.url
         members = tree.children(running.process.pid)
-        (left,) = tree.metrics_directories() - before
+        names = tree.names(running.process.pid)
+        (left,) = names.directories
         if stopped is not None:
             os.kill(members[stopped], signal.SIGSTOP)
         running.process.kill()
         until(lambda: not any(map(tree.alive, members.values())), timeout=5, what="its children are gone")
         with pytest.raises(ConnectionRefusedError):
             running.connect()
-    assert left.exists()
+    assert names.left() == {str(left)}
     with server(*tiny) as running:
         assert running.url
         assert not left.exists(), "the next start removes it"

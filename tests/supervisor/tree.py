@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tests import scrape
 from tests.e2e.process import ServerProcess
@@ -52,13 +53,37 @@ def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def engine_sockets() -> set[str]:
-    """Names of the engines' sockets of all services on this machine."""
-    return set(re.findall(r"@(mobilenet-engine-[0-9a-f]+)", Path("/proc/net/unix").read_text()))
+class Names(NamedTuple):
+    """What a service has on the machine beside its processes, by name: other services have theirs."""
+
+    sockets: frozenset[str]  # of its engines, without the leading NUL
+    directories: frozenset[Path]  # of its metrics
+
+    def left(self) -> set[str]:
+        """Those that are still there."""
+        bound = {name for _, name in _unix_sockets()}
+        return (bound & self.sockets) | {str(path) for path in self.directories if path.exists()}
 
 
-def metrics_directories() -> set[Path]:
-    return set(Path("/dev/shm").glob("mobilenet-metrics-*"))
+def names(supervisor: int) -> Names:
+    """Of the living process ``supervisor``: it listens for its engines, and holds its metrics' directory open."""
+    links = set()
+    for descriptor in Path(f"/proc/{supervisor}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed by now
+            links.add(str(descriptor.readlink()))
+    return Names(
+        frozenset(
+            name
+            for inode, name in _unix_sockets()
+            if f"socket:[{inode}]" in links and name.startswith("mobilenet-engine-")
+        ),
+        frozenset(path for path in map(Path, links) if path.name.startswith("mobilenet-metrics-")),
+    )
+
+
+def _unix_sockets() -> Iterator[tuple[str, str]]:
+    """Inode and name of every socket with an abstract name."""
+    yield from re.findall(r"(\d+) @(\S+)$", Path("/proc/net/unix").read_text(), re.MULTILINE)
 
 
 def samples(running: ServerProcess, name: str) -> Iterator[tuple[str, float]]:

@@ -86,7 +86,6 @@ def settled(running: ServerProcess) -> dict[str, int]:
 
 @pytest.mark.torture
 def test_two_minutes_of_kills_and_stops(real_artifact: Artifact, record_figure: Callable[[str, str], None]) -> None:
-    before = tree.engine_sockets(), tree.metrics_directories()
     with server("--workers", "2", "--devices", "cpu", "--no-access-log") as running:
         with running.client() as client:
             expected = []
@@ -94,6 +93,8 @@ def test_two_minutes_of_kills_and_stops(real_artifact: Artifact, record_figure: 
                 found = client.post("/classify", content=photo.data).json()["results"][0]["predictions"]
                 expected.append((photo.data, [p["index"] for p in found], [p["probability"] for p in found]))
         members = settled(running)
+        names = tree.names(running.process.pid)
+        assert (len(names.sockets), len(names.directories), len(names.left())) == (1, 1, 2)
         open_before = tree.descriptors(running.process.pid)
         clients = Clients(running.url, expected)
         time.sleep(8)  # caches warm, then what is usual
@@ -110,7 +111,7 @@ def test_two_minutes_of_kills_and_stops(real_artifact: Artifact, record_figure: 
         _after(running, expected)
         assert running.terminate() == 0
     assert not any(tree.alive(pid) for pid in {*members.values(), *heirs.values(), *(pid for _, _, pid in faults)})
-    assert (tree.engine_sockets() - before[0], tree.metrics_directories() - before[1]) == (set(), set())
+    assert names.left() == set()
 
     ended = Counter(entry.how for entry in clients.ended)
     killed_workers = sum(what == "kill worker" for _, what, _ in faults)

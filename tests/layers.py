@@ -1,0 +1,14 @@
+"""Every part of the service with its layer, as in docs/architecture.md: imports point down only."""
+
+from __future__ import annotations
+
+LAYERS = {
+    **dict.fromkeys(["cgroup", "config", "cores", "errors", "extras", "logs", "memory", "metrics"], 0),
+    **dict.fromkeys(
+        ["preprocess", "postprocess", "overlay", "batcher", "admission", "capacity", "pace", "mobilenetv2"], 1
+    ),
+    **dict.fromkeys(["artifact", "store", "runtimes"], 2),
+    **dict.fromkeys(["engine", "ipc"], 3),
+    "http": 4,
+    **dict.fromkeys(["assembly", "single", "supervisor", "cli", "__main__"], 5),
+}
