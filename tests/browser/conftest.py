@@ -19,11 +19,16 @@ from tests import photos as photo_files
 from tests.browser.pictures import File
 from tests.e2e.process import ServerProcess, server
 
+#: A busy machine takes its time; Playwright gives up after 5 s.
+_PATIENCE_MS = 20_000
+
 try:
-    from playwright.sync_api import Browser, sync_playwright
+    from playwright.sync_api import Browser, expect, sync_playwright
 
     from benchmarks.page import ARGUMENTS
     from tests.browser.visit import Visit
+
+    expect.set_options(timeout=_PATIENCE_MS)
 except ImportError:
     collect_ignore_glob = ["test_[!i]*.py"]  # test_installed says why
 
@@ -77,7 +82,7 @@ def new_visit(browser: Browser) -> Iterator[NewVisit]:
     def make(url: str, **options: Any) -> Visit:
         options.setdefault("viewport", {"width": 1280, "height": 800})
         context = browser.new_context(**options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(_PATIENCE_MS)
         visits.append(Visit(context.new_page(), url))
         return visits[-1]
 
