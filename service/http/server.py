@@ -74,8 +74,10 @@ class Server(uvicorn.Server):
         on_drain: Callable[[], object],
         fewest: Callable[[int], int] | None = None,
     ) -> None:
-        """``fewest``: the listener is shared with other processes, see ``SharedListener``."""
+        """Made on the event loop that will serve. ``fewest``: the listener is shared, see ``SharedListener``."""
         super().__init__(configuration)
+        self._loop = asyncio.get_running_loop()
+        self._told = False  # by a signal
         self._on_drain = on_drain
         self._fewest = fewest
         self.failure: str | None = None
@@ -107,9 +109,16 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not super(): it would raise the signal again after the drain, and end a clean stop with a signal's status.
-        if self.should_exit:
-            logger.warning("a second signal: ended at once")
-            os._exit(128 + sig)
+        # This runs amid anything, a line of the log being written too, where another line would raise.
+        if self._told or self.should_exit:
+            try:
+                logger.warning("a second signal: ended at once")
+            finally:
+                os._exit(128 + sig)
+        self._told = True
+        self._loop.call_soon_threadsafe(self._drain_for, sig)
+
+    def _drain_for(self, sig: int) -> None:
         logger.info("draining", extra={"fields": {"signal": int(sig)}})
         self._drain()
 

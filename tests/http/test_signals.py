@@ -1,0 +1,89 @@
+"""A signal arrives amid anything, and is not lost."""
+
+from __future__ import annotations
+
+import io
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from service.config import Settings
+from service.http.server import Server, config
+from service.metrics import Metrics
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+class Interrupted(io.StringIO):
+    """Standard error, as a signal finds it amid a line: its buffer refuses a second one."""
+
+    def __init__(self, by: Callable[[], object]) -> None:
+        super().__init__()
+        self._by = by
+        self._writing = False
+
+    def write(self, text: str) -> int:
+        if self._writing:
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+        self._writing = True
+        try:
+            self._by()
+            return super().write(text)
+        finally:
+            self._writing = False
+
+
+def server() -> Server:
+    async def app(scope: object, receive: object, send: object) -> None: ...
+
+    return Server(config(app, Settings(), Metrics()), on_drain=lambda: None)  # type: ignore[arg-type]  # any will do
+
+
+async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = server()
+    told: list[int] = []
+
+    def by() -> None:
+        if not told:
+            told.append(signal.SIGTERM)
+            made.handle_exit(signal.SIGTERM, None)
+
+    stream = Interrupted(by)
+    monkeypatch.setattr(sys, "stderr", stream)
+    handler = logging.StreamHandler(stream)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
+    logging.getLogger("service.access").info("request")
+    assert told
+    await eventually(lambda: made.should_exit)
+    assert stream.getvalue() == "request\ndraining\n"
+
+
+@pytest.mark.parametrize("within_a_line", [False, True])
+async def test_a_second_one_ends_the_process_whatever_the_log_says(
+    monkeypatch: pytest.MonkeyPatch, within_a_line: bool
+) -> None:
+    made = server()
+    ended: list[int] = []
+
+    def leave(status: int) -> None:
+        ended.append(status)
+
+    def refuse(*given: object) -> None:
+        raise RuntimeError("reentrant call")
+
+    monkeypatch.setattr("os._exit", leave)
+    if within_a_line:
+        monkeypatch.setattr(logging.getLogger("service.http.server"), "warning", refuse)
+    made.handle_exit(signal.SIGINT, None)
+    assert ended == []
+    if within_a_line:
+        with pytest.raises(RuntimeError):
+            made.handle_exit(signal.SIGINT, None)
+    else:
+        made.handle_exit(signal.SIGINT, None)
+    assert ended == [130]
