@@ -80,10 +80,10 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def ask(engine: RemoteEngine, marker: int) -> str:
+async def ask(engine: RemoteEngine, marker: int, seconds: float = 5.0) -> str:
     """What became of it: right, or the error's reason. AssertionError for another image's answer."""
     try:
-        result = await engine.infer(given(marker), soon(5.0))
+        result = await engine.infer(given(marker), soon(seconds))
     except ServiceError as error:
         return error.reason
     assert marker_of(result.output.embedding) == marker

@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from service.errors import DeadlineExceeded, NotReady
+from service.errors import NotReady
 from service.ipc import messages
 from service.ipc.arena import Layout
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
 from tests.engine.remote import LAYOUT, ask, descriptors, engine_server, free, listen, worker
-from tests.fakes import FakeRuntime, given, marker_of
+from tests.fakes import FakeRuntime, given
 from tests.ipc.engine_process import EngineProcess
 from tests.waiting import eventually, soon, until_ready
 
@@ -84,7 +84,7 @@ async def test_an_engine_that_is_stopped_is_not_asked_and_comes_back() -> None:
             await eventually(lambda: all(link.ready for link in engine._links))
             stopped.process.send_signal(signal.SIGSTOP)
             try:
-                fates = await asyncio.gather(*(ask_soon(engine, marker) for marker in range(20)))
+                fates = await asyncio.gather(*(ask(engine, marker, 0.5) for marker in range(20)))
                 assert set(fates) <= {"right", "deadline"}
                 await eventually(lambda: not engine._links[0].ready)
                 assert (await engine.ready()).ok
@@ -94,15 +94,6 @@ async def test_an_engine_that_is_stopped_is_not_asked_and_comes_back() -> None:
             await eventually(lambda: engine._links[0].ready)
             assert await asyncio.gather(*(ask(engine, marker) for marker in range(40))) == ["right"] * 40
             await eventually(lambda: free(engine) == 2 * LAYOUT.slots)
-
-
-async def ask_soon(engine: RemoteEngine, marker: int) -> str:
-    try:
-        result = await engine.infer(given(marker), soon(0.5))
-    except DeadlineExceeded as error:
-        return error.reason
-    assert marker_of(result.output.embedding) == marker
-    return "right"
 
 
 async def test_each_image_goes_to_the_engine_with_the_fewest() -> None:
