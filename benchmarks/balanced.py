@@ -20,7 +20,7 @@ import uvloop
 from benchmarks import load, photos, turns
 from benchmarks.processes import Server, environment, tree_cpu
 from benchmarks.report import RESULTS, bullets, ratio, spread, table
-from service.cores import available_cores
+from service.host.cores import available_cores
 
 _ROOT = Path(__file__).parents[1]
 _ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"

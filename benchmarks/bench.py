@@ -25,11 +25,11 @@ import uvloop
 from benchmarks import load, loops, photos, profiling, report
 from benchmarks.processes import Loop, Server, environment
 from benchmarks.report import RESULTS, say
-from service import artifact
-from service.assembly import create_runtime, plan
 from service.config import Settings
-from service.cores import available_cores
 from service.errors import OperatorError
+from service.host.cores import available_cores
+from service.model import artifact
+from service.serving.build import create_runtime, plan
 
 CONCURRENCIES = (1, 8, 32, 128)
 OPEN_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 1.2)

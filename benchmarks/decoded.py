@@ -18,14 +18,14 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import uvloop
 
-from service import artifact
-from service.artifact import Artifact
-from service.assembly import create_engine, plan, wire_layout
 from service.config import Settings
-from service.ipc.client import RemoteEngine
-from service.ipc.server import EngineServer
 from service.metrics import Metrics
+from service.model import artifact
+from service.model.artifact import Artifact
 from service.preprocess import Prepared
+from service.processes.wire.engine_server import EngineServer
+from service.processes.wire.remote_engine import RemoteEngine
+from service.serving.build import create_engine, plan, wire_layout
 
 #: For an engine to load its model and capture its graphs.
 _START_S = 180.0

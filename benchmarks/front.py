@@ -19,11 +19,11 @@ from benchmarks import load, photos
 from benchmarks.large_device import BATCH, IMAGE_S, LAUNCH_S
 from benchmarks.processes import Cpu, Server, descendants, environment
 from benchmarks.report import bullets, table
-from service.cores import available_cores
+from service.host.cores import available_cores
 
 #: What ``mobilenet-service serve`` is started with, with this module in the engine's place.
 _PROGRAM = """
-from service.supervisor import supervisor
+from service.processes import supervisor
 supervisor.ENGINE_MODULE = "benchmarks.large_device"
 from service.cli import main
 import sys

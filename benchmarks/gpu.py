@@ -27,16 +27,15 @@ from numpy.typing import NDArray
 from benchmarks import decoded, load, photos
 from benchmarks.processes import Server, environment
 from benchmarks.report import RESULTS, bullets, say, table
-from service import artifact
-from service.artifact import Artifact
 from service.config import Settings
-from service.cores import available_cores
-from service.engine.protocols import Images, Runtime
 from service.errors import OperatorError
-from service.postprocess import BatchOutputs
+from service.host.cores import available_cores
+from service.model import artifact
+from service.model.artifact import Artifact
+from service.model.outputs import BatchOutputs
+from service.model.runtime import Images, Runtime, concatenate
 from service.preprocess import Limits, inspect, prepare
-from service.runtimes.batch import concatenate
-from service.runtimes.torch import TorchRuntime
+from service.runtimes.torch.runtime import TorchRuntime
 
 _RUNNERS = 2
 _PHOTOS = 64

@@ -8,11 +8,11 @@ import time
 import numpy as np
 
 from benchmarks.wire import Instant
-from service import assembly
-from service.engine.protocols import Classes, Images
-from service.postprocess import BatchOutputs
-from service.runtimes.batch import gather
-from service.supervisor import engine
+from service.model.outputs import BatchOutputs
+from service.model.runtime import Classes, Images
+from service.processes import engine_process as engine
+from service.runtimes.torch.replay import gather
+from service.serving import build as assembly
 
 #: Seconds of a batch, and more for each image; the most images.
 LAUNCH_S, IMAGE_S, BATCH = 0.4e-3, 0.03e-3, 64

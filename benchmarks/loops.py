@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from service import artifact
-from service.artifact import Artifact
-from service.assembly import create_runtime, plan
 from service.config import Settings
-from service.cores import available_cores
+from service.host.cores import available_cores
+from service.model import artifact
+from service.model.artifact import Artifact
+from service.serving.build import create_runtime, plan
 
 Step = Callable[[bytes], object]
 
@@ -38,7 +38,7 @@ def plain(settings: Settings, found: Artifact) -> list[Step]:
     import openvino as ov
     from PIL import Image
 
-    from service.runtimes.openvino import build, properties, read_int8
+    from service.runtimes.openvino.runtime import build, properties, read_int8
 
     preprocessing = found.manifest.preprocessing
     core = ov.Core()
@@ -74,7 +74,7 @@ def single(settings: Settings, found: Artifact) -> list[Step]:
 
 
 def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
-    from service.postprocess import classify
+    from service.model.outputs import classify
     from service.preprocess import Limits, inspect, prepare
 
     runtime = create_runtime(plan(settings), found)

@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from docs.drawings import DRAWINGS, Drawing
-from service import artifact, overlay
-from service.artifact import Artifact
-from service.assembly import create_engine, plan
 from service.config import Settings
+from service.http import overlay
 from service.metrics import Metrics
-from service.postprocess import ClassMap, Float32, explain
+from service.model import artifact
+from service.model.artifact import Artifact
+from service.model.outputs import ClassMap, Float32, explain
 from service.preprocess import CropBox, Limits, Prepared, crop_box, inspect, squared, upright
+from service.serving.build import create_engine, plan
 from service.store.calibration import image_files
 
 #: Nobody waits for a single photo.

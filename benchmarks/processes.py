@@ -161,7 +161,7 @@ def environment(packages: Sequence[str]) -> dict[str, str]:
     """Machine, versions and commit, for the head of a report."""
     from importlib.metadata import version
 
-    from service.cores import available_cores
+    from service.host.cores import available_cores
 
     cpu = "unknown CPU"
     for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -24,7 +24,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from numpy.typing import NDArray
 
 from docs import draw_maps
-from service import mobilenetv2
+from service.model import network as mobilenetv2
 
 FIGURES = Path(__file__).parent / "figures"
 BLUE, ORANGE, GREY, INK = "#2a6fbb", "#e08214", "#8a8f98", "#22252a"

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.maps import Mapped, encoded, infer
 from docs.drawings import DRAWINGS
-from service import overlay
+from service.http import overlay
 
 WIDTH, GAP, LINE = 880, 8, 20
 INK, QUIET = "#22252a", "#5b616b"

@@ -28,6 +28,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import ClassVar
 
 
@@ -152,6 +153,20 @@ class MissingExtra(OperatorError):
         super().__init__(
             f"{what} needs the extra {extra!r}; in a clone: .venv/bin/pip install -c constraints.txt -e '.[{extra}]'"
         )
+
+
+def installed(*modules: str) -> bool:
+    """Whether all ``modules`` can be imported. None of them is imported to find out."""
+    try:
+        return all(find_spec(name) is not None for name in modules)
+    except ValueError:  # a None in sys.modules, which is how an import is blocked
+        return False
+
+
+def require_extra(what: str, extra: str, *modules: str) -> None:
+    """Raise MissingExtra, "``what`` needs …", unless ``modules`` are installed."""
+    if not installed(*modules):
+        raise MissingExtra(what, extra)
 
 
 class DeviceLost(Exception):

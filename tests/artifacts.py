@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service import artifact
-from service.artifact import Architecture, Artifact, FileDigest, Manifest, Preprocessing, Source
-from service.mobilenetv2 import Network
+from service.model import artifact
+from service.model.artifact import Architecture, Artifact, FileDigest, Manifest, Preprocessing, Source
+from service.model.network import Network
 from service.store.write import manifest_bytes, serialize
 from tests import reference
 

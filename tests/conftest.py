@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service import artifact
-from service.artifact import Artifact
 from service.config import Settings
+from service.model import artifact
+from service.model.artifact import Artifact
 from service.store.pull import pull
 
 

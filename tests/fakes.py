@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine import LocalEngine
-from service.engine.protocols import Classes, Images
 from service.metrics import Metrics
-from service.postprocess import MAPS_PER_ITEM, BatchOutputs
+from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
+from service.model.runtime import Classes, Images, map_rows
 from service.preprocess import Prepared
-from service.runtimes.batch import map_rows
 
 SIZE = 8
 NUM_CLASSES = 10

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.mobilenetv2 import BATCH_NORM_EPSILON, Conv, Network
+from service.model.network import BATCH_NORM_EPSILON, Conv, Network
 
 Float64 = NDArray[np.float64]
 Tensors = Mapping[str, NDArray[Any]]

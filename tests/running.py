@@ -15,13 +15,13 @@ import uvicorn
 import uvloop
 from PIL import Image
 
-from service.artifact import Artifact
-from service.capacity import capacity
 from service.config import Settings
 from service.engine import LocalEngine
+from service.host.capacity import capacity
 from service.http.app import Service, create_app
-from service.http.connection import protocol
+from service.http.server.connection import protocol
 from service.metrics import Metrics
+from service.model.artifact import Artifact
 from tests.fakes import FakeRuntime
 from tests.scrape import samples
 

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks.maps import encoded, infer, lines, measure_drawings, score, sheets
 from docs import drawings
 from docs.drawings import DRAWINGS, Drawing
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from service.preprocess import CropBox, crop_box
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import mobilenetv2
-from service.mobilenetv2 import PAPER_STAGES, Conv, Network, Stage
+from service.model import network as mobilenetv2
+from service.model.network import PAPER_STAGES, Conv, Network, Stage
 
 PAGE = Path(__file__).parents[1] / "docs" / "mobilenetv2.md"
 

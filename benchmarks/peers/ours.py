@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from service import artifact, runtimes
-from service.postprocess import classify as most_probable
+from service import runtimes
+from service.model import artifact
+from service.model.outputs import classify as most_probable
 from service.preprocess import Limits, inspect
 from service.preprocess import prepare as decode
 

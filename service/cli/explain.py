@@ -9,16 +9,18 @@ from typing import Any
 
 import click
 
-from service import artifact, logs, overlay
-from service.artifact import Artifact
-from service.assembly import plan
+from service import logs
 from service.cli.local import PATIENCE_S, for_one_photo, read, replace, running_engine
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
-from service.postprocess import DEFAULT_TOP_K, ClassMap, Prediction, classify
-from service.postprocess import explain as class_map
+from service.http import overlay
+from service.model import artifact
+from service.model.artifact import Artifact
+from service.model.outputs import DEFAULT_TOP_K, ClassMap, Prediction, classify
+from service.model.outputs import explain as class_map
 from service.preprocess import Limits, Prepared, crop_box, inspect, squared, upright
+from service.serving.build import plan
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "max_pixels"]
 

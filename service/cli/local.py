@@ -16,18 +16,19 @@ import click
 import numpy as np
 import orjson
 
-from service import artifact, logs
-from service.artifact import Artifact
-from service.assembly import Plan, create_engine, plan
+from service import logs
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
-from service.cores import available_cores
 from service.engine import LocalEngine
 from service.errors import OperatorError, ServiceError
+from service.host.cores import available_cores
 from service.metrics import Metrics
-from service.postprocess import DEFAULT_TOP_K, ItemOutput, normalize
-from service.postprocess import classify as top_classes
+from service.model import artifact
+from service.model.artifact import Artifact
+from service.model.outputs import DEFAULT_TOP_K, ItemOutput, normalize
+from service.model.outputs import classify as top_classes
 from service.preprocess import SUFFIXES, Limits, Prepared, inspect, prepare
+from service.serving.build import Plan, create_engine, plan
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "decode", "max_pixels"]
 

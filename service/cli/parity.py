@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service import artifact, runtimes
-from service.artifact import Artifact
+from service import runtimes
 from service.cli.local import read
-from service.cores import available_cores
-from service.engine import Runtime
 from service.errors import ArtifactError, OperatorError, ServiceError
-from service.postprocess import ItemOutput, normalize
+from service.host.cores import available_cores
+from service.model import artifact
+from service.model.artifact import Artifact
+from service.model.outputs import ItemOutput, normalize
+from service.model.runtime import Runtime
 from service.preprocess import Mode, inspect, prepare
 from service.store.calibration import image_files
 from service.store.progress import Progress

@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
-from service import __version__, artifact, logs
-from service.artifact import Artifact
+from service import __version__, logs
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
-from service.http.listener import base_url, listen
+from service.http.server.listener import base_url, listen
+from service.model import artifact
+from service.model.artifact import Artifact
 
 
 @click.command()
@@ -35,11 +36,11 @@ def serve(**given: Any) -> None:
     greet = partial(_greet, settings, found, listener, time.monotonic())
     # Imported where it is needed: a supervisor speaks no HTTP.
     if settings.workers:
-        from service.supervisor.supervisor import supervise
+        from service.processes.supervisor import supervise
 
         status = supervise(settings, found.digest, listener, on_ready=greet)
     else:
-        from service import single
+        from service.cli import single
 
         status = single.run(settings, found, listener, on_ready=greet)
     sys.stdout.flush()

@@ -1,7 +1,7 @@
 """Batcher and runners behind one small interface: images in, logits, embeddings and maps out."""
 
+from service.engine.client import EngineClient, InferResult, Prepare, Readiness, RuntimeInfo
 from service.engine.local import LocalEngine
-from service.engine.protocols import EngineClient, InferResult, Prepare, Readiness, Runtime, RuntimeInfo
 from service.engine.replies import ENGINE_EXITS, State
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "LocalEngine",
     "Prepare",
     "Readiness",
-    "Runtime",
     "RuntimeInfo",
     "State",
 ]

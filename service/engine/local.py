@@ -23,15 +23,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args
 
-from service.batcher import Batcher, Closed, Item
 from service.engine import replies, runner, warmup, watchdog
-from service.engine.protocols import InferResult, Prepare, Readiness, Runtime, RuntimeInfo
+from service.engine.batcher import Batcher, Closed, Item
+from service.engine.client import InferResult, Prepare, Readiness, RuntimeInfo
 from service.engine.replies import Fatal, Phase, State
 from service.engine.runner import Answers, Runner
 from service.engine.watchdog import Watchdog
 from service.errors import OperatorError, ServiceError
 from service.logs import request_id
 from service.metrics import Metrics
+from service.model.runtime import Runtime
 from service.preprocess import Prepared
 
 logger = logging.getLogger(__name__)

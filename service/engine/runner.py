@@ -16,11 +16,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batcher import Batch, Batcher, Item
-from service.engine.protocols import InferResult, Runtime
+from service.engine.batcher import Batch, Batcher, Item
+from service.engine.client import InferResult
 from service.engine.watchdog import Watchdog
 from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, ServiceError
-from service.postprocess import ItemOutput
+from service.model.outputs import ItemOutput
+from service.model.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 

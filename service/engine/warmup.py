@@ -7,8 +7,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.protocols import Runtime
 from service.errors import OperatorError
+from service.model.runtime import Runtime
 
 #: Doubling a batch must make an image at least this much cheaper to be worth the wait for the slowest of its members.
 _WORTH_DOUBLING = 0.9

@@ -13,18 +13,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __version__
-from service.artifact import Artifact
-from service.capacity import Capacity
 from service.config import Settings
 from service.engine import EngineClient
+from service.host.capacity import Capacity
 from service.http import docs, operations, page, problems
 from service.http.encode import Encoder
 from service.http.endpoints import PATHS, Endpoint, Endpoints
-from service.http.inference import Inference
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
 from service.http.picture import Pictures
 from service.metrics import Metrics
+from service.model.artifact import Artifact
 from service.preprocess import Limits
+from service.serving.intake import Inference
 
 #: Values of the ``endpoint`` label; every other path is "other".
 ENDPOINTS = (*(path.removeprefix("/") for path in PATHS), "livez", "readyz", "metrics", "models", "docs")

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from service.http.overlay import DEFAULT_OPACITY
 from service.http.schemas import REFERENCE, Problem, problems
-from service.overlay import DEFAULT_OPACITY
-from service.postprocess import DEFAULT_TOP_K, MAPS_PER_ITEM
+from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
 
 
 class ItemProblem(BaseModel):

@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Response
 
-from service.artifact import Artifact
 from service.engine import Readiness
 from service.http import schemas
-from service.http.inference import Inference
 from service.metrics import CONTENT_TYPE, Metrics
+from service.model.artifact import Artifact
+from service.serving.intake import Inference
 
 
 def build(inference: Inference, artifact: Artifact, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:

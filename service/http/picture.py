@@ -19,16 +19,15 @@ from functools import partial
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from service import overlay
-from service.admission import body_weight
 from service.errors import DeadlineExceeded, Overloaded, ServiceError
-from service.http import problems
+from service.http import overlay, problems
 from service.http.encode import PNG
-from service.http.inference import Admitted, Inference, cancelled_by_disconnect
-from service.http.timing import StageTimes
 from service.metrics import Metrics
-from service.postprocess import ClassMap, explain
+from service.model.outputs import ClassMap, explain
 from service.preprocess import Header, Limits, Prepared, Transform, crop_box, squared, upright
+from service.serving.admission import body_weight
+from service.serving.intake import Admitted, Inference, cancelled_by_disconnect
+from service.serving.stage_times import StageTimes
 
 logger = logging.getLogger(__name__)
 

@@ -19,13 +19,12 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service import extras
-from service.artifact import Artifact
-from service.errors import MissingExtra, OperatorError
+from service.errors import MissingExtra, OperatorError, installed, require_extra
+from service.model.artifact import Artifact
 
 if TYPE_CHECKING:  # for the signature alone: neither library is imported before it is chosen
-    from service.runtimes.openvino import OpenVinoRuntime
-    from service.runtimes.torch import TorchRuntime
+    from service.runtimes.openvino.runtime import OpenVinoRuntime
+    from service.runtimes.torch.runtime import TorchRuntime
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def create(artifact: Artifact, options: RuntimeOptions) -> OpenVinoRuntime | Tor
         raise OperatorError("runners, threads_per_runner and max_batch must be at least 1")
     runtime, device = resolve(options)
     if runtime == "openvino":
-        from service.runtimes.openvino import OpenVinoRuntime
+        from service.runtimes.openvino.runtime import OpenVinoRuntime
 
         return OpenVinoRuntime(
             artifact,
@@ -63,8 +62,8 @@ def create(artifact: Artifact, options: RuntimeOptions) -> OpenVinoRuntime | Tor
             threads_per_runner=options.threads_per_runner,
             max_batch=options.max_batch,
         )
-    extras.require(f"device={device}" if device != "cpu" else "runtime=torch", "torch", *_TORCH)
-    from service.runtimes.torch import TorchRuntime
+    require_extra(f"device={device}" if device != "cpu" else "runtime=torch", "torch", *_TORCH)
+    from service.runtimes.torch.runtime import TorchRuntime
 
     return TorchRuntime(
         artifact,
@@ -106,7 +105,7 @@ def cuda_usable() -> bool:
     """
     if not nvidia_driver():
         return False
-    if not extras.installed(*_TORCH):
+    if not installed(*_TORCH):
         logger.warning(
             "an NVIDIA driver is installed but torch is not; running on the CPU: %s", MissingExtra("CUDA", "torch")
         )

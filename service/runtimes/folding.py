@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.mobilenetv2 import BATCH_NORM_EPSILON, Conv, Network
+from service.model.network import BATCH_NORM_EPSILON, Conv, Network
 
 Float64 = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.float32]]

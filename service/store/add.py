@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from service import artifact
-from service.artifact import Artifact, FileDigest, Manifest, Source
 from service.errors import ArtifactError
+from service.model import artifact
+from service.model.artifact import Artifact, FileDigest, Manifest, Source
 from service.store import write
 from service.store.checkpoint import read_checkpoint
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artifact import Preprocessing
 from service.errors import OperatorError, ServiceError
+from service.model.artifact import Preprocessing
 from service.preprocess import SUFFIXES, Transform, inspect, prepare
 from service.store import wheel
 from service.store.progress import Progress, silent

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from service import artifact
-from service.artifact import Artifact, Manifest
 from service.errors import ArtifactError
+from service.model import artifact
+from service.model.artifact import Artifact, Manifest
 
 State = Literal["ready", "not pulled", "corrupt"]
 

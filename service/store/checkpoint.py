@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service import extras
-from service.errors import ArtifactError
+from service.errors import ArtifactError, require_extra
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -44,7 +43,7 @@ def read_checkpoint(path: Path) -> Arrays:
 
 def require_torch() -> None:
     """MissingExtra unless PyTorch's own format can be read here; asked before a download, not after."""
-    extras.require("reading a PyTorch checkpoint (.pth)", "torch", "torch")
+    require_extra("reading a PyTorch checkpoint (.pth)", "torch", "torch")
 
 
 def _read_safetensors(path: Path) -> Arrays:

@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from service import __version__
-from service.artifact import Source
 from service.errors import PullError
+from service.model.artifact import Source
 from service.store.progress import Progress
 
 #: Seconds without a single byte before a connection counts as dead.

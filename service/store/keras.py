@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import PullError
-from service.mobilenetv2 import BATCH_NORM_EPSILON, Conv, Network
+from service.model.network import BATCH_NORM_EPSILON, Conv, Network
 
 #: The epsilon of every batch norm in Keras' MobileNetV2.
 KERAS_EPSILON = 1e-3

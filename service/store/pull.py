@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service import artifact
-from service.artifact import Artifact, FileDigest
 from service.errors import ArtifactError, PullError
+from service.model import artifact
+from service.model.artifact import Artifact, FileDigest
 from service.store import checkpoint, download, keras, wheel, write
 from service.store.progress import Progress, silent
 

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from service.artifact import Source
 from service.errors import PullError
+from service.model.artifact import Source
 from service.store.download import check_digest
 from service.store.progress import Progress
 

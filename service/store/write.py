@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artifact import Manifest
 from service.errors import OperatorError
+from service.model.artifact import Manifest
 
 #: Names of temporary files and directories start with this; never valid as a model's or a version's name.
 TEMPORARY = ".tmp-"

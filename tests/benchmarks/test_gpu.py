@@ -14,8 +14,8 @@ pytest.importorskip("torchvision")
 
 from benchmarks import decoded, gpu, photos
 from benchmarks.load import Sample
-from service.artifact import Artifact
-from service.postprocess import BatchOutputs
+from service.model.artifact import Artifact
+from service.model.outputs import BatchOutputs
 from service.runtimes import RuntimeOptions, create
 from tests.artifacts import make_artifact
 

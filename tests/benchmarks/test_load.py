@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import load, loops, photos
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.artifacts import make_artifact
 from tests.fakes import FakeRuntime
 from tests.running import png, running_app

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests import photos as photo_files
 from tests.browser.pictures import File
 from tests.e2e.process import ServerProcess, server

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 from playwright.sync_api import Request, Route, expect
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.browser import pictures
 from tests.browser.conftest import NewVisit
 from tests.browser.visit import Visit

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from service.artifact import WEIGHTS
 from service.cli import cli
 from service.cli.options import settings_from
 from service.config import Settings
 from service.errors import OperatorError
+from service.model.artifact import WEIGHTS
 from tests.artifacts import make_artifact
 
 

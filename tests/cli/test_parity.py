@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from service import artifact
 from service.cli import cli
 from service.cli.parity import _labels
 from service.errors import OperatorError
+from service.model import artifact
 from tests.artifacts import make_artifact
 
 

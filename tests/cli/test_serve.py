@@ -5,7 +5,7 @@ from __future__ import annotations
 from uvicorn.protocols.http import flow_control, httptools_impl
 
 from service.config import Settings
-from service.http.server import config
+from service.http.server.http_server import config
 from service.metrics import Metrics
 
 

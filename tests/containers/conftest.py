@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import photos
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.containers.docker import ROOT, Stack, docker
 
 BASE = "python:3.11-slim-bookworm"

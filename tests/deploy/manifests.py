@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from service import __version__
-from service.capacity import USUAL_PIXELS, capacity
 from service.config import Settings
+from service.host.capacity import USUAL_PIXELS, capacity
 from service.metrics import Metrics
 
 Objects = dict[str, dict[str, Any]]

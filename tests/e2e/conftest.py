@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests import photos as photo_files
 from tests.e2e.process import ServerProcess, server
 from tests.photos import Photo

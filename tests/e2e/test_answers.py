@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision.models import mobilenet_v2
 from torchvision.transforms import functional
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.e2e.process import ServerProcess
 from tests.photos import Photo, variations
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from service.artifact import Artifact
 from service.cli import cli
+from service.model.artifact import Artifact
 from tests.e2e.process import ServerProcess, server
 from tests.photos import Photo
 from tests.preprocess.pictures import encode, exif, stored

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.artifact import WEIGHTS, Artifact
+from service.model.artifact import WEIGHTS, Artifact
 from tests.artifacts import make_artifact
 from tests.e2e.load import Load
 from tests.e2e.process import ServerProcess, server

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import strategies as st
 
 from service.engine import InferResult, LocalEngine
-from service.engine.protocols import Classes, Images
 from service.engine.runner import Answers
 from service.errors import BadImage, DeviceLost, InferenceFailed, ServiceError
 from service.metrics import Metrics
-from service.postprocess import BatchOutputs
+from service.model.outputs import BatchOutputs
+from service.model.runtime import Classes, Images
 from service.preprocess import Prepared
 from tests.fakes import SIZE, FakeRuntime, image, marker_of
 

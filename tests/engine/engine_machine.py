@@ -11,8 +11,8 @@ import time
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from service.batcher import Batch, Item
 from service.engine import State
+from service.engine.batcher import Batch, Item
 from service.engine.runner import Runner
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady
 from tests.engine.calls import KINDS, Call, Kind, Recorder, engine_of

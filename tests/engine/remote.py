@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import ServiceError
-from service.ipc.arena import Layout
-from service.ipc.client import RemoteEngine
-from service.ipc.server import EngineServer
 from service.metrics import Metrics
+from service.processes.wire.engine_server import EngineServer
+from service.processes.wire.remote_engine import RemoteEngine
+from service.processes.wire.slots import Layout
 from tests.fakes import EMBEDDING_DIM, NUM_CLASSES, SIZE, FakeRuntime, engine_of, given, marker_of
 from tests.waiting import soon
 

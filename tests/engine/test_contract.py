@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine import protocols
-from service.engine.protocols import Prepare
+from service.engine.client import Prepare
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
-from service.postprocess import BatchOutputs
+from service.model import runtime as protocols
+from service.model.outputs import BatchOutputs
 from tests.engine.implementations import IMPLEMENTATIONS, OpenClient
 from tests.fakes import FakeRuntime, Gate, given, image_is_canary, marker_of, queue_depth
 from tests.waiting import eventually, soon

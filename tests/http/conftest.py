@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.artifacts import make_artifact
 from tests.running import RunningApp, running_app
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.fakes import FakeRuntime
 from tests.running import RunningApp, detail, png, running_app
 from tests.waiting import until

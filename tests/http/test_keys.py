@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.artifact import Artifact
 from service.cli.options import settings_from
 from service.config import Settings
 from service.errors import OperatorError
+from service.model.artifact import Artifact
 from tests.hostile.http.wire import Wire, get, post, wire
 from tests.running import RunningApp, png, problem, running_app
 from tests.waiting import until

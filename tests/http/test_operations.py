@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from service.artifact import Artifact
 from service.http.endpoints import PATHS
 from service.metrics import Metrics
+from service.model.artifact import Artifact
 from tests.running import RunningApp, png, running_app
 
 

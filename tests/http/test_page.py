@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service import overlay
-from service.artifact import Artifact
-from service.http import page
+from service.http import overlay, page
+from service.model.artifact import Artifact
 from tests.hostile.http.wire import get, wire
 from tests.running import RunningApp, png, running_app
 

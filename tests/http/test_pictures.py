@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service import overlay
-from service.artifact import Artifact
-from service.http import picture
+from service.http import overlay, picture
+from service.model.artifact import Artifact
 from service.preprocess import upright
 from tests.running import RunningApp, detail, png, running_app
 from tests.waiting import until

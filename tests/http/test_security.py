@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from service.artifact import Artifact
 from service.errors import Overloaded, ServiceError
+from service.model.artifact import Artifact
 from tests.hostile.http.wire import get, wire
 from tests.running import RunningApp, png, running_app
 from tests.waiting import until

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from service.config import Settings
-from service.http.server import Server, config
+from service.http.server.http_server import Server, config
 from service.metrics import Metrics
 from tests.waiting import eventually
 
@@ -78,7 +78,7 @@ async def test_a_second_one_ends_the_process_whatever_the_log_says(
 
     monkeypatch.setattr("os._exit", leave)
     if within_a_line:
-        monkeypatch.setattr(logging.getLogger("service.http.server"), "warning", refuse)
+        monkeypatch.setattr(logging.getLogger("service.http.server.http_server"), "warning", refuse)
     made.handle_exit(signal.SIGINT, None)
     assert ended == []
     if within_a_line:

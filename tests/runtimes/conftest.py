@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.artifacts import make_artifact
 
 KERAS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
+from service.model.runtime import Images
 from service.runtimes import RuntimeOptions, create
-from service.runtimes.batch import Images
 from tests.runtimes.conftest import images_for
 
 #: Between the same image in batches of different sizes. OpenVINO runs image by image: no difference at all.

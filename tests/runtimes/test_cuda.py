@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from service.runtimes import RuntimeOptions, create
 from tests.runtimes.conftest import images_for, relative_error, torchvision_answers
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-from service.runtimes.torch import TorchRuntime  # noqa: E402
+from service.runtimes.torch.runtime import TorchRuntime  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from service.runtimes.folding import Float64, Folded, fold, relu6_mean, round_to
 
 

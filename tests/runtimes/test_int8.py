@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service import artifact
-from service.artifact import Artifact
 from service.errors import ArtifactError, MissingExtra, OperatorError
+from service.model import artifact
+from service.model.artifact import Artifact
 from service.runtimes import RuntimeOptions, create
-from service.runtimes.quantization import kept_in_fp32
-from service.runtimes.recipes import RECIPES
+from service.runtimes.openvino.quantization import kept_in_fp32
+from service.runtimes.openvino.recipes import RECIPES
 from service.store import write
 from service.store.catalog import list_models, verify
 from service.store.quantize import quantize
@@ -88,7 +88,7 @@ import sys
 sys.modules["nncf"] = sys.modules["torch"] = None
 from pathlib import Path
 import numpy as np
-from service import artifact
+from service.model import artifact
 from service.runtimes import RuntimeOptions, create
 tiny = artifact.load(Path(sys.argv[1]), "tiny", "1")
 model = create(tiny, RuntimeOptions(precision="int8"))

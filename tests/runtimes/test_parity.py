@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.artifact import Artifact
-from service.postprocess import MAPS_PER_ITEM
+from service.model.artifact import Artifact
+from service.model.outputs import MAPS_PER_ITEM
 from service.runtimes import RuntimeOptions, create
 from tests import reference
 from tests.runtimes.conftest import ARTIFACTS, images_for, relative_error, torchvision_answers

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from service import runtimes
-from service.artifact import Artifact
 from service.errors import MissingExtra, OperatorError
+from service.model.artifact import Artifact
 from service.runtimes import RuntimeOptions, create, resolve
 from tests.runtimes.conftest import python
 
@@ -25,7 +25,7 @@ import sys
 sys.modules["torch"] = sys.modules["torchvision"] = None  # what "import torch" finds: nothing
 from pathlib import Path
 import numpy as np
-from service import artifact
+from service.model import artifact
 from service.errors import MissingExtra
 from service.runtimes import RuntimeOptions, create
 tiny = artifact.load(Path(sys.argv[1]), sys.argv[2], "1")
@@ -123,7 +123,7 @@ class TestTorchDevices:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
 
     def check(self, device: str, precision: str) -> str:
-        from service.runtimes.torch import check_device
+        from service.runtimes.torch.runtime import check_device
 
         return str(check_device(device, precision))
 

@@ -12,11 +12,11 @@ pytest.importorskip("torchvision")
 
 from torch import nn  # noqa: E402
 
-from service.artifact import Artifact  # noqa: E402
 from service.errors import ArtifactError  # noqa: E402
-from service.runtimes.torch import EagerLane  # noqa: E402
-from service.runtimes.torch_module import load_classifier  # noqa: E402
-from service.runtimes.torch_replay import Lane  # noqa: E402
+from service.model.artifact import Artifact  # noqa: E402
+from service.runtimes.torch.network import load_classifier  # noqa: E402
+from service.runtimes.torch.replay import Lane  # noqa: E402
+from service.runtimes.torch.runtime import EagerLane  # noqa: E402
 from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
 
 CPU = torch.device("cpu")

@@ -13,15 +13,23 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-from service.artifact import Artifact  # noqa: E402
 from service.errors import DeviceLost, OperatorError  # noqa: E402
-from service.postprocess import BatchOutputs  # noqa: E402
-from service.runtimes import torch as torch_runtime  # noqa: E402
-from service.runtimes import torch_replay  # noqa: E402
-from service.runtimes.batch import Images, Pool, gather  # noqa: E402
-from service.runtimes.torch import EagerLane, TorchRuntime  # noqa: E402
-from service.runtimes.torch_module import load_classifier  # noqa: E402
-from service.runtimes.torch_replay import Lane, Rows, bucket_sizes, out_of_memory, run_or_halve  # noqa: E402
+from service.model.artifact import Artifact  # noqa: E402
+from service.model.outputs import BatchOutputs  # noqa: E402
+from service.model.runtime import Images  # noqa: E402
+from service.runtimes.pool import Pool  # noqa: E402
+from service.runtimes.torch import replay as torch_replay  # noqa: E402
+from service.runtimes.torch import runtime as torch_runtime  # noqa: E402
+from service.runtimes.torch.network import load_classifier  # noqa: E402
+from service.runtimes.torch.replay import (  # noqa: E402
+    Lane,
+    Rows,
+    bucket_sizes,
+    gather,
+    out_of_memory,
+    run_or_halve,
+)
+from service.runtimes.torch.runtime import EagerLane, TorchRuntime  # noqa: E402
 from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pytest
 
-from service import artifact
-from service.artifact import Artifact, Source
+from service.model import artifact
+from service.model.artifact import Artifact, Source
 from service.store.write import manifest_bytes
 from tests.artifacts import make_artifact
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from service import artifact
 from service.errors import ArtifactError
+from service.model import artifact
 from service.store import write
 from service.store.add import add
 from service.store.catalog import list_models, verify

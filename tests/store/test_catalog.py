@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from torchvision.models import MobileNet_V2_Weights
 
-from service import artifact
-from service.artifact import Source
 from service.errors import ArtifactError
+from service.model import artifact
+from service.model.artifact import Source
 from service.store.catalog import list_models, verify
 from service.store.write import manifest_bytes
 from tests.artifacts import make_artifact

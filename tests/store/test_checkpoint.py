@@ -12,9 +12,9 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
-from service import extras
-from service.artifact import Artifact
+from service import errors
 from service.errors import ArtifactError, MissingExtra
+from service.model.artifact import Artifact
 from service.store.add import add
 from service.store.catalog import verify
 from tests.store.conftest import State, litter
@@ -131,7 +131,7 @@ def test_values_beyond_float32(state: State, labels: Path, store: Path, tmp_path
 def test_pth_needs_torch_and_safetensors_does_not(
     checkpoint: Path, state: State, labels: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
     add(store, checkpoint, labels, name="pets", width_mult=0.1)
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(MissingExtra, match=r"needs the extra 'torch'"):

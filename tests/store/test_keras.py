@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from service import artifact, mobilenetv2
 from service.errors import PullError
+from service.model import artifact
+from service.model import network as mobilenetv2
 from service.store import keras
 from service.store.write import serialize
 from tests import reference

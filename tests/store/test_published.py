@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.models import MobileNetV2
 
-from service import artifact
-from service.artifact import Artifact
+from service.model import artifact
+from service.model.artifact import Artifact
 from service.store import keras
 from service.store.progress import silent
 from service.store.wheel import fetch_member

@@ -12,9 +12,10 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from service import artifact, extras
-from service.artifact import FileDigest, Source
+from service import errors
 from service.errors import ArtifactError, MissingExtra, PullError
+from service.model import artifact
+from service.model.artifact import FileDigest, Source
 from service.store import write
 from service.store.pull import pull
 from tests.artifacts import make_artifact
@@ -142,7 +143,7 @@ def test_local_models_cannot_be_pulled(tmp_path: Path) -> None:
 def test_torch_is_asked_for_before_the_download(
     store: Path, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"needs the extra 'torch'"):
         pull(store, "tiny", "1")
     assert published.requests == 0

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from service import artifact
 from service.errors import PullError
+from service.model import artifact
 from service.store.catalog import list_models
 from service.store.pull import pull
 from tests.store.conftest import Published, fail_with, litter, nothing_was_stored

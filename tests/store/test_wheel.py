@@ -12,9 +12,10 @@ from typing import NoReturn
 
 import pytest
 
-from service import artifact, mobilenetv2
-from service.artifact import Source
 from service.errors import PullError
+from service.model import artifact
+from service.model import network as mobilenetv2
+from service.model.artifact import Source
 from service.store import wheel
 from service.store.keras import convert
 from service.store.progress import silent

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service import assembly, cli
+from service import cli
 from service.engine import watchdog
 from service.errors import DeviceLost
 from service.preprocess import Header, decode
+from service.serving import build as assembly
 from tests.fakes import FakeRuntime
 
 #: First pixels. From ``GOOD`` on an image is an image.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.artifacts import make_artifact
 from tests.fakes import FakeRuntime
 from tests.running import png, running_app

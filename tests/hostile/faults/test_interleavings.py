@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.batcher_model import BatcherMachine
+from tests.engine.batcher_model import BatcherMachine
 from tests.engine.calls import unlogged
 from tests.engine.engine_machine import EngineMachine
 from tests.engine.real_threads import Plan, plans, run_with_threads

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests import photos as photo_files
 from tests.e2e.process import ServerProcess, server
-from tests.supervisor import tree
+from tests.processes import tree
 from tests.waiting import until
 
 SECONDS, EVERY_S, CLIENTS = 120.0, 2.0, 12

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.e2e.load import Load
 from tests.e2e.process import server
 from tests.photos import Photo

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from service import artifact
-from service.artifact import Artifact, Derived
-from service.runtimes.openvino import build
-from service.runtimes.openvino_import import ov
+from service.model import artifact
+from service.model.artifact import Artifact, Derived
+from service.runtimes.openvino.imports import ov
+from service.runtimes.openvino.runtime import build
 from service.store.write import manifest_bytes
 from tests.artifacts import digest, make_artifact
 from tests.e2e.process import server

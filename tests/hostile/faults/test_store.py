@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from service import artifact
 from service.errors import PullError
+from service.model import artifact
 from service.store.catalog import list_models
 from service.store.pull import pull
 from tests.e2e.process import server

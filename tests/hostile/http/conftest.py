@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.artifact import Artifact
+from service.model.artifact import Artifact
 from tests.artifacts import make_artifact
 from tests.e2e.process import ServerProcess, server
 from tests.hostile.http.wire import PATIENCE_S, Wire, get, post, wire

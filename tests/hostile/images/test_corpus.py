@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from service.artifact import Artifact
-from service.capacity import USUAL_PIXELS
 from service.config import Settings
+from service.host.capacity import USUAL_PIXELS
+from service.model.artifact import Artifact
 from service.preprocess import Limits, inspect
 from tests.e2e.process import ServerProcess, server
 from tests.hostile.images.case import COARSE, LOSSY, STORED, Case, encode, references, stored

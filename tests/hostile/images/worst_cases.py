@@ -25,9 +25,9 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from service.capacity import USUAL_PIXELS
 from service.config import Settings
 from service.errors import ServiceError
+from service.host.capacity import USUAL_PIXELS
 from service.preprocess import Limits, Transform, inspect, prepare
 from tests.hostile.images import tiff_writer as t
 from tests.hostile.images import vp8l

@@ -1,0 +1,112 @@
+"""A class activation map laid over its photo, as a PNG: for people to look at.
+
+photo (upright, own size) + crop box + map (S, S) ─► dimmed outside the crop, coloured inside by the map ─► PNG
+
+Works on one strip of the photo at a time and in place, so that beside photo and PNG it needs no memory to speak of. The
+page draws in the same way (``http/page``).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from service.model.outputs import ClassMap, Float32
+from service.preprocess import CropBox
+
+DEFAULT_OPACITY = 0.6
+
+#: Colours at t = 0, 1/4, 1/2, 3/4, 1: dark and cold to light and warm, in even steps of lightness.
+_RAMP: Final = ((59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191))
+#: Brightness of what the network does not see.
+_DIMMED: Final = 0.45
+_STRIP_PIXELS: Final = 1_000_000
+#: Of a float that stands for a whole number of pixels.
+_ROUNDING: Final = 1e-6
+
+_LEVELS: Final = np.arange(256)
+_COLOURS: Final = [
+    np.interp(_LEVELS / 255, np.linspace(0, 1, len(_RAMP)), stops).round().astype(int).tolist()
+    for stops in zip(*_RAMP, strict=True)
+]
+_DIM: Final = (_LEVELS * _DIMMED).astype(int).tolist() * 3
+
+
+def relief(values: Float32) -> NDArray[np.uint8]:
+    """A map (S, S) as levels: 0 for no evidence or evidence against, 255 for the most there is in this map."""
+    peak = float(values.max())
+    if peak <= 0:
+        return np.zeros(values.shape, np.uint8)
+    levels: NDArray[np.uint8] = np.rint(np.clip(values / peak, 0, 1) * 255).astype(np.uint8)
+    return levels
+
+
+def caption(shown: ClassMap) -> str:
+    """What a picture says of itself, for whoever reads its text."""
+    return f"class {shown.index}, {shown.label}: logit {shown.logit:.4f}, probability {shown.probability:.4f}"
+
+
+def draw(photo: Image.Image, crop: CropBox, shown: ClassMap, *, opacity: float) -> bytes:
+    """PNG of ``photo`` (mode RGB, which this changes) under the map ``shown``, which its text names.
+
+    Where the map has the level t of its maximum, the colour of t covers the photo by ``opacity * t``.
+    """
+    levels = Image.fromarray(relief(shown.values))
+    cover = [round(opacity * level) for level in range(256)]
+    seen = _whole_pixels(crop, photo.size)
+    rows = max(1, _STRIP_PIXELS // photo.width)
+    for top in range(0, photo.height, rows):
+        bottom = min(top + rows, photo.height)
+        strip = photo.crop((0, top, photo.width, bottom))
+        drawn = strip.point(_DIM)
+        inside = (seen[0], max(seen[1], top), seen[2], min(seen[3], bottom))
+        if inside[0] < inside[2] and inside[1] < inside[3]:
+            part = strip.crop((inside[0], inside[1] - top, inside[2], inside[3] - top))
+            height = _enlarged(levels, crop, inside)
+            colour = Image.merge("RGB", [height.point(channel) for channel in _COLOURS])
+            part.paste(colour, (0, 0), height.point(cover))
+            drawn.paste(part, (inside[0], inside[1] - top))
+        photo.paste(drawn, (0, top))
+    return _png(photo, caption(shown))
+
+
+def _whole_pixels(crop: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of every pixel of the photo that the crop touches, if only in part: of a photo one pixel
+    wide, it shows less than a pixel."""
+    (left, right), (top, bottom) = (
+        (max(0, math.floor(start + _ROUNDING)), min(length, math.ceil(start + extent - _ROUNDING)))
+        for start, extent, length in ((crop.x, crop.width, size[0]), (crop.y, crop.height, size[1]))
+    )
+    return left, top, right, bottom
+
+
+def _enlarged(levels: Image.Image, crop: CropBox, box: Sequence[int]) -> Image.Image:
+    """The part of the map that lies over ``box`` of the photo, smoothly enlarged; cells are centred on their places."""
+    side = levels.width
+    left, top, right, bottom = box
+
+    def cell(pixel: int, start: float, extent: float) -> float:
+        return min(max((pixel - start) / extent * side, 0.0), float(side))  # whole pixels may lie half a one outside
+
+    cells = (
+        cell(left, crop.x, crop.width),
+        cell(top, crop.y, crop.height),
+        cell(right, crop.x, crop.width),
+        cell(bottom, crop.y, crop.height),
+    )
+    return levels.resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=cells)
+
+
+def _png(picture: Image.Image, words: str) -> bytes:
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("Description", words)
+    buffer = io.BytesIO()
+    # Photos hardly compress: more effort takes ten times as long for a few per cent.
+    picture.save(buffer, "PNG", compress_level=1, pnginfo=text)
+    return buffer.getvalue()

@@ -1,0 +1,268 @@
+"""One worker's connection to one engine: its slots, who waits for which, and making it again when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.client import Readiness
+from service.errors import NotReady
+from service.model.outputs import ItemOutput
+from service.processes.wire import messages
+from service.processes.wire.messages import CANCEL, DONE, INFER, PROBE, STATE, Done, Status
+from service.processes.wire.slots import Arena, Layout
+
+logger = logging.getLogger(__name__)
+
+#: Between attempts to connect, doubling.
+_RETRY_S = (0.02, 1.0)
+#: An engine that was not heard of for so long gets no new images: four missed heartbeats.
+_SILENT_S = 1.0
+
+
+class Lease:
+    """One slot for one image, from ``acquire`` to the answer."""
+
+    def __init__(self, link: Link, arena: Arena, slot: int) -> None:
+        self._link = link
+        self._arena = arena
+        self._slot = slot
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """Where the decoder writes."""
+        return self._arena.images[self._slot]
+
+    def give_back(self) -> None:
+        """Unless it has been lent to the engine."""
+        self._link._free_slot(self._arena, self._slot)
+
+    async def infer(self, deadline: float, request_id: str, classes: Sequence[int]) -> tuple[Done, ItemOutput]:
+        """Lend the slot until the engine answers. Raises what the engine's answer means, NotReady if it is gone."""
+        self._arena.ask(self._slot, request_id, classes)
+        reply = self._link._lend(self._arena, self._slot, deadline)
+        try:
+            done = await reply
+        except asyncio.CancelledError:
+            if reply.cancelled():
+                self._link._cancel(self._arena, self._slot)
+            else:  # the answer came in the same moment
+                self.give_back()
+            raise
+        try:
+            if done.status is not Status.OK:
+                raise messages.error_of(done.status)
+            return done, self._arena.read(self._slot)
+        finally:
+            self.give_back()
+
+
+class Link:
+    """Used from one event loop."""
+
+    def __init__(self, address: str, layout: Layout) -> None:
+        self._address = address
+        self._layout = layout
+        self._socket: socket.socket | None = None
+        self._arena: Arena | None = None
+        self._free: list[int] = []
+        self._waiting: deque[asyncio.Future[Lease]] = deque()
+        self._lent: dict[int, tuple[int, asyncio.Future[Done]]] = {}  # by slot: ticket, who waits
+        self._tickets = itertools.count()
+        self._state = Readiness(False, "starting")
+        self._heard = 0.0
+        self._probes: list[asyncio.Future[Readiness]] = []
+        self._connecting: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def ready(self) -> bool:
+        return self._socket is not None and self._state.ok and time.monotonic() - self._heard < _SILENT_S
+
+    @property
+    def state(self) -> Readiness:
+        """What is known without asking."""
+        if self._state.ok and not self.ready:
+            return Readiness(False, "late", self._state.info)
+        return self._state
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a slot."""
+        return len(self._waiting)
+
+    @property
+    def outstanding(self) -> int:
+        """Images that have a slot or wait for one."""
+        return (self._layout.slots - len(self._free) if self._arena is not None else 0) + len(self._waiting)
+
+    def start(self) -> None:
+        self._connecting = asyncio.ensure_future(self._connect())
+
+    def close(self) -> None:
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._break()
+
+    async def acquire(self) -> Lease:
+        """A free slot, first come, first served. NotReady if the engine goes meanwhile."""
+        if self._arena is None:
+            raise NotReady("no engine is ready")
+        if self._free and not self._waiting:
+            return Lease(self, self._arena, self._free.pop())
+        place: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.cancelled():
+                with contextlib.suppress(ValueError):  # it was passed over already
+                    self._waiting.remove(place)
+            elif place.done() and place.exception() is None:
+                place.result().give_back()
+            raise
+
+    async def probe(self, patience: float) -> Readiness:
+        """What the engine itself says of its readiness."""
+        if self._socket is None:
+            return self._state if not self._state.ok else Readiness(False, "starting")
+        answer: asyncio.Future[Readiness] = asyncio.get_running_loop().create_future()
+        self._probes.append(answer)
+        if len(self._probes) == 1:
+            self._send(messages.request(PROBE, 0, 0))
+        try:
+            async with asyncio.timeout(patience):
+                return await answer
+        except TimeoutError:
+            return Readiness(False, "late", self._state.info)
+        finally:
+            if answer in self._probes:
+                self._probes.remove(answer)
+
+    def _lend(self, arena: Arena, slot: int, deadline: float) -> asyncio.Future[Done]:
+        if arena is not self._arena:
+            raise NotReady("the engine is gone")
+        reply: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        ticket = next(self._tickets) & 0xFFFFFFFF
+        self._lent[slot] = (ticket, reply)
+        self._send(messages.request(INFER, slot, ticket, deadline))
+        return reply
+
+    def _cancel(self, arena: Arena, slot: int) -> None:
+        if arena is self._arena and slot in self._lent:
+            self._send(messages.request(CANCEL, slot, self._lent[slot][0]))
+
+    def _free_slot(self, arena: Arena, slot: int) -> None:
+        if arena is not self._arena or slot in self._lent:
+            return
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(Lease(self, arena, slot))
+                return
+        self._free.append(slot)
+
+    async def _connect(self) -> None:
+        pause = _RETRY_S[0]
+        while True:
+            try:
+                self._greet()
+            except OSError:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _RETRY_S[1])
+            else:
+                return
+
+    def _greet(self) -> None:
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connected.setblocking(False)
+            connected.connect(self._address)
+            arena, descriptor = Arena.create(self._layout)
+            try:
+                socket.send_fds(connected, [messages.hello(self._layout)], [descriptor])
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            connected.close()
+            raise
+        self._socket, self._arena = connected, arena
+        # The last one is used first: few slots are ever touched while little is under way.
+        self._free = list(range(self._layout.slots - 1, -1, -1))
+        asyncio.get_running_loop().add_reader(connected, self._readable)
+
+    def _send(self, packet: bytes) -> None:
+        try:
+            if self._socket is not None:
+                self._socket.send(packet)
+        except OSError:  # gone; or full, which its bounds rule out for an engine that keeps the protocol
+            self._break()
+
+    def _readable(self) -> None:
+        assert self._socket is not None
+        try:
+            while packet := self._socket.recv(messages.MAX_PACKET):
+                self._heard = time.monotonic()
+                if packet[:1] == DONE:
+                    for done in messages.read_done(packet):
+                        self._answered(done)
+                elif packet[:1] == STATE:
+                    self._learn(messages.read_state(packet))
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        except (KeyError, ValueError, struct.error):
+            logger.exception("an engine was hung up on: it does not keep to the protocol")
+        self._break()
+
+    def _answered(self, done: Done) -> None:
+        ticket, reply = self._lent.pop(done.slot)
+        if ticket != done.ticket:
+            raise ValueError("an answer to an image that was not asked about")
+        if reply.done():  # nobody waits any more; whoever did could not give the slot back
+            assert self._arena is not None
+            self._free_slot(self._arena, done.slot)
+        else:
+            reply.set_result(done)
+
+    def _learn(self, state: Readiness) -> None:
+        self._state = state
+        probes, self._probes = self._probes, []
+        for probe in probes:
+            if not probe.done():
+                probe.set_result(state)
+
+    def _break(self) -> None:
+        """Give the connection up, its memory too, and tell everybody who waits; then begin again."""
+        if self._socket is None:
+            return
+        gone, self._socket = self._socket, None
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            asyncio.get_running_loop().remove_reader(gone)
+        gone.close()
+        self._arena = None
+        self._free = []
+        lent, self._lent = self._lent, {}
+        waiting, self._waiting = self._waiting, deque()
+        for place in waiting:
+            if not place.done():
+                place.set_exception(NotReady("the engine is gone"))
+        for _, reply in lent.values():
+            if not reply.done():
+                reply.set_exception(NotReady("the engine is gone"))
+        self._learn(Readiness(False, "lost", self._state.info))
+        if not self._closed:
+            self._connecting = asyncio.ensure_future(self._connect())

@@ -1,0 +1,131 @@
+"""What is said over the socket between a worker and an engine: fixed records, many in a packet, no pickle.
+
+    worker ─► HELLO (with the arena's descriptor), INFER, CANCEL, PROBE       engine ─► DONE, STATE
+
+``SOCK_SEQPACKET`` keeps packets whole. A worker has at most one INFER and one CANCEL for each of its slots under way,
+so that a socket's buffer cannot fill up and no side ever waits in a send.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import IntEnum
+from typing import NamedTuple
+
+from service.engine import replies
+from service.engine.client import Readiness, RuntimeInfo
+from service.errors import (
+    DeadlineExceeded,
+    Draining,
+    InferenceFailed,
+    NotReady,
+    ServiceError,
+)
+from service.processes.wire.slots import Layout
+
+#: No packet is longer: a state, or 1,000 records.
+MAX_PACKET = 1 << 16
+
+_HELLO = struct.Struct("<c5I")
+_REQUEST = struct.Struct("<cxxxIId")  # kind, slot, ticket, deadline
+_DONE = struct.Struct("<cBHIIf")  # kind, status, batch size, slot, ticket, infer seconds
+
+HELLO, INFER, CANCEL, PROBE, DONE, STATE = b"H", b"I", b"C", b"P", b"D", b"S"
+
+
+class Status(IntEnum):
+    """How an image ended; what is not OK has no outputs."""
+
+    OK = 0
+    DROPPED = 1  # cancelled before it ran; nobody waits
+    EXPIRED = 2
+    FAILED = 3
+    DRAINING = 4
+    NOT_READY = 5
+
+
+_STATUS_OF: dict[type[ServiceError], Status] = {
+    DeadlineExceeded: Status.EXPIRED,
+    InferenceFailed: Status.FAILED,
+    Draining: Status.DRAINING,
+    NotReady: Status.NOT_READY,
+}
+
+
+class Request(NamedTuple):
+    kind: bytes
+    slot: int
+    ticket: int  # tells an image from the one that had its slot before
+    deadline: float  # time.monotonic(): one clock for every process of a machine
+
+
+class Done(NamedTuple):
+    status: Status
+    batch_size: int
+    slot: int
+    ticket: int
+    infer_s: float
+
+
+def hello(layout: Layout) -> bytes:
+    return _HELLO.pack(
+        HELLO, layout.image_size, layout.num_classes, layout.embedding_dim, layout.map_size, layout.slots
+    )
+
+
+def read_hello(packet: bytes) -> Layout:
+    """ValueError for anything else."""
+    try:
+        kind, *numbers = _HELLO.unpack(packet)
+    except struct.error:
+        kind = b""
+    if kind != HELLO:
+        raise ValueError("the first packet is no greeting")
+    return Layout(*numbers)
+
+
+def request(kind: bytes, slot: int, ticket: int, deadline: float = 0.0) -> bytes:
+    return _REQUEST.pack(kind, slot, ticket, deadline)
+
+
+def read_requests(packet: bytes) -> Iterator[Request]:
+    return map(Request._make, _REQUEST.iter_unpack(packet))
+
+
+def done(answer: Done) -> bytes:
+    return _DONE.pack(DONE, answer.status, answer.batch_size, answer.slot, answer.ticket, answer.infer_s)
+
+
+def read_done(packet: bytes) -> Iterator[Done]:
+    for _, status, *rest in _DONE.iter_unpack(packet):
+        yield Done(Status(status), *rest)
+
+
+def state(readiness: Readiness) -> bytes:
+    return STATE + json.dumps(asdict(readiness)).encode()
+
+
+def read_state(packet: bytes) -> Readiness:
+    found = json.loads(packet[1:])
+    if (info := found.pop("info")) is not None:
+        cost = {int(size): seconds for size, seconds in info.pop("batch_cost").items()}
+        info = RuntimeInfo(**info, batch_cost=cost)
+    return Readiness(**found, info=info)
+
+
+def status_of(error: ServiceError) -> Status:
+    return _STATUS_OF.get(type(error), Status.FAILED)
+
+
+def error_of(status: Status) -> ServiceError:
+    """What a worker's caller is told; the engine's own words do not travel."""
+    if status is Status.EXPIRED:
+        return replies.expired()
+    if status is Status.DRAINING:
+        return replies.refusal("closed")
+    if status is Status.NOT_READY:
+        return NotReady("the model does not answer")
+    return InferenceFailed("the model could not process this image")

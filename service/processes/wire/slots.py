@@ -1,0 +1,133 @@
+"""Shared memory of one connection: slots that each hold one image, what is asked of it and, later, its outputs.
+
+The worker makes an arena for each connection, hands its file descriptor over with the first message, and alone decides
+which slot is used when. It has no name, so that nothing is left when both processes are gone; and it is not used
+again after its connection broke, so that an engine which was only slow cannot write into another image's slot.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model.outputs import MAPS_PER_ITEM, ItemOutput
+
+#: No longer id reaches the engine's log; the HTTP layer takes none.
+REQUEST_ID_BYTES = 128
+
+#: A cache line: two slots never share one.
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a slot holds; both sides know it from the artifact and compare before they begin."""
+
+    image_size: int
+    num_classes: int
+    embedding_dim: int
+    map_size: int
+    slots: int
+
+    @property
+    def maps(self) -> int:
+        return min(MAPS_PER_ITEM, self.num_classes)
+
+    @property
+    def parts(self) -> dict[str, np.dtype[np.generic]]:
+        """Fields in order, the one with the strictest alignment first after the image."""
+        side = self.image_size
+        described = {
+            "image": ("u1", (side, side, 3)),
+            "log_sum_exp": ("f8", ()),
+            "top": ("i8", (self.maps,)),
+            "logits": ("f4", (self.num_classes,)),
+            "embedding": ("f4", (self.embedding_dim,)),
+            "maps": ("f4", (self.maps, self.map_size, self.map_size)),
+            "request_id": (f"S{REQUEST_ID_BYTES}", ()),
+            "classes": ("i4", (self.maps,)),
+        }
+        return {name: np.dtype((kind, shape)) for name, (kind, shape) in described.items()}
+
+    @property
+    def record(self) -> np.dtype[np.void]:
+        """One slot."""
+        offsets, end = [], 0
+        for part in self.parts.values():
+            end = -(-end // _ALIGNMENT) * _ALIGNMENT
+            offsets.append(end)
+            end += part.itemsize
+        return np.dtype(
+            {
+                "names": list(self.parts),
+                "formats": list(self.parts.values()),
+                "offsets": offsets,
+                "itemsize": -(-end // _ALIGNMENT) * _ALIGNMENT,
+            }
+        )
+
+
+class Arena:
+    """``layout.slots`` slots in memory that two processes share."""
+
+    def __init__(self, layout: Layout, fd: int) -> None:
+        """Map ``fd`` and close it. ValueError if it is too small for ``layout``."""
+        size = layout.record.itemsize * layout.slots
+        try:
+            if os.fstat(fd).st_size < size:
+                raise ValueError("the shared memory is smaller than its layout")
+            self._map = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+        records = np.frombuffer(self._map, layout.record)
+        # Fields found once: a look-up by name in a record costs more than what is done with it.
+        self.images: list[NDArray[np.uint8]] = list(records["image"])
+        self._sums = records["log_sum_exp"]
+        self._tops = list(records["top"])
+        self._logits = list(records["logits"])
+        self._embeddings = list(records["embedding"])
+        self._maps = list(records["maps"])
+        self._request_ids = records["request_id"]
+        self._classes = list(records["classes"])
+
+    @classmethod
+    def create(cls, layout: Layout) -> tuple[Self, int]:
+        """A new one, and a descriptor of its memory to hand over and close. Pages exist once they are written to."""
+        fd = os.memfd_create("mobilenet-slots", os.MFD_CLOEXEC)
+        os.ftruncate(fd, layout.record.itemsize * layout.slots)
+        return cls(layout, os.dup(fd)), fd
+
+    def ask(self, slot: int, request_id: str, classes: Sequence[int]) -> None:
+        """Whose image this is, and the classes whose maps are wanted."""
+        self._request_ids[slot] = request_id.encode()
+        row = self._classes[slot]
+        row[: len(classes)] = classes
+        row[len(classes) :] = -1
+
+    def asked(self, slot: int) -> tuple[str, list[int]]:
+        """What ``ask`` left. What another process wrote is not taken for text unseen."""
+        request_id = bytes(self._request_ids[slot]).decode("ascii", "backslashreplace")
+        return request_id, [index for index in self._classes[slot].tolist() if index >= 0]
+
+    def write(self, slot: int, output: ItemOutput) -> None:
+        self._logits[slot][:] = output.logits
+        self._embeddings[slot][:] = output.embedding
+        self._tops[slot][:] = output.top
+        self._maps[slot][:] = output.maps
+        self._sums[slot] = output.log_sum_exp
+
+    def read(self, slot: int) -> ItemOutput:
+        """A copy: the slot is used again."""
+        return ItemOutput(
+            self._logits[slot].copy(),
+            self._embeddings[slot].copy(),
+            self._tops[slot].copy(),
+            self._maps[slot].copy(),
+            float(self._sums[slot]),
+        )

@@ -1,0 +1,197 @@
+"""The CPU runtime: the network of ``openvino_graph``, compiled for one image, one infer request per runner.
+
+int8 is a graph that the artifact carries (``models quantize`` made it); it is read, not built.
+
+A batch is run image by image. On a CPU that is faster than a batch dimension, takes less memory, and makes an
+image's answer independent of its neighbours to the last bit; ADR 4 has the numbers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ArtifactError, OperatorError
+from service.model.artifact import Artifact
+from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
+from service.model.runtime import Classes, Images, check_images, map_rows
+from service.runtimes.openvino.graph import OUTPUTS, build_model
+from service.runtimes.openvino.imports import ov
+from service.runtimes.pool import Pool
+
+#: CPU flags that stand for bfloat16 arithmetic, as /proc/cpuinfo spells them.
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of what its graph leaves unquantised
+
+
+class OpenVinoRuntime:
+    """``Runtime`` on the CPU. Raises OperatorError for a precision that this CPU or OpenVINO does not have."""
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self, artifact: Artifact, *, precision: str, runners: int, threads_per_runner: int, max_batch: int
+    ) -> None:
+        core = ov.Core()
+        if precision not in _HINTS:
+            raise OperatorError(f"precision={precision} is not there on a CPU; choose fp32, bf16 or int8")
+        if precision == "bf16" and not has_bf16(core):
+            raise OperatorError("precision=bf16 needs a CPU with bfloat16 instructions, this one has none; use fp32")
+        self.precision = precision
+        self.max_batch = max_batch
+
+        self._size = artifact.manifest.preprocessing.crop_size
+        model = read_int8(core, artifact) if precision == "int8" else build(artifact, precision)
+        # A graph of its own for each runner, rather than one graph with a stream each: with a single stream OpenVINO
+        # computes on the calling thread. A stream's own thread is one more to schedule, which cost 15 % of the
+        # throughput of decode + infer on two cores (ADR 4). The price is some 25 MB a runner.
+        narrow = properties(precision, threads_per_runner)
+        self._requests: Pool[_Request] | None = Pool(
+            [_Request(core.compile_model(model, "CPU", narrow)) for _ in range(runners)]
+        )
+        # One more, with every core, for an image that is alone in the house.
+        self._wide: _Request | None = None
+        if runners > 1:
+            wide = properties(precision, runners * threads_per_runner)
+            self._wide = _Request(core.compile_model(model, "CPU", wide))
+        self._wide_free = threading.Lock()
+        self._side = artifact.network.feature_size(self._size)
+        self._num_classes = artifact.network.num_classes
+        self._embedding_dim = artifact.network.embedding_dim
+        self._maps = min(MAPS_PER_ITEM, self._num_classes)
+
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
+        """B images, each (S, S, 3) uint8 → ``BatchOutputs``. ValueError for others, RuntimeError if OpenVINO fails.
+
+        Both graphs give the same answer to the last bit on some CPUs and to float rounding on all.
+        """
+        check_images(images, self._size, self.max_batch)
+        rows = map_rows(classes, len(images), self._maps, self._num_classes)
+        requests = self._requests
+        if requests is None:
+            raise RuntimeError("the runtime is closed")
+        outputs = self._allocate(len(images))
+        with self._session(requests, alone) as request:
+            for index, image in enumerate(images):
+                request.infer(image, None if rows is None else rows[index], outputs, index)
+        return outputs
+
+    @contextmanager
+    def _session(self, requests: Pool[_Request], alone: bool) -> Iterator[_Request]:
+        if alone and self._wide is not None and self._wide_free.acquire(blocking=False):
+            try:
+                yield self._wide
+            finally:
+                self._wide_free.release()
+        else:
+            with requests.lease() as request:
+                yield request
+
+    def close(self) -> None:
+        """Give memory and threads back once calls under way have ended. Idempotent."""
+        self._requests = None
+        self._wide = None
+
+    def _allocate(self, batch: int) -> BatchOutputs:
+        return BatchOutputs(
+            logits=np.empty((batch, self._num_classes), np.float32),
+            embeddings=np.empty((batch, self._embedding_dim), np.float32),
+            top=np.empty((batch, self._maps), np.int64),
+            maps=np.empty((batch, self._maps, self._side, self._side), np.float32),
+        )
+
+
+class _Request:
+    """An infer request with its input buffers; used by one thread at a time."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self._request = compiled.create_infer_request()
+        # Copied into, rather than wrapping the caller's array: that one may be read-only, which OpenVINO refuses,
+        # and would be kept alive until the next call. The copy costs some 10 µs of 3 ms.
+        self._input = self._request.get_input_tensor(0).data[0]
+        self._classes = self._request.get_input_tensor(1).data[0]
+        self._classes[...] = -1
+        # The first inference allocates and is slower; it must not be a request's.
+        self._request.infer()
+        self._outputs = [self._request.get_tensor(name).data[0] for name in OUTPUTS]
+
+    def infer(
+        self, image: NDArray[np.uint8], classes: NDArray[np.int32] | None, outputs: BatchOutputs, index: int
+    ) -> None:
+        self._input[...] = image
+        if classes is not None:
+            self._classes[...] = classes
+        self._request.infer()
+        if classes is not None:
+            self._classes[...] = -1  # for the many that ask for none
+        targets: tuple[NDArray[Any], ...] = outputs
+        for target, source in zip(targets, self._outputs, strict=True):
+            target[index] = source
+
+
+def build(artifact: Artifact, precision: str) -> ov.Model:
+    """The graph of ``artifact``'s weights. Raises ArtifactError."""
+    preprocessing = artifact.manifest.preprocessing
+    return build_model(
+        artifact.network,
+        artifact.load_weights(),
+        size=preprocessing.crop_size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        rotate_180=preprocessing.rotate_180,
+        precision=precision,
+    )
+
+
+def read_int8(core: ov.Core, artifact: Artifact) -> ov.Model:
+    """The quantised graph that ``models quantize`` left, from bytes that were verified. Raises ArtifactError."""
+    graph, constants = artifact.load_derived("int8")
+    remedy = f"run: mobilenet-service models quantize {artifact.reference}"
+    try:
+        model = core.read_model(model=graph, weights=constants)
+    except RuntimeError:
+        # It is the file that was written: another OpenVINO wrote it.
+        raise ArtifactError(f"{artifact.reference}: this OpenVINO cannot read the int8 graph; {remedy}") from None
+    if [node.get_friendly_name() for node in model.get_parameters()] != ["images", "classes"]:
+        raise ArtifactError(f"{artifact.reference}: another release of the service made the int8 graph; {remedy}")
+    return model
+
+
+def properties(precision: str, threads: int) -> dict[str, Any]:
+    """Compile options: one inference at a time, on ``threads`` threads, at exactly this precision."""
+    return {
+        # Left alone, OpenVINO computes in bfloat16 wherever the CPU can, without saying so.
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        # Pinned streams all start at the first core: replicas on one machine would share it, and decode threads
+        # would wait behind a pinned one while another core idles.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def has_bf16(core: ov.Core, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU itself computes in bfloat16.
+
+    OpenVINO lists BF16 for every AVX-512 CPU and emulates it, slowly, where the instructions are missing; so the
+    flags decide where the system shows them.
+    """
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return False
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return True
+    for line in lines:
+        name, _, values = line.partition(":")
+        if name.strip().lower() in ("flags", "features"):  # x86, ARM
+            return not _BF16_FLAGS.isdisjoint(values.split())
+    return True

@@ -1,0 +1,156 @@
+"""The CUDA runtime, and the reference on the CPU: torchvision's network in torch.
+
+CUDA: the folded graph, channels_last, in fp32 (no TF32), fp16 or bf16, and a lane of CUDA graphs for each runner
+(``torch_replay``, ADR 15). Not autocast: it would cast every weight again in each replay.
+CPU: torchvision's graph as it is, eager, fp32 only; it is there to be compared with, not to be fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from service.errors import DeviceLost, OperatorError
+from service.model.artifact import Artifact
+from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
+from service.model.runtime import Classes, Images, check_images, map_rows
+from service.runtimes.pool import Pool
+from service.runtimes.torch.network import DTYPES, Classifier, load_classifier
+from service.runtimes.torch.replay import Lane, Rows, bucket_sizes, gather, out_of_memory, run_or_halve
+
+
+class _Runner(Protocol):
+    """What a runner thread borrows for a call: an ``EagerLane`` or a ``Lane``."""
+
+    def run(self, images: Images, rows: Rows) -> BatchOutputs: ...
+    def replay(self, size: int, times: int) -> None: ...
+    def alive(self) -> bool: ...
+
+
+class TorchRuntime:
+    """``Runtime`` on torch. Raises OperatorError for a device or precision that is not there."""
+
+    name = "torch"
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        device: str,
+        precision: str,
+        runners: int,
+        threads_per_runner: int,
+        max_batch: int,
+    ) -> None:
+        target = check_device(device, precision)
+        self.device = str(target)
+        self.precision = precision
+        self._size = artifact.manifest.preprocessing.crop_size
+        self._num_classes = artifact.network.num_classes
+        self._maps = min(MAPS_PER_ITEM, self._num_classes)
+        lanes: list[_Runner]
+        if target.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = False
+            try:
+                module = load_classifier(artifact, folded_to=precision).to(target)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                raise OperatorError(f"device={target} has not enough free memory for the weights") from None
+            sizes = bucket_sizes(max_batch)
+            made = [Lane(module, sizes, self._size, target) for _ in range(runners)]
+            # Memory may have run out between the first lane and the last.
+            self.max_batch = min(lane.max_batch for lane in made)
+            lanes = list(made)
+        else:
+            torch.set_num_threads(threads_per_runner)
+            self.max_batch = max_batch
+            lanes = [EagerLane(load_classifier(artifact), self._size)] * runners
+        self._lanes: Pool[_Runner] | None = Pool(lanes)
+
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
+        """B images, each (S, S, 3) uint8 → ``BatchOutputs``.
+
+        Raises ValueError for other input, DeviceLost if the device does not answer any more, and what torch
+        raised (RuntimeError) if it failed on this batch alone.
+        """
+        check_images(images, self._size, self.max_batch)
+        rows = map_rows(classes, len(images), self._maps, self._num_classes)
+        with self._lane() as lane:
+            try:
+                return run_or_halve(lane.run, images, rows)
+            except RuntimeError as error:
+                if lane.alive():
+                    raise
+                raise DeviceLost(f"{self.device} does not answer any more: {error}") from error
+
+    def replay(self, size: int, times: int) -> None:
+        """``times`` forward passes of ``size`` images that lie on the device: nothing is copied, nothing answered.
+
+        What the device could do, for ``benchmarks.gpu``. As many threads as there are runners may call at once.
+        """
+        with self._lane() as lane:
+            lane.replay(size, times)
+
+    def _lane(self) -> contextlib.AbstractContextManager[_Runner]:
+        lanes = self._lanes
+        if lanes is None:
+            raise RuntimeError("the runtime is closed")
+        return lanes.lease()
+
+    def close(self) -> None:
+        """Give the device's memory back once calls under way have ended. Idempotent."""
+        self._lanes = None
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+
+
+class EagerLane:
+    """Batches as they come, without buffers; holds no state, so that all runners may share one."""
+
+    def __init__(self, module: Classifier, side: int) -> None:
+        self._module = module
+        self._side = side
+
+    def run(self, images: Images, rows: Rows = None) -> BatchOutputs:
+        batch = np.empty((len(images), self._side, self._side, 3), np.uint8)
+        gather(images, batch)
+        if rows is None:
+            rows = np.full((len(images), self._module.maps), -1, np.int32)
+        with torch.inference_mode():
+            answers = self._module(torch.from_numpy(batch), torch.from_numpy(rows))
+        return BatchOutputs(*(answer.numpy() for answer in answers))
+
+    def replay(self, size: int, times: int) -> None:
+        batch = torch.zeros((size, self._side, self._side, 3), dtype=torch.uint8)
+        rows = torch.full((size, self._module.maps), -1, dtype=torch.int32)
+        with torch.inference_mode():
+            for _ in range(times):
+                self._module(batch, rows)
+
+    def alive(self) -> bool:
+        return True
+
+
+def check_device(device: str, precision: str) -> torch.device:
+    """``device`` ("cpu", "cuda", "cuda:N") as torch names it; OperatorError if it or the precision is not there."""
+    if precision not in DTYPES:
+        raise OperatorError(f"precision={precision} is unknown to the torch runtime; choose fp32, fp16 or bf16")
+    target = torch.device(device)
+    if target.type == "cpu":
+        if precision != "fp32":
+            raise OperatorError(
+                f"runtime=torch computes in fp32 only on a CPU, not {precision}; use runtime=openvino or a CUDA device"
+            )
+        return target
+    if not torch.cuda.is_available():
+        raise OperatorError(f"device={device}: torch finds no CUDA GPU here; use device=cpu")
+    index, count = target.index or 0, torch.cuda.device_count()
+    if index >= count:
+        raise OperatorError(f"device={device}: the last of the {count} CUDA devices here is cuda:{count - 1}")
+    if precision == "bf16" and torch.cuda.get_device_capability(index) < (8, 0):
+        raise OperatorError(f"device={device} has no bfloat16 (before Ampere); use precision=fp16 or fp32")
+    return torch.device("cuda", index)

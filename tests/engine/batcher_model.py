@@ -1,0 +1,135 @@
+"""A model of the batcher, and hypothesis's choice of what is done to the two."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from service.engine.batcher import Batch, Batcher, Closed, Item
+from tests import fakes
+from tests.waiting import Clock
+
+FAR = float("inf")
+
+
+def item(marker: int, deadline: float = FAR) -> Item:
+    return Item(fakes.given(marker), deadline, reply=marker)
+
+
+class Foreseen(NamedTuple):
+    """What the next ``take`` does."""
+
+    batch: list[Item]  # empty: no more will come
+    alone: bool
+    dropped: list[Item]
+    left: list[Item]
+
+
+class BatcherMachine(RuleBasedStateMachine):
+    """The batcher beside a model of it: a list, a clock, and what its docstring says. ``tried`` counts runs."""
+
+    tried = 0
+
+    @initialize(max_batch_size=st.integers(1, 5), delay=st.sampled_from([0.0, 0.0, 3.0]))
+    def begin(self, max_batch_size: int, delay: float) -> None:
+        self.clock = Clock()
+        self.max_batch_size = max_batch_size
+        self.delay = delay
+        self.dropped: list[Item] = []
+        self.batcher = Batcher(max_batch_size, on_dropped=self.dropped.append, max_queue_delay=delay, clock=self.clock)
+        self.queue: list[Item] = []
+        self.items: list[Item] = []
+        self.arrived: list[float] = []  # by marker
+        self.fates: Counter[int] = Counter()
+        self.busy = 0
+        self.closed = False
+
+    @rule(patience=st.integers(0, 12))
+    def put(self, patience: int) -> None:
+        entry = item(len(self.arrived), deadline=self.clock.now + patience)
+        if self.closed:
+            with pytest.raises(Closed):
+                self.batcher.put(entry)
+            return
+        self.batcher.put(entry)
+        self.items.append(entry)
+        self.queue.append(entry)
+        self.arrived.append(self.clock.now)
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.queue)).cancelled = True
+
+    @rule(seconds=st.integers(1, 5))
+    def wait(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    @precondition(lambda self: self.foresee() is not None)
+    @rule()
+    def take(self) -> None:
+        foreseen = self.foresee()
+        assert foreseen is not None
+        already = len(self.dropped)
+        batch = self.batcher.take()
+        assert self.dropped[already:] == foreseen.dropped
+        self.queue = foreseen.left
+        self.fates.update(entry.reply for entry in foreseen.dropped)
+        if not foreseen.batch:
+            assert batch is None
+            return
+        assert batch == Batch(foreseen.batch, foreseen.alone)
+        self.fates.update(entry.reply for entry in foreseen.batch)
+        self.busy += 1
+
+    @precondition(lambda self: self.busy)
+    @rule()
+    def done(self) -> None:
+        self.batcher.done()
+        self.busy -= 1
+
+    @precondition(lambda self: len(self.arrived) > 3)
+    @rule()
+    def close(self) -> None:
+        self.batcher.close()
+        self.closed = True
+
+    @precondition(lambda self: len(self.arrived) > 6)
+    @rule()
+    def abandon(self) -> None:
+        assert self.batcher.abandon() == self.queue
+        self.fates.update(entry.reply for entry in self.queue)
+        self.queue = []
+        self.closed = True
+
+    @invariant()
+    def nothing_else_is_queued(self) -> None:
+        assert len(self.batcher) == len(self.queue)
+
+    def teardown(self) -> None:
+        self.close()
+        while self.queue:
+            self.take()
+        assert self.batcher.take() is None
+        assert self.fates == Counter(entry.reply for entry in self.items)
+        type(self).tried += 1
+
+    def foresee(self) -> Foreseen | None:
+        """None: it would wait."""
+        queue, dropped = list(self.queue), list[Item]()
+        while True:
+            if not queue:
+                return Foreseen([], False, dropped, []) if self.closed else None
+            patient = self.delay > 0 and not self.closed and len(queue) < self.max_batch_size
+            if patient and self.arrived[queue[0].reply] + self.delay > self.clock.now:
+                return None
+            batch = queue[: self.max_batch_size]
+            del queue[: self.max_batch_size]
+            live = [entry for entry in batch if not entry.cancelled and entry.deadline > self.clock.now]
+            dropped += [entry for entry in batch if entry not in live]
+            if live:
+                return Foreseen(live, not self.busy and not queue, dropped, queue)

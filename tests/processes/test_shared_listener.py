@@ -1,0 +1,115 @@
+"""A listener shared by processes: who has more connections leaves the next one to others, for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from service.processes import shared_listener as accept
+from service.processes.shared_listener import Drainable, SharedListener
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+class Made(Drainable):
+    """Says so when it is told to drain."""
+
+    transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's has another base
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+
+    def shutdown(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"drained")
+        self.transport.close()
+
+
+class Side:
+    """One of two processes with the listener."""
+
+    def __init__(self) -> None:
+        self.taken: list[Made] = []
+        self.fewest_elsewhere = 0
+
+    def connect(self) -> Made:
+        self.taken.append(Made())
+        return self.taken[-1]
+
+
+@asynccontextmanager
+async def listening(*sides: Side) -> AsyncIterator[tuple[str, int]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        copies = [listener.dup() for _ in sides]
+        shared = [
+            SharedListener(
+                copy,
+                connect=side.connect,
+                mine=lambda side=side: len(side.taken),  # type: ignore[misc]  # a default that binds
+                fewest=lambda mine, side=side: side.fewest_elsewhere,  # type: ignore[misc]
+            )
+            for copy, side in zip(copies, sides, strict=True)
+        ]
+        try:
+            yield listener.getsockname()
+        finally:
+            for one, copy in zip(shared, copies, strict=True):
+                one.close()
+                copy.close()
+            for made in (made for side in sides for made in side.taken):
+                if made.transport is not None:
+                    made.transport.abort()
+                await eventually(lambda made=made: made.transport is None)  # type: ignore[misc]
+
+
+async def test_it_takes_what_comes_and_no_more_after_close() -> None:
+    side = Side()
+    side.fewest_elsewhere = 100
+    async with listening(side) as address:
+        with socket.create_connection(address), socket.create_connection(address):
+            await eventually(lambda: len(side.taken) == 2)
+    assert len(side.taken) == 2
+
+
+async def test_a_connection_that_crosses_the_close_is_drained_and_not_just_closed() -> None:
+    """A request may have come with it."""
+    side = Side()
+    side.fewest_elsewhere = 100
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        shared = SharedListener(listener, connect=side.connect, mine=lambda: 0, fewest=lambda mine: 100)
+        with socket.create_connection(listener.getsockname()) as connection:
+            shared._take()
+            shared.close()
+            await eventually(lambda: len(side.taken) == 1)
+            connection.settimeout(10)
+            assert await asyncio.to_thread(connection.recv, 100) == b"drained"
+            assert await asyncio.to_thread(connection.recv, 1) == b""
+        await eventually(lambda: side.taken[0].transport is None)
+
+
+async def test_who_has_more_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept, "_DEFER_S", 60)
+    many, few = Side(), Side()
+    few.fewest_elsewhere = 100
+    many.taken = [Made()]
+    async with listening(many, few) as address:
+        with socket.create_connection(address), socket.create_connection(address):
+            await eventually(lambda: len(few.taken) == 2)
+    assert len(many.taken) == 1
+
+
+async def test_what_the_other_does_not_take_is_taken_all_the_same() -> None:
+    busy = Side()
+    busy.taken = [Made()]
+    async with listening(busy) as address:
+        with socket.create_connection(address):
+            await eventually(lambda: len(busy.taken) == 2)
