@@ -3,6 +3,7 @@
     ServiceError                      a request failed; carries HTTP status, title and metric reason
     ├── BadRequest               400  malformed request, empty body, no ``file`` part
     ├── Unauthorized             401  API key missing or wrong
+    ├── UnknownModel             404  no model of this name and version is served
     ├── BodyTooLarge             413  more bytes than ``max_body_bytes``
     ├── ImageTooLarge            413  more pixels than ``max_pixels``, judged from the header
     ├── UnsupportedFormat        415  not JPEG, PNG, WebP, GIF, BMP or TIFF
@@ -54,6 +55,12 @@ class Unauthorized(ServiceError):
     status = 401
     title = "Unauthorized"
     reason = "unauthorized"
+
+
+class UnknownModel(ServiceError):
+    status = 404
+    title = "Unknown model"
+    reason = "unknown_model"
 
 
 class BodyTooLarge(ServiceError):

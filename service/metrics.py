@@ -1,4 +1,4 @@
-"""Prometheus metrics: base units, bounded labels, one registry an instance.
+"""Prometheus metrics: base units, bounded labels, one registry per instance.
 
 Fed by the HTTP layer (requests, stages, images), the engine (batches, queue) and the supervisor (processes); read by
 ``/metrics``. Of one process, or, after ``share``, of all that share a directory: the library then keeps every value in
@@ -41,6 +41,9 @@ STAGES = ("read", "decode", "queue", "infer", "encode")
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
+#: Labels of what belongs to one model.
+_MODEL = ("model", "version")
+
 #: How the library names its files.
 _FILE = re.compile(r"(counter|histogram|gauge_live(sum|max))_[\w.-]+\.db")
 
@@ -71,7 +74,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         PlatformCollector(registry=registry)
+        #: Gauges, or children of gauges: two engines that watch one gauge have a child each.
         self._watched: dict[Gauge, Callable[[], float]] = {}
+        self._models: dict[str, ModelMetrics] = {}
         self._directory, self._process_figures = None, None
         if _shared is None:
             ProcessCollector(registry=registry)
@@ -91,16 +96,17 @@ class Metrics:
         self.stage_duration = Histogram(
             "mobilenet_stage_duration_seconds",
             "Time in one stage: read (body), decode, queue (for a decode thread and for a runner), infer, encode.",
-            ["stage"],
+            (*_MODEL, "stage"),
             buckets=_SECONDS,
             registry=registry,
         )
         self.batch_size = Histogram(
-            "mobilenet_batch_size", "Images in one forward pass.", buckets=_BATCHES, registry=registry
+            "mobilenet_batch_size", "Images in one forward pass.", _MODEL, buckets=_BATCHES, registry=registry
         )
         self.queue_depth = Gauge(
             "mobilenet_queue_depth",
             "Images waiting for a runner, decoded or not.",
+            _MODEL,
             multiprocess_mode="livesum",
             registry=registry,
         )
@@ -122,7 +128,7 @@ class Metrics:
         self.images = Counter(
             "mobilenet_images_total",
             "Images received, by format and outcome.",
-            ["format", "outcome"],
+            (*_MODEL, "format", "outcome"),
             registry=registry,
         )
         self.cancelled = Counter(
@@ -131,14 +137,14 @@ class Metrics:
         self.batch_cost = Gauge(
             "mobilenet_batch_cost_seconds",
             "Time of one forward pass by batch size, measured at warm-up.",
-            ["batch_size"],
+            (*_MODEL, "batch_size"),
             multiprocess_mode="livemax",
             registry=registry,
         )
         self.model_info = Gauge(
             "mobilenet_model_info",
-            "The model being served; always 1.",
-            ["model", "version", "runtime", "device", "precision"],
+            "A model that is being served; always 1.",
+            (*_MODEL, "runtime", "device", "precision"),
             multiprocess_mode="livemax",
             registry=registry,
         )
@@ -159,11 +165,15 @@ class Metrics:
             ["process", "reason"],
             registry=registry,
         )
-        #: Children of ``stage_duration``, found once: five look-ups a request cost more than what they look up.
-        self.stages = {stage: self.stage_duration.labels(stage) for stage in STAGES}
+
+    def model(self, reference: str) -> ModelMetrics:
+        """The metrics of one model, ``name/version``; the same object for the same model."""
+        if reference not in self._models:
+            self._models[reference] = ModelMetrics(self, *reference.split("/"))
+        return self._models[reference]
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
-        """Let ``sample`` set ``gauge`` to what ``read`` returns; nothing is paid in between."""
+        """Let ``sample`` set ``gauge``, or a child of it, to what ``read`` returns; nothing is paid in between."""
         self._watched[gauge] = read
 
     def sample(self) -> None:
@@ -181,6 +191,26 @@ class Metrics:
         PlatformCollector(registry=everyone)
         everyone.register(_Everyone(self._directory))
         return generate_latest(everyone)
+
+
+class ModelMetrics:
+    """What is counted for each model. Children are looked up once: five look-ups cost more than the observations."""
+
+    def __init__(self, metrics: Metrics, name: str, version: str) -> None:
+        self._metrics = metrics
+        self._labels = (name, version)
+        self.batch_size = metrics.batch_size.labels(name, version)
+        self.queue_depth = metrics.queue_depth.labels(name, version)
+        self.stages = {stage: metrics.stage_duration.labels(name, version, stage) for stage in STAGES}
+
+    def batch_cost(self, size: int) -> Gauge:
+        return self._metrics.batch_cost.labels(*self._labels, str(size))
+
+    def image(self, image_format: str, outcome: str) -> Counter:
+        return self._metrics.images.labels(*self._labels, image_format, outcome)
+
+    def info(self, runtime: str, device: str, precision: str) -> Gauge:
+        return self._metrics.model_info.labels(*self._labels, runtime, device, precision)
 
 
 class _ProcessFigures:

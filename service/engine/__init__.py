@@ -1,16 +1,19 @@
-"""Batcher and runners behind one small interface: images in, logits, embeddings and maps out."""
+"""Batcher and runners behind one small interface: pixels in, logits, embeddings and class maps out."""
 
-from service.engine.client import EngineClient, InferResult, Prepare, Readiness, RuntimeInfo
+from service.engine.client import Decode, EngineClient, InferResult, Pixels, Priority, Readiness, RuntimeInfo, Source
 from service.engine.local import LocalEngine
-from service.engine.replies import ENGINE_EXITS, State
+from service.engine.states import ENGINE_EXITS, State
 
 __all__ = [
     "ENGINE_EXITS",
+    "Decode",
     "EngineClient",
     "InferResult",
     "LocalEngine",
-    "Prepare",
+    "Pixels",
+    "Priority",
     "Readiness",
     "RuntimeInfo",
+    "Source",
     "State",
 ]

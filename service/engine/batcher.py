@@ -3,10 +3,10 @@
 Items come from the engine's ``infer`` or, decoded, from its decode pool; batches go to runner threads.
 Work-conserving: an idle runner takes what is there, at once, up to ``max_batch_size`` and no more than its share when
 other runners idle too. A positive ``max_queue_delay`` lets a lone item wait for company, counted from the oldest
-item's arrival.
+item's arrival. Items of low priority fill a batch only when no other item waits.
 
-What nobody waits for any more, cancelled or expired, is dropped at dequeue, so that it costs neither decoding nor
-inference; ``on_dropped`` learns of it.
+Items that nobody waits for any more, cancelled or expired, are dropped at dequeue, so that they cost neither decoding
+nor inference.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
-from service.preprocess import Prepared
+from service.engine.client import InferResult, Pixels, Priority, Source
+from service.errors import ServiceError
 
 
 class Closed(Exception):
@@ -29,17 +30,38 @@ class Closed(Exception):
 class Item:
     """One image on its way through the engine."""
 
-    prepare: Callable[[], Prepared]  # decodes it; called once, on whichever thread gets to it
+    model: str  # name/version
+    source: Source
     deadline: float  # time.monotonic() seconds
-    reply: Any  # whatever the engine needs to answer; the batcher never looks at it
-    pixels: int | None = None  # that ``prepare`` decodes, if that is known
-    created_at: float = 0.0
+    receiver: Receiver
+    classes: Sequence[int] = ()  # whose maps are asked for
+    priority: Priority = "normal"
     request_id: str = ""  # for the log
-    classes: Sequence[int] = ()  # whose maps are wanted
-    prepared: Prepared | None = None
-    prepare_s: float = 0.0  # how long ``prepare`` took
+    created_at: float = 0.0
+    pixels: Pixels | None = None  # once decoded
+    decode_s: float = 0.0
     enqueued_at: float = 0.0
     cancelled: bool = False
+
+
+#: The answers of one batch, or of the part of it that ran together.
+Answers = list[tuple[Item, InferResult | ServiceError]]
+
+
+class Receiver(Protocol):
+    """Gets the answers of items that name it."""
+
+    def deliver(self, answers: Answers) -> None:
+        """Called on whichever thread has the answers; must not block."""
+
+
+def deliver(answers: Answers) -> None:
+    """Give each answer to its item's receiver: one call per receiver."""
+    groups: dict[Receiver, Answers] = {}
+    for answer in answers:
+        groups.setdefault(answer[0].receiver, []).append(answer)
+    for receiver, group in groups.items():
+        receiver.deliver(group)
 
 
 class Batch(NamedTuple):
@@ -64,14 +86,14 @@ class Batcher:
         self._delay = max_queue_delay
         self._on_dropped = on_dropped
         self._clock = clock
-        self._items: deque[Item] = deque()
+        self._queues: dict[Priority, deque[Item]] = {"normal": deque(), "low": deque()}  # in the order of service
         self._changed = threading.Condition()
         self._idle = 0  # runners inside take()
         self._busy = 0  # runners between take() and done()
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._items)
+        return sum(map(len, self._queues.values()))
 
     def put(self, item: Item) -> None:
         """Append; raises Closed after ``close``."""
@@ -79,7 +101,7 @@ class Batcher:
             if self._closed:
                 raise Closed
             item.enqueued_at = self._clock()
-            self._items.append(item)
+            self._queues[item.priority].append(item)
             self._changed.notify()
 
     def take(self) -> Batch | None:
@@ -117,8 +139,9 @@ class Batcher:
         """Close and hand back what is queued, for a last word to those who wait."""
         with self._changed:
             self._closed = True
-            items = list(self._items)
-            self._items.clear()
+            items = [item for queue in self._queues.values() for item in queue]
+            for queue in self._queues.values():
+                queue.clear()
             self._changed.notify_all()
         return items
 
@@ -127,20 +150,25 @@ class Batcher:
         while True:
             remaining = self._until_batch_leaves()
             if remaining is not None and remaining <= 0:
-                share = min(-(-len(self._items) // self._idle), self.max_batch_size)
-                items = [self._items.popleft() for _ in range(share)]
-                return Batch(items, alone=not self._busy and not self._items)
-            if self._closed and not self._items:
+                share = min(-(-len(self) // self._idle), self.max_batch_size)
+                items = [self._pop() for _ in range(share)]
+                return Batch(items, alone=not self._busy and not len(self))
+            if self._closed and not len(self):
                 return None
             self._changed.wait(remaining)
 
+    def _pop(self) -> Item:
+        return next(queue for queue in self._queues.values() if queue).popleft()
+
     def _until_batch_leaves(self) -> float | None:
         """Seconds that the queued items may still wait for company; None if there are none."""
-        if not self._items:
+        waiting = len(self)
+        if not waiting:
             return None
-        if self._delay == 0.0 or self._closed or len(self._items) >= self.max_batch_size:
+        if self._delay == 0.0 or self._closed or waiting >= self.max_batch_size:
             return 0.0
-        return self._items[0].enqueued_at + self._delay - self._clock()
+        oldest = min(queue[0].enqueued_at for queue in self._queues.values() if queue)
+        return oldest + self._delay - self._clock()
 
     def _drop_dead(self, batch: list[Item]) -> list[Item]:
         now = self._clock()

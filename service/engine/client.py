@@ -1,38 +1,55 @@
-"""The two protocols of the system and the values that cross them.
+"""The engine as its callers see it: the ``EngineClient`` protocol and the values that cross it.
 
-    HTTP ── EngineClient ──► engine (batcher, runners) ── Runtime ──► model on a device
+    serving ── source ──► EngineClient.infer ──► InferResult
 
-``Runtime`` is implemented in ``service.runtimes``; ``EngineClient`` by ``LocalEngine`` here and by ``RemoteEngine`` in
-``service.ipc``. One contract suite runs against every ``EngineClient``.
+Implemented by ``LocalEngine`` (threads of this process) and by ``RemoteEngine`` (engines in other processes). One
+contract suite runs against both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from service.model.outputs import ItemOutput
-from service.preprocess import Prepared
 
-#: Decodes one image. Called once, on a thread of the engine's; may raise ServiceError for what the sender did.
-Prepare = Callable[[], Prepared]
+#: (S, S, 3) uint8 RGB, S being the model's image size.
+Pixels = NDArray[np.uint8]
+
+
+class Decode(NamedTuple):
+    """The call that makes an item's pixels, for a thread of the engine's."""
+
+    #: Called at most once. May raise ServiceError for what the sender did wrong.
+    call: Callable[[], Pixels]
+    #: How many pixels are decoded, for a judgement of how long that may take; None: nobody judges.
+    pixel_count: int | None = None
+
+
+#: Where an item's pixels come from.
+Source = Pixels | Decode
+
+#: ``low``: taken only while no item of normal priority waits.
+Priority = Literal["normal", "low"]
 
 
 class InferResult(NamedTuple):
     """One image's outputs and where its time went."""
 
     output: ItemOutput
-    prepared: Prepared
     decode_s: float
-    queue_s: float  # from ``infer`` to the start of the forward pass, decoding excepted
+    queue_s: float  # from ``infer`` to the start of the forward pass, without decoding
     infer_s: float  # the forward pass of the whole batch
     batch_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeInfo:
-    """What is serving, once it is known."""
+    """What the model runs on."""
 
     runtime: str
     device: str
@@ -44,7 +61,7 @@ class RuntimeInfo:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a request sent now would be inferred, and if not, why (a word for people)."""
+    """Whether a request sent now would be inferred, and if not, why (one word, for people)."""
 
     ok: bool
     reason: str
@@ -52,22 +69,26 @@ class Readiness:
 
 
 class EngineClient(Protocol):
-    """What the HTTP layer knows of inference. Used from one event loop."""
+    """Used from one event loop."""
 
     async def infer(
-        self, prepare: Prepare, deadline: float, pixels: int | None = None, classes: Sequence[int] = ()
+        self,
+        model: str,
+        source: Source,
+        deadline: float,
+        classes: Sequence[int] = (),
+        priority: Priority = "normal",
     ) -> InferResult:
-        """Outputs for the (S, S, 3) uint8 image of ``prepare`` before ``deadline`` (time.monotonic() seconds).
+        """The outputs of ``model`` (``name/version``) for one image, before ``deadline`` (time.monotonic() seconds).
 
-        ``pixels``: how many ``prepare`` decodes, for a judgement of how long it may take; None: nobody judges.
-        ``classes``: the first maps are theirs, at most MAPS_PER_ITEM of the model's classes.
+        ``classes``: the first maps are of these classes, at most MAPS_PER_ITEM of the model's.
 
-        Raises what ``prepare`` raises, NotReady, Draining, DeadlineExceeded or InferenceFailed. Cancelling the call
-        drops the image from the queue; one that is already running is computed and forgotten.
+        Raises what ``source`` raises, UnknownModel, NotReady, Draining, DeadlineExceeded or InferenceFailed.
+        Cancelling the call drops the item from the queue; one that is already running is computed and forgotten.
         """
 
     async def ready(self) -> Readiness:
-        """Cheap while all is well; after a failed batch, tries the canary image before it answers."""
+        """Cheap while all is well; after a failed batch, infers the probe image before it answers."""
 
     async def aclose(self) -> None:
-        """Refuse new images, finish those that were taken, release the device. Idempotent."""
+        """Refuse new items, finish those that were taken, release the device. Idempotent."""

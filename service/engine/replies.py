@@ -1,72 +1,83 @@
-"""How answers reach those who wait, and what an engine that does not serve says instead."""
+"""The callers of ``infer`` that await an answer on the event loop, and how answers reach them from other threads."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, NoReturn, Protocol, TypeVar
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from service.engine.runner import Answers
-from service.errors import DeadlineExceeded, Draining, NotReady, OperatorError, ServiceError
-
-T = TypeVar("T")
-
-Fatal = Literal["lost", "failed", "hung"]
-State = Literal["starting", "ready", "failing", "late", "closed", Fatal]
-Phase = Literal["starting", "serving", "closed", Fatal]
-
-#: A process's exit status by the state in which its engine ended; whoever supervises it should start another. 70 is
-#: sysexits.h's EX_SOFTWARE.
-ENGINE_EXITS: dict[State, int] = {"lost": 70, "failed": 71, "hung": 72}
-
-_WHY_NOT: dict[Phase, str] = {
-    "starting": "the model is still loading",
-    "lost": "the device was lost",
-    "failed": "the model fails on every image",
-    "hung": "the model does not answer any more",
-}
+from service.engine.batcher import Answers, Item
+from service.engine.client import InferResult
+from service.engine.decode_pool import abandon
+from service.engine.states import expired
+from service.errors import ServiceError
 
 
-class Sink(Protocol):
-    """Who takes answers on the thread that has them, other than a caller of ``infer``."""
+@dataclass(eq=False, slots=True, kw_only=True)
+class AwaitedItem(Item):
+    """An item whose caller awaits ``reply``."""
 
-    def deliver(self, answers: Answers) -> None: ...
-
-
-def by_receiver(answers: Answers) -> tuple[Answers, dict[Sink, Answers]]:
-    """Those that futures wait for, and those of each sink."""
-    waiting: Answers = []
-    sinks: dict[Sink, Answers] = {}
-    for answer in answers:
-        reply = answer[0].reply
-        group = waiting if isinstance(reply, asyncio.Future) else sinks.setdefault(reply, [])
-        group.append(answer)
-    return waiting, sinks
+    reply: asyncio.Future[InferResult]
 
 
-def refusal(phase: Phase) -> ServiceError:
-    if phase == "closed":
-        return Draining("the service is shutting down")
-    return NotReady(_WHY_NOT[phase])
+class Replies:
+    """The receiver of awaited items: one call into the event loop per batch."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        #: Of everyone who waits, wherever the item is.
+        self._waiting: set[asyncio.Future[InferResult]] = set()
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """``loop`` is where callers wait. Until this is called nobody can wait."""
+        self._loop = loop
+
+    async def wait(self, item: AwaitedItem) -> InferResult:
+        """The answer to ``item``, which was submitted; DeadlineExceeded when its deadline passes first."""
+        reply = item.reply
+        # The batcher drops expired items at dequeue; this timer also answers when no runner comes by in time.
+        timer = reply.get_loop().call_later(max(0.0, item.deadline - item.created_at), _refuse, reply, expired)
+        self._waiting.add(reply)
+        try:
+            return await reply
+        finally:
+            self._waiting.discard(reply)
+            timer.cancel()
+            abandon(item)  # no effect on an item that was answered
+
+    def deliver(self, answers: Answers) -> None:
+        """From any thread."""
+        self.on_loop(_resolve, answers)
+
+    def refuse_all(self, refusal: Callable[[], ServiceError]) -> None:
+        """From any thread: answer everyone who waits."""
+
+        def refuse() -> None:
+            for reply in list(self._waiting):
+                _refuse(reply, refusal)
+
+        self.on_loop(refuse)
+
+    def on_loop(self, callback: Callable[..., object], *arguments: object) -> None:
+        """From any thread: call ``callback`` on the event loop."""
+        if self._loop is not None:
+            # RuntimeError: the loop has ended, and with it everyone who waited.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(callback, *arguments)
 
 
-def expired() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the image was inferred")
-
-
-def given_up() -> NoReturn:
-    """In place of decoding what nobody waits for."""
-    raise expired()
-
-
-def resolve(reply: asyncio.Future[T], answer: T | ServiceError | OperatorError) -> None:
-    if reply.done():
-        return
-    if isinstance(answer, (ServiceError, OperatorError)):
-        reply.set_exception(answer)
-    else:
-        reply.set_result(answer)
-
-
-def resolve_all(answers: Answers) -> None:
+def _resolve(answers: Answers) -> None:
     for item, answer in answers:
-        resolve(item.reply, answer)
+        assert isinstance(item, AwaitedItem)
+        if item.reply.done():
+            continue
+        if isinstance(answer, ServiceError):
+            item.reply.set_exception(answer)
+        else:
+            item.reply.set_result(answer)
+
+
+def _refuse(reply: asyncio.Future[InferResult], refusal: Callable[[], ServiceError]) -> None:
+    if not reply.done():
+        reply.set_exception(refusal())

@@ -16,8 +16,8 @@ _WORTH_DOUBLING = 0.9
 _REPEATS = 4
 
 
-def canary(size: int) -> NDArray[np.uint8]:
-    """A fixed (size, size, 3) uint8 picture with edges, gradients and texture, for warm-up and readiness."""
+def probe_image(size: int) -> NDArray[np.uint8]:
+    """A fixed (size, size, 3) uint8 image with edges, gradients and texture, for warm-up and readiness."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float64) / size
     disc = np.hypot(x - 0.5, y - 0.45) < 0.3
     stripes = 0.5 + 0.5 * np.sin(40.0 * (x + 0.5 * y))

@@ -8,12 +8,13 @@ A step costs a working thread one entry in a dictionary. ADR 11 has the reasons 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import PurePath
 from typing import Literal, NamedTuple
 
@@ -35,7 +36,7 @@ DECODE_PIXEL_S = 5e-7
 #: Ticks for which one step may be late.
 HUNG_AFTER = 10
 
-#: Ticks since the last success in which something failed. While all fails, the engine sends a canary a tick.
+#: Ticks since the last success in which something failed. While all fails, the engine infers a probe image per tick.
 FAILED_AFTER = 30
 
 #: How fast the usual time follows what is observed.
@@ -64,8 +65,8 @@ class Watchdog:
         self._failures_seen = 0
         self._failed_ticks = 0
 
-    def measured(self, image_s: float) -> None:
-        """The usual time to begin with, from warm-up."""
+    def expect(self, image_s: float) -> None:
+        """Start from this usual time of a forward pass per image, in seconds, measured at warm-up."""
         self._image_s = image_s
 
     def decoding(self, pixels: int | None) -> None:
@@ -112,13 +113,33 @@ class Watchdog:
                 logger.error("a thread is late", extra={"fields": {"thread": _name(thread), "at": _place(thread)}})
             if self._late_ticks > HUNG_AFTER:
                 return Verdict("hung", f"{_name(thread)} does not come back from {_place(thread)}")
-        # No evidence, no count: a canary may be waiting behind a long decode.
+        # No evidence, no count: a probe may be waiting behind a long decode.
         if self._failures > self._failures_seen:
             self._failures_seen = self._failures
             self._failed_ticks += 1
             if self._failed_ticks > FAILED_AFTER:
-                return Verdict("failed", "the model fails on every image, the canary included; see the log")
+                return Verdict("failed", "the model fails on every image, the probe image included; see the log")
         return None
+
+    async def keep(
+        self,
+        *,
+        serving: Callable[[], bool],
+        end: Callable[[Verdict], object],
+        probe: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Tick for as long as ``serving`` says so; a verdict goes to ``end`` and is the last tick.
+
+        While the model fails, ``probe`` is called after each tick unless the previous call is still under way.
+        """
+        under_way: asyncio.Future[object] | None = None
+        while serving():
+            if verdict := self.tick():
+                end(verdict)
+                return
+            if probe is not None and self.health == "failing" and (under_way is None or under_way.done()):
+                under_way = asyncio.ensure_future(probe())
+            await asyncio.sleep(TICK_S)
 
     def _earliest(self) -> tuple[float, int]:
         return min(((due, thread) for thread, due in list(self._due.items())), default=(math.inf, 0))

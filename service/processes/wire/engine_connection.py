@@ -11,17 +11,17 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.client import Readiness
+from service.engine.client import Readiness, RuntimeInfo
 from service.errors import NotReady
 from service.model.outputs import ItemOutput
 from service.processes.wire import messages
 from service.processes.wire.messages import CANCEL, DONE, INFER, PROBE, STATE, Done, Status
-from service.processes.wire.slots import Arena, Layout
+from service.processes.wire.slots import Layout, SlotMemory, SlotRequest
 
 logger = logging.getLogger(__name__)
 
@@ -31,53 +31,54 @@ _RETRY_S = (0.02, 1.0)
 _SILENT_S = 1.0
 
 
-class Lease:
+class Slot:
     """One slot for one image, from ``acquire`` to the answer."""
 
-    def __init__(self, link: Link, arena: Arena, slot: int) -> None:
-        self._link = link
-        self._arena = arena
-        self._slot = slot
+    def __init__(self, connection: EngineConnection, memory: SlotMemory, index: int) -> None:
+        self._connection = connection
+        self._memory = memory
+        self._index = index
 
     @property
     def image(self) -> NDArray[np.uint8]:
         """Where the decoder writes."""
-        return self._arena.images[self._slot]
+        return self._memory.images[self._index]
 
     def give_back(self) -> None:
         """Unless it has been lent to the engine."""
-        self._link._free_slot(self._arena, self._slot)
+        self._connection._free_slot(self._memory, self._index)
 
-    async def infer(self, deadline: float, request_id: str, classes: Sequence[int]) -> tuple[Done, ItemOutput]:
+    async def infer(self, request: SlotRequest, deadline: float) -> tuple[Done, ItemOutput]:
         """Lend the slot until the engine answers. Raises what the engine's answer means, NotReady if it is gone."""
-        self._arena.ask(self._slot, request_id, classes)
-        reply = self._link._lend(self._arena, self._slot, deadline)
+        self._memory.write_request(self._index, request)
+        reply = self._connection._lend(self._memory, self._index, deadline)
         try:
             done = await reply
         except asyncio.CancelledError:
             if reply.cancelled():
-                self._link._cancel(self._arena, self._slot)
+                self._connection._cancel(self._memory, self._index)
             else:  # the answer came in the same moment
                 self.give_back()
             raise
         try:
             if done.status is not Status.OK:
                 raise messages.error_of(done.status)
-            return done, self._arena.read(self._slot)
+            return done, self._memory.read_outputs(self._index)
         finally:
             self.give_back()
 
 
-class Link:
+class EngineConnection:
     """Used from one event loop."""
 
-    def __init__(self, address: str, layout: Layout) -> None:
+    def __init__(self, address: str, layout: Layout, on_ready: Callable[[RuntimeInfo], object]) -> None:
         self._address = address
         self._layout = layout
+        self._on_ready = on_ready
         self._socket: socket.socket | None = None
-        self._arena: Arena | None = None
+        self._memory: SlotMemory | None = None
         self._free: list[int] = []
-        self._waiting: deque[asyncio.Future[Lease]] = deque()
+        self._waiting: deque[asyncio.Future[Slot]] = deque()
         self._lent: dict[int, tuple[int, asyncio.Future[Done]]] = {}  # by slot: ticket, who waits
         self._tickets = itertools.count()
         self._state = Readiness(False, "starting")
@@ -105,7 +106,7 @@ class Link:
     @property
     def outstanding(self) -> int:
         """Images that have a slot or wait for one."""
-        return (self._layout.slots - len(self._free) if self._arena is not None else 0) + len(self._waiting)
+        return (self._layout.slots - len(self._free) if self._memory is not None else 0) + len(self._waiting)
 
     def start(self) -> None:
         self._connecting = asyncio.ensure_future(self._connect())
@@ -116,13 +117,13 @@ class Link:
             self._connecting.cancel()
         self._break()
 
-    async def acquire(self) -> Lease:
+    async def acquire(self) -> Slot:
         """A free slot, first come, first served. NotReady if the engine goes meanwhile."""
-        if self._arena is None:
+        if self._memory is None:
             raise NotReady("no engine is ready")
         if self._free and not self._waiting:
-            return Lease(self, self._arena, self._free.pop())
-        place: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+            return Slot(self, self._memory, self._free.pop())
+        place: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
             return await place
@@ -151,8 +152,8 @@ class Link:
             if answer in self._probes:
                 self._probes.remove(answer)
 
-    def _lend(self, arena: Arena, slot: int, deadline: float) -> asyncio.Future[Done]:
-        if arena is not self._arena:
+    def _lend(self, memory: SlotMemory, slot: int, deadline: float) -> asyncio.Future[Done]:
+        if memory is not self._memory:
             raise NotReady("the engine is gone")
         reply: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         ticket = next(self._tickets) & 0xFFFFFFFF
@@ -160,17 +161,17 @@ class Link:
         self._send(messages.request(INFER, slot, ticket, deadline))
         return reply
 
-    def _cancel(self, arena: Arena, slot: int) -> None:
-        if arena is self._arena and slot in self._lent:
+    def _cancel(self, memory: SlotMemory, slot: int) -> None:
+        if memory is self._memory and slot in self._lent:
             self._send(messages.request(CANCEL, slot, self._lent[slot][0]))
 
-    def _free_slot(self, arena: Arena, slot: int) -> None:
-        if arena is not self._arena or slot in self._lent:
+    def _free_slot(self, memory: SlotMemory, slot: int) -> None:
+        if memory is not self._memory or slot in self._lent:
             return
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
-                place.set_result(Lease(self, arena, slot))
+                place.set_result(Slot(self, memory, slot))
                 return
         self._free.append(slot)
 
@@ -190,7 +191,7 @@ class Link:
         try:
             connected.setblocking(False)
             connected.connect(self._address)
-            arena, descriptor = Arena.create(self._layout)
+            memory, descriptor = SlotMemory.create(self._layout)
             try:
                 socket.send_fds(connected, [messages.hello(self._layout)], [descriptor])
             finally:
@@ -198,7 +199,7 @@ class Link:
         except BaseException:
             connected.close()
             raise
-        self._socket, self._arena = connected, arena
+        self._socket, self._memory = connected, memory
         # The last one is used first: few slots are ever touched while little is under way.
         self._free = list(range(self._layout.slots - 1, -1, -1))
         asyncio.get_running_loop().add_reader(connected, self._readable)
@@ -233,12 +234,14 @@ class Link:
         if ticket != done.ticket:
             raise ValueError("an answer to an image that was not asked about")
         if reply.done():  # nobody waits any more; whoever did could not give the slot back
-            assert self._arena is not None
-            self._free_slot(self._arena, done.slot)
+            assert self._memory is not None
+            self._free_slot(self._memory, done.slot)
         else:
             reply.set_result(done)
 
     def _learn(self, state: Readiness) -> None:
+        if state.ok and not self._state.ok and state.info is not None:
+            self._on_ready(state.info)
         self._state = state
         probes, self._probes = self._probes, []
         for probe in probes:
@@ -253,7 +256,7 @@ class Link:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             asyncio.get_running_loop().remove_reader(gone)
         gone.close()
-        self._arena = None
+        self._memory = None
         self._free = []
         lent, self._lent = self._lent, {}
         waiting, self._waiting = self._waiting, deque()

@@ -16,17 +16,14 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
-from service.engine.batcher import Item
+from service.engine.batcher import Answers, Item
 from service.engine.client import InferResult, Readiness
 from service.engine.local import LocalEngine
-from service.engine.runner import Answers
 from service.errors import ServiceError
-from service.preprocess import Prepared
 from service.processes.wire import messages
 from service.processes.wire.messages import CANCEL, INFER, PROBE, Done, Request, Status
-from service.processes.wire.slots import Arena, Layout
+from service.processes.wire.slots import Layout, SlotMemory
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +34,12 @@ _PACKETS_A_TURN = 16
 _PEER = struct.Struct("3i")  # pid, uid, gid
 
 
-@dataclass(eq=False, slots=True)
-class _RemoteItem(Item):
-    slot: int = 0
-    ticket: int = 0
+@dataclass(eq=False, slots=True, kw_only=True)
+class _SlotItem(Item):
+    """An item that lies in a worker's slot."""
+
+    slot: int
+    ticket: int
 
 
 class EngineServer:
@@ -82,11 +81,11 @@ class EngineServer:
             self._connections.add(connection)
 
     async def _beat(self) -> None:
-        told, at = None, 0.0
+        sent, at = None, 0.0
         while True:
             state = self._engine.state
-            if state != told or time.monotonic() - at > HEARTBEAT_S:
-                told, at = state, time.monotonic()
+            if state != sent or time.monotonic() - at > HEARTBEAT_S:
+                sent, at = state, time.monotonic()
                 packet = messages.state(Readiness(state == "ready", state, self._engine.info))
                 for connection in list(self._connections):
                     connection.send(packet)
@@ -94,7 +93,7 @@ class EngineServer:
 
 
 class _Connection:
-    """One worker. A sink of answers: ``deliver`` is called on runners' threads."""
+    """One worker: the receiver of its items' answers."""
 
     def __init__(
         self,
@@ -108,8 +107,8 @@ class _Connection:
         self._engine = engine
         self._layout = layout
         self._on_close = on_close
-        self._arena: Arena | None = None
-        self._items: dict[int, _RemoteItem] = {}  # by slot
+        self._memory: SlotMemory | None = None
+        self._items: dict[int, _SlotItem] = {}  # by slot
         self._probe: asyncio.Task[None] | None = None
         accepted.setblocking(False)
         self._loop = asyncio.get_running_loop()
@@ -123,7 +122,7 @@ class _Connection:
         for item in self._items.values():
             item.cancelled = True
         self._items.clear()
-        self._arena = None  # and with it a descriptor
+        self._memory = None  # and with it a descriptor
         self._on_close(self)
 
     def send(self, packet: bytes) -> None:
@@ -133,14 +132,14 @@ class _Connection:
 
     def deliver(self, answers: Answers) -> None:
         """Write what was computed into its slots and say so, in one packet."""
-        arena = self._arena
-        if arena is None:
+        memory = self._memory
+        if memory is None:
             return  # the worker is gone
         records = []
         for item, answer in answers:
-            assert isinstance(item, _RemoteItem)
+            assert isinstance(item, _SlotItem)
             if isinstance(answer, InferResult):
-                arena.write(item.slot, answer.output)
+                memory.write_outputs(item.slot, answer.output)
                 ended = Done(Status.OK, answer.batch_size, item.slot, item.ticket, answer.infer_s)
             else:
                 status = Status.DROPPED if item.cancelled else messages.status_of(answer)
@@ -152,11 +151,11 @@ class _Connection:
     def _readable(self) -> None:
         try:
             for _ in range(_PACKETS_A_TURN):
-                if self._arena is None:
+                if self._memory is None:
                     self._greet()
                 elif packet := self._socket.recv(messages.MAX_PACKET):
-                    for asked in messages.read_requests(packet):
-                        self._take(asked)
+                    for message in messages.read_requests(packet):
+                        self._take(message)
                 else:
                     self.close()
                     return
@@ -173,50 +172,50 @@ class _Connection:
         try:
             if not packet:
                 raise ConnectionError("it went before it had spoken")
-            self._arena = Arena(self._checked(packet, descriptors), os.dup(descriptors[0]))
+            self._memory = SlotMemory(self._checked(packet, descriptors), os.dup(descriptors[0]))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
     def _checked(self, packet: bytes, descriptors: list[int]) -> Layout:
-        """The greeting's layout; ValueError if it is no worker's of this service."""
-        found = messages.read_hello(packet)
-        wanted = replace(self._layout, slots=found.slots)
-        if len(descriptors) != 1 or found != wanted or not 1 <= found.slots <= 1 << 16:
-            raise ValueError("it is no worker of this service")
-        return found
+        """The greeting's layout; ValueError unless it is from a worker of this service."""
+        layout = messages.read_hello(packet)
+        expected = replace(self._layout, slots=layout.slots)
+        if len(descriptors) != 1 or layout != expected or not 1 <= layout.slots <= 1 << 16:
+            raise ValueError("this is not a worker of this service")
+        return layout
 
-    def _take(self, asked: Request) -> None:
-        if asked.kind == INFER:
-            self._infer(asked)
-        elif asked.kind == CANCEL:
-            item = self._items.get(asked.slot)
-            if item is not None and item.ticket == asked.ticket:
+    def _take(self, message: Request) -> None:
+        if message.kind == INFER:
+            self._infer(message)
+        elif message.kind == CANCEL:
+            item = self._items.get(message.slot)
+            if item is not None and item.ticket == message.ticket:
                 item.cancelled = True
-        elif asked.kind == PROBE:
+        elif message.kind == PROBE:
             if self._probe is None or self._probe.done():
                 self._probe = asyncio.ensure_future(self._answer_probe())
         else:
-            raise ValueError("it says what nobody understands")
+            raise ValueError("its message is of an unknown kind")
 
-    def _infer(self, asked: Request) -> None:
-        assert self._arena is not None
-        if asked.slot >= len(self._arena.images) or asked.slot in self._items:
-            raise ValueError("it uses a slot that it does not have")
-        side = self._layout.image_size
-        request_id, classes = self._arena.asked(asked.slot)
-        item = _RemoteItem(
-            _decoded_already,
-            asked.deadline,
+    def _infer(self, message: Request) -> None:
+        assert self._memory is not None
+        if message.slot >= len(self._memory.images) or message.slot in self._items:
+            raise ValueError("it uses a slot that it does not have or that is in use")
+        request = self._memory.read_request(message.slot)
+        item = _SlotItem(
+            request.model,
+            self._memory.images[message.slot],
+            message.deadline,
             self,
-            created_at=time.monotonic(),
-            request_id=request_id,
-            classes=classes,
-            prepared=Prepared(self._arena.images[asked.slot], "jpeg", (), (side, side)),
-            slot=asked.slot,
-            ticket=asked.ticket,
+            request.classes,
+            request.priority,
+            request.request_id,
+            time.monotonic(),
+            slot=message.slot,
+            ticket=message.ticket,
         )
-        self._items[asked.slot] = item
+        self._items[message.slot] = item
         try:
             self._engine.submit(item)
         except ServiceError as refused:
@@ -230,7 +229,3 @@ def _user(peer: socket.socket) -> int:
     user: int
     _, user, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return user
-
-
-def _decoded_already() -> NoReturn:
-    raise AssertionError("a worker decodes what it sends")

@@ -1,6 +1,6 @@
 """What is said over the socket between a worker and an engine: fixed records, many in a packet, no pickle.
 
-    worker ─► HELLO (with the arena's descriptor), INFER, CANCEL, PROBE       engine ─► DONE, STATE
+    worker ─► HELLO (with the slots' descriptor), INFER, CANCEL, PROBE       engine ─► DONE, STATE
 
 ``SOCK_SEQPACKET`` keeps packets whole. A worker has at most one INFER and one CANCEL for each of its slots under way,
 so that a socket's buffer cannot fill up and no side ever waits in a send.
@@ -15,14 +15,15 @@ from dataclasses import asdict
 from enum import IntEnum
 from typing import NamedTuple
 
-from service.engine import replies
 from service.engine.client import Readiness, RuntimeInfo
+from service.engine.states import expired, refusal
 from service.errors import (
     DeadlineExceeded,
     Draining,
     InferenceFailed,
     NotReady,
     ServiceError,
+    UnknownModel,
 )
 from service.processes.wire.slots import Layout
 
@@ -45,6 +46,7 @@ class Status(IntEnum):
     FAILED = 3
     DRAINING = 4
     NOT_READY = 5
+    UNKNOWN_MODEL = 6
 
 
 _STATUS_OF: dict[type[ServiceError], Status] = {
@@ -52,6 +54,7 @@ _STATUS_OF: dict[type[ServiceError], Status] = {
     InferenceFailed: Status.FAILED,
     Draining: Status.DRAINING,
     NotReady: Status.NOT_READY,
+    UnknownModel: Status.UNKNOWN_MODEL,
 }
 
 
@@ -83,7 +86,7 @@ def read_hello(packet: bytes) -> Layout:
     except struct.error:
         kind = b""
     if kind != HELLO:
-        raise ValueError("the first packet is no greeting")
+        raise ValueError("the first packet is not a greeting")
     return Layout(*numbers)
 
 
@@ -109,11 +112,11 @@ def state(readiness: Readiness) -> bytes:
 
 
 def read_state(packet: bytes) -> Readiness:
-    found = json.loads(packet[1:])
-    if (info := found.pop("info")) is not None:
+    fields = json.loads(packet[1:])
+    if (info := fields.pop("info")) is not None:
         cost = {int(size): seconds for size, seconds in info.pop("batch_cost").items()}
         info = RuntimeInfo(**info, batch_cost=cost)
-    return Readiness(**found, info=info)
+    return Readiness(**fields, info=info)
 
 
 def status_of(error: ServiceError) -> Status:
@@ -123,9 +126,11 @@ def status_of(error: ServiceError) -> Status:
 def error_of(status: Status) -> ServiceError:
     """What a worker's caller is told; the engine's own words do not travel."""
     if status is Status.EXPIRED:
-        return replies.expired()
+        return expired()
     if status is Status.DRAINING:
-        return replies.refusal("closed")
+        return refusal("closed")
     if status is Status.NOT_READY:
         return NotReady("the model does not answer")
+    if status is Status.UNKNOWN_MODEL:
+        return UnknownModel("this model is not served here")
     return InferenceFailed("the model could not process this image")

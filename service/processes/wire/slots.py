@@ -1,7 +1,7 @@
-"""Shared memory of one connection: slots that each hold one image, what is asked of it and, later, its outputs.
+"""Shared memory of one connection: slots that each hold one image, the request for it and, later, its outputs.
 
-The worker makes an arena for each connection, hands its file descriptor over with the first message, and alone decides
-which slot is used when. It has no name, so that nothing is left when both processes are gone; and it is not used
+The worker makes the memory for each connection, hands its file descriptor over with the first message, and alone
+decides which slot is used when. It has no name, so that nothing is left when both processes are gone; and it is not used
 again after its connection broke, so that an engine which was only slow cannot write into another image's slot.
 """
 
@@ -11,15 +11,21 @@ import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.engine.client import Priority
 from service.model.outputs import MAPS_PER_ITEM, ItemOutput
 
 #: No longer id reaches the engine's log; the HTTP layer takes none.
 REQUEST_ID_BYTES = 128
+
+#: name/version, each of at most 64 characters.
+_MODEL_BYTES = 129
+
+_PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 #: A cache line: two slots never share one.
 _ALIGNMENT = 64
@@ -50,8 +56,10 @@ class Layout:
             "logits": ("f4", (self.num_classes,)),
             "embedding": ("f4", (self.embedding_dim,)),
             "maps": ("f4", (self.maps, self.map_size, self.map_size)),
-            "request_id": (f"S{REQUEST_ID_BYTES}", ()),
             "classes": ("i4", (self.maps,)),
+            "request_id": (f"S{REQUEST_ID_BYTES}", ()),
+            "model": (f"S{_MODEL_BYTES}", ()),
+            "priority": ("u1", ()),
         }
         return {name: np.dtype((kind, shape)) for name, (kind, shape) in described.items()}
 
@@ -73,7 +81,16 @@ class Layout:
         )
 
 
-class Arena:
+class SlotRequest(NamedTuple):
+    """What a slot's image is for."""
+
+    model: str
+    classes: Sequence[int]  # whose maps are asked for
+    priority: Priority
+    request_id: str
+
+
+class SlotMemory:
     """``layout.slots`` slots in memory that two processes share."""
 
     def __init__(self, layout: Layout, fd: int) -> None:
@@ -86,7 +103,7 @@ class Arena:
         finally:
             os.close(fd)
         records = np.frombuffer(self._map, layout.record)
-        # Fields found once: a look-up by name in a record costs more than what is done with it.
+        # Fields are looked up once: a look-up by name in a record costs more than what is done with the field.
         self.images: list[NDArray[np.uint8]] = list(records["image"])
         self._sums = records["log_sum_exp"]
         self._tops = list(records["top"])
@@ -94,6 +111,8 @@ class Arena:
         self._embeddings = list(records["embedding"])
         self._maps = list(records["maps"])
         self._request_ids = records["request_id"]
+        self._models = records["model"]
+        self._priorities = records["priority"]
         self._classes = list(records["classes"])
 
     @classmethod
@@ -103,26 +122,31 @@ class Arena:
         os.ftruncate(fd, layout.record.itemsize * layout.slots)
         return cls(layout, os.dup(fd)), fd
 
-    def ask(self, slot: int, request_id: str, classes: Sequence[int]) -> None:
-        """Whose image this is, and the classes whose maps are wanted."""
-        self._request_ids[slot] = request_id.encode()
-        row = self._classes[slot]
+    def write_request(self, slot: int, request: SlotRequest) -> None:
+        self._models[slot] = request.model.encode()
+        self._priorities[slot] = _PRIORITIES.index(request.priority)
+        self._request_ids[slot] = request.request_id.encode()
+        row, classes = self._classes[slot], request.classes
         row[: len(classes)] = classes
         row[len(classes) :] = -1
 
-    def asked(self, slot: int) -> tuple[str, list[int]]:
-        """What ``ask`` left. What another process wrote is not taken for text unseen."""
-        request_id = bytes(self._request_ids[slot]).decode("ascii", "backslashreplace")
-        return request_id, [index for index in self._classes[slot].tolist() if index >= 0]
+    def read_request(self, slot: int) -> SlotRequest:
+        """What ``write_request`` left. Another process wrote it: nothing in it is trusted to be text or in range."""
+        return SlotRequest(
+            model=_text(self._models[slot]),
+            classes=[index for index in self._classes[slot].tolist() if index >= 0],
+            priority=_PRIORITIES[self._priorities[slot] % len(_PRIORITIES)],
+            request_id=_text(self._request_ids[slot]),
+        )
 
-    def write(self, slot: int, output: ItemOutput) -> None:
+    def write_outputs(self, slot: int, output: ItemOutput) -> None:
         self._logits[slot][:] = output.logits
         self._embeddings[slot][:] = output.embedding
         self._tops[slot][:] = output.top
         self._maps[slot][:] = output.maps
         self._sums[slot] = output.log_sum_exp
 
-    def read(self, slot: int) -> ItemOutput:
+    def read_outputs(self, slot: int) -> ItemOutput:
         """A copy: the slot is used again."""
         return ItemOutput(
             self._logits[slot].copy(),
@@ -131,3 +155,7 @@ class Arena:
             self._maps[slot].copy(),
             float(self._sums[slot]),
         )
+
+
+def _text(value: bytes) -> str:
+    return bytes(value).decode("ascii", "backslashreplace")
