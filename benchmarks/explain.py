@@ -1,6 +1,6 @@
 """What class maps cost: ``/explain`` beside ``/classify`` on the same server, taking turns.
 
-``python -m benchmarks.explain``. The picture (``Accept: image/png``) decodes nothing twice, but draws and compresses.
+``python -m benchmarks.explain [SIZE]``, where SIZE is one of 224x224, 500x375, 1280x960 and 4000x3000.
 """
 
 from __future__ import annotations
@@ -25,15 +25,13 @@ FORMS = {
 
 
 def main() -> None:
-    given = turns.parser(__doc__, rounds=8, seconds=2.0).parse_args()
-    bodies = photos.collection(photos.STANDARD, 8)
+    parser = turns.parser(__doc__, rounds=8, seconds=2.0)
+    parser.add_argument("size", nargs="?", choices=photos.SIZES, default=photos.STANDARD)
+    given = parser.parse_args()
+    bodies = photos.collection(given.size, 8)
     with Server() as server:
         targets = {
-            name: turns.Target(
-                server.url,
-                load.requests(server.url, path, bodies, headers=headers),
-                2 if headers else given.concurrency,  # more pictures would be refused: they are drawn one at a time
-            )
+            name: turns.Target(server.url, load.requests(server.url, path, bodies, headers=headers), given.concurrency)
             for name, (path, headers) in FORMS.items()
         }
         found = uvloop.run(turns.measure(targets, rounds=given.rounds, seconds=given.seconds, alone=given.seconds / 2))

@@ -16,7 +16,7 @@ import io
 import sys
 import time
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from docs.drawings import DRAWINGS, Drawing
-from service.config import Settings
-from service.http import overlay
-from service.metrics import Metrics
 from service.model import artifact
+from service.http import overlay
 from service.model.artifact import Artifact
-from service.model.outputs import ClassMap, Float32, explain
-from service.preprocess import CropBox, Limits, Prepared, crop_box, inspect, squared, upright
 from service.serving.build import create_engine, plan
+from service.config import Settings
+from service.metrics import Metrics
+from service.model.outputs import ClassMap, Float32, explain
+from service.preprocess import CropBox, Limits, Preview, crop_box, inspect, prepare
 from service.store.calibration import image_files
 
 #: Nobody waits for a single photo.
@@ -47,13 +47,13 @@ Box = tuple[float, float, float, float]
 class Mapped(NamedTuple):
     """One photo and its maps."""
 
-    photo: Image.Image  # upright, at its own size
+    photo: Image.Image  # upright, at most 1,024 pixels per side
     crop: CropBox
     maps: list[ClassMap]  # of the classes asked for, else of the five strongest
 
     def overlay(self, shown: ClassMap) -> Image.Image:
         """As ``POST /explain`` draws it."""
-        png = overlay.draw(self.photo.copy(), self.crop, shown, opacity=overlay.DEFAULT_OPACITY)
+        png = overlay.draw(self.photo, self.crop, shown, opacity=overlay.DEFAULT_OPACITY)
         return Image.open(io.BytesIO(png))
 
 
@@ -79,15 +79,11 @@ async def _infer(
 
     async def one(data: bytes, wanted: tuple[int, ...]) -> Mapped:
         header = inspect(data, limits)
-        kept: list[Image.Image] = []
-
-        def decode() -> Prepared:
-            kept.append(upright(data, header, limits))
-            return squared(kept[0], header, transform)
-
+        preview = Preview()
+        decode = partial(prepare, data, header, transform, limits=limits, preview=preview)
         result = await engine.infer(decode, time.monotonic() + _PATIENCE_S, classes=wanted)
         maps = explain(result.output, found.labels, wanted, 5)
-        return Mapped(kept[0], crop_box(kept[0].size, transform), maps)
+        return Mapped(preview.photo, crop_box(preview.photo.size, transform), maps)
 
     try:
         await engine.start()

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from service import logs
+
+from service.model import artifact
+
+from service.http import overlay
+from service.model.artifact import Artifact
+from service.serving.build import plan
 from service.cli.local import PATIENCE_S, for_one_photo, read, replace, running_engine
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
-from service.http import overlay
-from service.model import artifact
-from service.model.artifact import Artifact
 from service.model.outputs import DEFAULT_TOP_K, ClassMap, Prediction, classify
 from service.model.outputs import explain as class_map
-from service.preprocess import Limits, Prepared, crop_box, inspect, squared, upright
-from service.serving.build import plan
+from service.preprocess import Limits, Preview, crop_box, inspect, prepare
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "max_pixels"]
 
@@ -43,8 +46,8 @@ _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision"
 def explain(photo: Path, out: Path, index: int | None, opacity: float, **given: Any) -> None:
     """Draw where in a photo the network finds a class.
 
-    Prints the classes it finds and writes the photo, upright and at its own size, under the map of one of them. What
-    the network does not see, outside the centre crop, is dimmed.
+    Prints the strongest classes and writes the photo under the map of one of them, upright and reduced to at most 1,024
+    pixels per side. What the network does not see, outside the centre crop, is dimmed.
     """
     settings = settings_from(**given)
     if out.suffix != ".png":
@@ -73,14 +76,10 @@ async def _explain(
     transform = found.manifest.preprocessing.transform()
     limits = Limits(max_pixels=chosen.capacity.max_pixels)
     header = inspect(data, limits)
-    canvas = upright(data, header, limits)
-
-    def prepared() -> Prepared:
-        return squared(canvas, header, transform)
-
+    preview = Preview()
+    decode = partial(prepare, data, header, transform, limits=limits, preview=preview)
     async with running_engine(settings, chosen, found) as engine:
-        output = (await engine.infer(prepared, time.monotonic() + PATIENCE_S, classes=classes)).output
+        output = (await engine.infer(decode, time.monotonic() + PATIENCE_S, classes=classes)).output
     (shown,) = class_map(output, found.labels, classes, 1)
-    crop = crop_box(canvas.size, transform)
-    png = overlay.draw(canvas, crop, shown, opacity=opacity)
+    png = overlay.draw(preview.photo, crop_box(preview.photo.size, transform), shown, opacity=opacity)
     return classify(output, found.labels, DEFAULT_TOP_K), shown, png

@@ -19,8 +19,6 @@ USUAL_PIXELS = 50_000_000
 _IDLE_BYTES = 256 * 2**20
 #: What a decoder takes at worst, give or take a tenth (ADR 10); JPEG and PNG a quarter to three quarters of it.
 _BYTES_PER_PIXEL = 16
-#: Of the one photo that is kept at full size until its class map is drawn (``http.picture``). Its PNG counts as a body.
-_PICTURE_BYTES_PER_PIXEL = 4
 #: Less would refuse what everybody expects to be served. A process with so little memory may be killed by it.
 _LEAST_IN_FLIGHT = 8
 _LEAST_PIXELS = 1_000_000
@@ -36,8 +34,7 @@ def capacity(settings: Settings, decoders: int, memory: int | None = None) -> Ca
     available to a process that has it for itself."""
     free = max(0, (available_memory() if memory is None else memory) - _IDLE_BYTES)
     in_flight = min(max(free // 4 // BYTES_PER_UNIT, _LEAST_IN_FLIGHT), USUAL_IN_FLIGHT)
-    bytes_per_pixel = decoders * _BYTES_PER_PIXEL + _PICTURE_BYTES_PER_PIXEL
-    pixels = min(max(free * 3 // 4 // bytes_per_pixel, _LEAST_PIXELS), USUAL_PIXELS)
+    pixels = min(max(free * 3 // 4 // (decoders * _BYTES_PER_PIXEL), _LEAST_PIXELS), USUAL_PIXELS)
     return Capacity(
         in_flight if settings.max_in_flight == "auto" else settings.max_in_flight,
         pixels if settings.max_pixels == "auto" else settings.max_pixels,

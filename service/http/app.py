@@ -17,10 +17,10 @@ from service.config import Settings
 from service.engine import EngineClient
 from service.host.capacity import Capacity
 from service.http import docs, operations, page, problems
+from service.http.drawing import Drawings
 from service.http.encode import Encoder
 from service.http.endpoints import PATHS, Endpoint, Endpoints
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
-from service.http.picture import Pictures
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.preprocess import Limits
@@ -83,8 +83,8 @@ def create_app(
     )
     num_classes = artifact.manifest.architecture.num_classes
     encoder = Encoder(artifact.manifest.name, artifact.manifest.version, artifact.labels, transform)
-    pictures = Pictures(inference, metrics, artifact.labels, transform, limits)
-    endpoints = Endpoints(inference, encoder, pictures, metrics, num_classes).by_path
+    drawings = Drawings(inference, metrics, artifact.labels, transform)
+    endpoints = Endpoints(inference, encoder, drawings, metrics, num_classes).by_path
 
     app = Service(
         title="MobileNetV2 inference service",

@@ -19,14 +19,14 @@ from starlette.types import Receive, Scope, Send
 from service.errors import InvalidParameter, ServiceError
 from service.http import problems, query
 from service.http.body import ClientGone
+from service.http.drawing import Drawings
 from service.http.encode import NPY, PNG, RAW, Encoder, negotiate
-from service.http.middleware import KEY_OWNER
-from service.http.overlay import DEFAULT_OPACITY
-from service.http.picture import Pictures
-from service.metrics import Metrics
-from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
 from service.serving.intake import Inference, Outcome
+from service.http.middleware import KEY_OWNER
 from service.serving.stage_times import StageTimes
+from service.metrics import Metrics
+from service.http.overlay import DEFAULT_OPACITY
+from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
 
 #: Never sent to anyone; names a vanished client in the access log and the metrics (nginx's convention).
 CLIENT_CLOSED_REQUEST = 499
@@ -58,11 +58,11 @@ class Endpoints:
     """The endpoints, bound to one model; ``by_path`` finds them."""
 
     def __init__(
-        self, inference: Inference, encoder: Encoder, pictures: Pictures, metrics: Metrics, num_classes: int
+        self, inference: Inference, encoder: Encoder, drawings: Drawings, metrics: Metrics, num_classes: int
     ) -> None:
         self._inference = inference
         self._encoder = encoder
-        self._pictures = pictures
+        self._drawings = drawings
         self._metrics = metrics
         self._num_classes = num_classes
         self.by_path: dict[str, Endpoint] = {path: getattr(self, path.removeprefix("/")) for path in PATHS}
@@ -85,7 +85,7 @@ class Endpoints:
 
     async def explain(self, scope: Scope, receive: Receive, send: Send) -> None:
         if negotiate(Headers(scope=scope).get("accept"), (PNG,)) == PNG:
-            await self._picture(scope, receive, send)
+            await self._drawing(scope, receive, send)
             return
 
         def choose(headers: Headers, parameters: dict[str, str]) -> Wish:
@@ -95,11 +95,11 @@ class Endpoints:
 
         await self._answer(scope, receive, send, choose)
 
-    async def _picture(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _drawing(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             wanted = self._wanted_maps(query.parse(scope["query_string"]), most=1)
             client = _client(scope)
-            await self._pictures.answer(scope, receive, send, client, classes=wanted.classes, opacity=wanted.opacity)
+            await self._drawings.answer(scope, receive, send, client, classes=wanted.classes, opacity=wanted.opacity)
         except ServiceError as error:
             await problems.refuse(error, self._metrics)(scope, receive, send)
         except ClientGone:

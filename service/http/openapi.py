@@ -148,9 +148,9 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
         "\n\n`Accept: application/octet-stream` gives the vectors as little-endian float32, row after row, "
         "`Accept: application/x-npy` as a NumPy file; in these two forms one bad image fails the request."
     )
-    picture = (
-        "\n\n`Accept: image/png` gives one photo at its own size, upright, under the map of one class; what the "
-        "network does not see, outside the centre crop, is dimmed."
+    drawing = (
+        "\n\n`Accept: image/png` gives one photo, upright and reduced to at most 1,024 pixels per side, under the "
+        "map of one class; what the network does not see, outside the centre crop, is dimmed."
     )
     return {
         "/classify": _operation(
@@ -178,7 +178,7 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
         "/explain": _operation(
             "explain",
             "Class activation maps of one or more images",
-            several + picture,
+            several + drawing,
             [
                 top_k(MAPS_PER_ITEM, most_maps),
                 _parameter("class", classes, "In place of `top_k`: indices of classes.", explode=False),
@@ -186,7 +186,7 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
                 _parameter(
                     "opacity",
                     {"type": "number", "minimum": 0, "maximum": 1, "default": DEFAULT_OPACITY},
-                    "Of a picture: how much the map covers the photo where it is strongest.",
+                    "Of a drawing: how much the map covers the photo where it is strongest.",
                 ),
             ],
             {

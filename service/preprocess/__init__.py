@@ -10,18 +10,19 @@ from service.preprocess.facts import SUFFIXES, Format, Header
 from service.preprocess.headers import inspect
 from service.preprocess.limits import Limits
 from service.preprocess.pipeline import (
+    PREVIEW_SIDE,
     WARN_EXIF,
     WARN_FRAMES,
     Mode,
     Prepared,
+    Preview,
     prepare,
-    squared,
-    upright,
     warn_orientation,
 )
 from service.preprocess.transform import CropBox, Transform, crop_box
 
 __all__ = [
+    "PREVIEW_SIDE",
     "SUFFIXES",
     "WARN_EXIF",
     "WARN_FRAMES",
@@ -31,11 +32,10 @@ __all__ = [
     "Limits",
     "Mode",
     "Prepared",
+    "Preview",
     "Transform",
     "crop_box",
     "inspect",
     "prepare",
-    "squared",
-    "upright",
     "warn_orientation",
 ]

@@ -2,10 +2,12 @@
 
 bytes ─► inspect ─► Header ─┐
   └──────────────────────► prepare: decode ─► canonical ─► transform ─► Prepared
+                                                 └───────► Preview, where one is passed
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -28,6 +30,9 @@ WARN_EXIF: Final = "EXIF is damaged: no orientation was applied"
 #: ``fast`` decodes a JPEG to no less than this many times the resized size: the filter still averages real pixels.
 _DRAFT_FACTOR: Final = 2
 
+#: Most pixels per side of a ``Preview`` photo.
+PREVIEW_SIDE: Final = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -37,6 +42,18 @@ class Prepared:
     format: Format
     warnings: tuple[str, ...]  # for the sender, in words; empty for an ordinary image
     size: tuple[int, int]  # width and height of the upright photo
+
+
+class Preview:
+    """Where ``prepare`` leaves a small copy of the photo that it decodes: RGB, upright, opaque."""
+
+    __slots__ = ("photo",)
+
+    photo: Image.Image
+
+    def take(self, photo: Image.Image) -> None:
+        """Copy ``photo``, reduced by the least whole factor that leaves at most ``PREVIEW_SIDE`` pixels per side."""
+        self.photo = photo.reduce(math.ceil(max(photo.size) / PREVIEW_SIDE))
 
 
 def warn_orientation(orientation: int) -> str:
@@ -49,6 +66,7 @@ def prepare(
     transform: Transform,
     mode: Mode = "exact",
     limits: Limits = DEFAULT_LIMITS,
+    preview: Preview | None = None,
 ) -> Prepared:
     """Decode all pixels of ``data``, whose ``header`` comes from ``inspect`` with the same ``limits``.
 
@@ -59,16 +77,9 @@ def prepare(
     included, is our fault.
     """
     draft = _DRAFT_FACTOR * transform.resize_size if mode == "fast" else None
-    return squared(_upright(data, header, limits, draft), header, transform)
-
-
-def upright(data: bytes, header: Header, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-    """The canonical image at its own size: RGB, opaque, the orientation applied. Otherwise as ``prepare``."""
-    return _upright(data, header, limits, None)
-
-
-def squared(photo: Image.Image, header: Header, transform: Transform) -> Prepared:
-    """The second half of ``prepare``: what ``upright`` returned for ``header``, as a runtime takes it."""
+    photo = _upright(data, header, limits, draft)
+    if preview is not None:
+        preview.take(photo)
     warnings = []
     if header.animated:
         warnings.append(WARN_FRAMES)

@@ -19,23 +19,22 @@ from typing import NamedTuple
 from starlette.datastructures import Headers
 from starlette.types import Receive
 
+from service.serving.admission import BYTES_PER_UNIT, Admission, body_weight, image_weight
 from service.engine import EngineClient, InferResult
 from service.errors import BadImage, DeadlineExceeded, InvalidParameter, Overloaded, ServiceError
 from service.http.body import ClientGone, declared_length, read_images, too_large
-from service.metrics import Metrics
-from service.preprocess import Header, Limits, Mode, Prepared, Transform, inspect, prepare
-from service.serving.admission import Admission, Permit, body_weight, image_weight
-from service.serving.pace import Pace
 from service.serving.stage_times import StageTimes
+from service.metrics import Metrics
+from service.serving.pace import Pace
+from service.preprocess import PREVIEW_SIDE, Header, Limits, Mode, Preview, Transform, inspect, prepare
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
+#: What a drawing weighs beside its photo: the reduced photo, of four bytes per pixel, and after it the PNG, of three.
+_DRAWING_UNITS = 4 * PREVIEW_SIDE**2 // BYTES_PER_UNIT
 
 #: What became of one image.
 Outcome = InferResult | ServiceError
-
-#: From bytes to a runtime's pixels, on a thread of the engine's.
-Decode = Callable[[bytes, Header], Prepared]
 
 
 class Photo(NamedTuple):
@@ -50,7 +49,6 @@ class Admitted(NamedTuple):
 
     photos: list[Photo]
     deadline: float
-    permit: Permit
 
 
 class Inference:
@@ -75,7 +73,6 @@ class Inference:
         #: Set on shutdown: readiness is off and answers close their connections. Work that still arrives is done all
         #: the same: refusing what can be answered helps nobody (ADR 6).
         self.draining = False
-        self.max_in_flight = max_in_flight
         self._metrics = metrics
         self._transform = transform
         self._mode = mode
@@ -84,7 +81,7 @@ class Inference:
         self._admission = Admission(max_in_flight, share=max_client_share, retry_after=self._pace.retry_after)
         self._max_body_bytes = max_body_bytes
         self._max_images = max_images
-        self.timeout_s = timeout_s
+        self._timeout_s = timeout_s
         self._worked = worked
         metrics.watch(metrics.in_flight, lambda: self._admission.in_flight)
         metrics.in_flight_limit.set(max_in_flight)
@@ -108,17 +105,21 @@ class Inference:
 
     @asynccontextmanager
     async def admitted(
-        self, headers: Headers, receive: Receive, times: StageTimes, client: str = "", max_images: int | None = None
+        self, headers: Headers, receive: Receive, times: StageTimes, client: str = "", drawing: bool = False
     ) -> AsyncIterator[Admitted]:
-        """The request, read and looked at, for as long as it holds its permit. Raises as ``run`` does."""
+        """The request, read and looked at, for as long as it holds its permit. Raises as ``run`` does.
+
+        ``drawing``: it has one photo, and a class map will be drawn over it.
+        """
+        max_images, drawing_units = (1, _DRAWING_UNITS) if drawing else (self._max_images, 0)
         started = time.monotonic()
         deadline = started + self._timeout(headers)
         if not self._pace.known:
             await self._learn_pace()
-        with self._admission.admit(body_weight(self._expected_bytes(headers)), client) as permit:
+        with self._admission.admit(body_weight(self._expected_bytes(headers)) + drawing_units, client) as permit:
             self._refuse_the_hopeless(1, deadline - started)
             try:
-                images = await self._read(headers, receive, deadline, max_images or self._max_images)
+                images = await self._read(headers, receive, deadline, max_images)
             except (DeadlineExceeded, ClientGone):
                 # No answer has stage times then; who was slow should be seen all the same.
                 self._metrics.stages["read"].observe(time.monotonic() - started)
@@ -131,19 +132,19 @@ class Inference:
                     await asyncio.sleep(0)  # a header made for it costs 20 ms: others get their turn in between
                 photos.append(Photo(data, self._inspect(data)))
             units = sum(image_weight(photo.header.pixels) for photo in photos if isinstance(photo.header, Header))
-            permit.widen(units)
+            permit.widen(units + drawing_units)
             self._refuse_the_hopeless(units, deadline - arrived)
-            yield Admitted(photos, deadline, permit)
+            yield Admitted(photos, deadline)
         self._worked()
 
     def _timeout(self, headers: Headers) -> float:
         """Seconds this request may take: the client's wish, never more than the service's own limit."""
         wish = headers.get(TIMEOUT_HEADER)
         if wish is None:
-            return self.timeout_s
+            return self._timeout_s
         if not (wish.isascii() and wish.isdigit()) or len(wish) > 9 or int(wish) == 0:
             raise InvalidParameter("X-Request-Timeout-Ms: a positive whole number of milliseconds is wanted")
-        return min(int(wish) / 1e3, self.timeout_s)
+        return min(int(wish) / 1e3, self._timeout_s)
 
     async def _learn_pace(self) -> None:
         info = (await self.engine.ready()).info
@@ -183,13 +184,13 @@ class Inference:
         deadline: float,
         times: StageTimes,
         classes: Sequence[int] = (),
-        decode: Decode | None = None,
+        preview: Preview | None = None,
     ) -> Outcome:
-        """``photo`` through the engine; ``decode`` in place of the usual way to its pixels."""
+        """``photo`` through the engine; a small copy of it is left in ``preview``."""
         data, header = photo
         if isinstance(header, ServiceError):
             return self._count("unknown", header)
-        call = partial(decode or self._decode, data, header)
+        call = partial(prepare, data, header, self._transform, self._mode, self._limits, preview)
         units = image_weight(header.pixels)
         found, handed_over = self._pace.enter(units), time.monotonic()
         try:
@@ -205,9 +206,6 @@ class Inference:
         times.add("queue", result.queue_s)
         times.add("infer", result.infer_s)
         return self._count(header.format, result)
-
-    def _decode(self, data: bytes, header: Header) -> Prepared:
-        return prepare(data, header, self._transform, self._mode, self._limits)
 
     def _count(self, image_format: str, outcome: Outcome) -> Outcome:
         word = "ok"

@@ -104,11 +104,11 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("memory", "decoders", "in_flight", "megapixels"),
     [  # the table of docs/configuration.md
-        (512, 1, 32, 10.1),
-        (1024, 1, 96, 30.2),
-        (1024, 2, 96, 16.8),
+        (512, 1, 32, 12.6),
+        (1024, 1, 96, 37.7),
+        (1024, 2, 96, 18.9),
         (1536, 1, 160, 50),
-        (4096, 4, 256, 44.4),
+        (4096, 4, 256, 47.2),
         (100, 1, 8, 1),
         (100_000, 2, 256, 50),
     ],

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,9 +32,9 @@ def drawn(size: tuple[int, int], crop: CropBox, values: NDArray[np.float32], opa
     """(height, width, 3) over a grey photo."""
     photo = Image.new("RGB", size, (GREY, GREY, GREY))
     png = overlay.draw(photo, crop, explained(values), opacity=opacity)
-    with Image.open(io.BytesIO(png)) as picture:
-        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", size)
-        return np.asarray(picture).astype(np.int64)
+    with Image.open(io.BytesIO(png)) as drawing:
+        assert (drawing.format, drawing.mode, drawing.size) == ("PNG", "RGB", size)
+        return np.asarray(drawing).astype(np.int64)
 
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (224, 224), (100, 300), (3000, 900)])
@@ -59,38 +55,6 @@ def test_the_spot_lies_where_its_cell_does(size: tuple[int, int], row: int, colu
     np.testing.assert_allclose(pixels[middle], (252, 253, 191), atol=12)
     outside = (x < crop.x - 1) | (x > crop.x + crop.width + 1) | (y < crop.y - 1) | (y > crop.y + crop.height + 1)
     assert set(pixels[outside].ravel()) <= {45}, "what is not seen is dimmed"
-
-
-def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    size = (400, 1100)
-    monkeypatch.setattr(overlay, "_STRIP_PIXELS", 400 * 100)
-    crop = crop_box(size, Transform(224, 224))
-    values = np.random.default_rng(0).normal(0, 1, (7, 7)).astype(np.float32)
-    rows = drawn(size, crop, values)
-    steps = np.abs(np.diff(rows[int(crop.y) + 2 : int(crop.y + crop.height) - 2], axis=0)).max(axis=(1, 2))
-    assert steps.max() <= 12, "no edge where one strip meets the next"
-
-
-def memory_to_draw(size: tuple[int, int]) -> float:
-    """MB that drawing takes beside a photo of ``size`` that is seen whole. Of a process that has drawn nothing yet."""
-    drawn((64, 64), CropBox(0, 0, 64, 64), spot(3, 3))  # loads what only the first one loads
-    photo = Image.new("RGB", size)
-    before = peak()
-    overlay.draw(photo, CropBox(0, 0, *size), explained(spot(3, 3)), opacity=1.0)
-    return peak() - before
-
-
-def peak() -> float:
-    """MB, the most that this process has had."""
-    (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(kilobytes) * 1024 / 1e6
-
-
-@pytest.mark.parametrize("size", [(100_000, 100), (100, 100_000)])
-def test_a_photo_of_any_shape_is_drawn_in_little_memory(size: tuple[int, int]) -> None:
-    """Less than the photo itself takes, which is 40 MB; strips as high as a square photo's would take 200 MB."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-        assert apart.submit(memory_to_draw, size).result(60) < 40
 
 
 def test_no_evidence_no_colour() -> None:
@@ -122,8 +86,8 @@ def test_a_crop_that_is_larger_than_the_photo() -> None:
     assert (pixels[:, 12:] == GREY).all()
 
 
-def test_the_caption_travels_with_the_picture() -> None:
+def test_the_caption_travels_with_the_drawing() -> None:
     shown = explained(np.ones((7, 7), np.float32))
     png = overlay.draw(Image.new("RGB", (8, 8)), CropBox(0, 0, 8, 8), shown, opacity=1)
-    with Image.open(io.BytesIO(png)) as picture:
-        assert picture.info["Description"] == "class 7, coq, “cock”: logit 3.2500, probability 0.5000"
+    with Image.open(io.BytesIO(png)) as drawing:
+        assert drawing.info["Description"] == "class 7, coq, “cock”: logit 3.2500, probability 0.5000"

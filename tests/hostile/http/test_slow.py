@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.e2e.process import ServerProcess, server
 from tests.hostile.http.conftest import Address, address_of, assert_unharmed, complaints, open_sockets, settle
@@ -196,6 +199,14 @@ def embeddings(images: int, *headers: str) -> bytes:
     return post(body, "Content-Type: multipart/form-data; boundary=x", *headers, path="/embed")
 
 
+def drawing() -> bytes:
+    """A request whose answer has 3 MB."""
+    pixels = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), np.uint8)
+    photo = io.BytesIO()
+    Image.fromarray(pixels).save(photo, "JPEG", quality=50)
+    return post(photo.getvalue(), "Accept: image/png", path="/explain?opacity=0")
+
+
 @pytest.mark.parametrize(
     ("requests", "fetched"),
     [
@@ -203,8 +214,9 @@ def embeddings(images: int, *headers: str) -> bytes:
         (embeddings(100), 1_000_000),
         (embeddings(100, "Connection: close"), 0),
         (embeddings(100) + get("/livez"), 0),
+        (drawing(), 0),
     ],
-    ids=["kept open", "begun to fetch", "to be closed", "with a request behind it"],
+    ids=["kept open", "begun to fetch", "to be closed", "with a request behind it", "a drawing"],
 )
 def test_megabytes_that_nobody_fetches_do_not_hold_their_connection(
     idler: Address, with_idleness: ServerProcess, requests: bytes, fetched: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 import threading
 import time
@@ -13,10 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from service.config import Settings
-from service.host.capacity import USUAL_PIXELS
 from service.model.artifact import Artifact
-from service.preprocess import Limits, inspect
+from service.host.capacity import USUAL_PIXELS
+from service.config import Settings
+from service.preprocess import PREVIEW_SIDE, Limits, inspect
 from tests.e2e.process import ServerProcess, server
 from tests.hostile.images.case import COARSE, LOSSY, STORED, Case, encode, references, stored
 from tests.hostile.images.corpus import corpus
@@ -50,7 +51,7 @@ def test_every_answer_is_as_it_must_be_and_good_pictures_stay_good(limited: Serv
     assert_nothing_was_logged_but_requests(limited)
 
 
-def test_pictures_of_it_are_refused_or_drawn_at_their_own_size(limited: ServerProcess, cases: list[Case]) -> None:
+def test_class_maps_of_it_are_refused_or_drawn_on_a_small_copy(limited: ServerProcess, cases: list[Case]) -> None:
     limits = Limits(max_pixels=MAX_PIXELS)
     with limited.client() as client:
         for case in cases:
@@ -58,9 +59,11 @@ def test_pictures_of_it_are_refused_or_drawn_at_their_own_size(limited: ServerPr
             answer = client.post("/explain", content=case.data, headers=headers)
             assert answer.status_code in case.statuses, case.name
             if answer.status_code == 200:
-                with Image.open(io.BytesIO(answer.content)) as picture:
-                    assert picture.size == inspect(case.data, limits).upright_size, case.name
-                    picture.load()
+                size = inspect(case.data, limits).upright_size
+                factor = math.ceil(max(size) / PREVIEW_SIDE)
+                with Image.open(io.BytesIO(answer.content)) as drawing:
+                    assert drawing.size == tuple(math.ceil(side / factor) for side in size), case.name
+                    drawing.load()
         assert client.get("/readyz").status_code == 200
     assert_nothing_was_logged_but_requests(limited)
 

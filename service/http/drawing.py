@@ -1,0 +1,74 @@
+"""``POST /explain`` as ``image/png``: the map of one class over the photo, reduced to at most 1,024 pixels per side.
+
+admitted ─► engine: decode (and reduce), batch, infer ─► draw, on a thread ─► PNG
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.http import overlay
+from service.errors import DeadlineExceeded, ServiceError
+from service.http import problems
+from service.http.encode import PNG
+from service.serving.intake import Admitted, Inference, cancelled_by_disconnect
+from service.serving.stage_times import StageTimes
+from service.metrics import Metrics
+from service.model.outputs import explain
+from service.preprocess import Preview, Transform, crop_box
+
+
+class Drawings:
+    """Used from the event loop. Drawings are made one after the other, so that they take one core at most."""
+
+    def __init__(self, inference: Inference, metrics: Metrics, labels: Sequence[str], transform: Transform) -> None:
+        self._inference = inference
+        self._metrics = metrics
+        self._labels = labels
+        self._transform = transform
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="drawings")
+
+    async def answer(
+        self, scope: Scope, receive: Receive, send: Send, client: str, *, classes: Sequence[int], opacity: float
+    ) -> None:
+        """Raises ServiceError or ClientGone before anything is sent."""
+        times = StageTimes()
+        async with self._inference.admitted(Headers(scope=scope), receive, times, client, drawing=True) as request:
+            async with cancelled_by_disconnect(receive):
+                response = await self._draw(request, times, classes, opacity)
+            await response(scope, receive, send)
+
+    async def _draw(self, request: Admitted, times: StageTimes, classes: Sequence[int], opacity: float) -> Response:
+        preview = Preview()
+        outcome = await self._inference.infer(request.photos[0], request.deadline, times, classes, preview)
+        if isinstance(outcome, ServiceError):
+            return problems.response(outcome)
+        (shown,) = explain(outcome.output, self._labels, classes, 1)
+        crop = crop_box(preview.photo.size, self._transform)
+        draw = partial(overlay.draw, preview.photo, crop, shown, opacity=opacity)
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(request.deadline - started):
+                png = await asyncio.get_running_loop().run_in_executor(self._thread, draw)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed before the class map was drawn") from None
+        times.add("encode", time.monotonic() - started)
+        times.observe(self._metrics)
+        return _FetchedResponse(png, headers={"Server-Timing": times.header()}, media_type=PNG)
+
+
+class _FetchedResponse(Response):
+    """Counts as sent once the client has fetched all but a buffer's size: until then the permit is held."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        await send({"type": "http.response.body"})  # the server waits for its write buffer before each message
