@@ -22,10 +22,10 @@ from service import artifact
 from service.artifact import Artifact
 from service.assembly import create_engine, plan, wire_layout
 from service.config import Settings
+from service.image import Prepared
 from service.ipc.client import RemoteEngine
 from service.ipc.server import EngineServer
 from service.metrics import Metrics
-from service.preprocess import Prepared
 
 #: For an engine to load its model and capture its graphs.
 _START_S = 180.0

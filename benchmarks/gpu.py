@@ -33,8 +33,8 @@ from service.config import Settings
 from service.cores import available_cores
 from service.engine.protocols import Images, Runtime
 from service.errors import OperatorError
+from service.image import Limits, inspect, prepare
 from service.postprocess import BatchOutputs
-from service.preprocess import Limits, inspect, prepare
 from service.runtimes.batch import concatenate
 from service.runtimes.torch import TorchRuntime
 

@@ -29,9 +29,9 @@ from service import artifact, overlay
 from service.artifact import Artifact
 from service.assembly import create_engine, plan
 from service.config import Settings
+from service.image import CropBox, Limits, Prepared, crop_box, inspect, squared, upright
 from service.metrics import Metrics
 from service.postprocess import ClassMap, Float32, explain
-from service.preprocess import CropBox, Limits, Prepared, crop_box, inspect, squared, upright
 from service.store.calibration import image_files
 
 #: Nobody waits for a single photo.

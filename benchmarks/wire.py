@@ -25,13 +25,13 @@ from benchmarks.processes import tree_cpu
 from benchmarks.report import table
 from service.engine import LocalEngine
 from service.engine.protocols import Classes, Images
+from service.image import Prepared
 from service.ipc import messages
 from service.ipc.arena import Arena, Layout
 from service.ipc.client import RemoteEngine
 from service.ipc.server import EngineServer
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
-from service.preprocess import Prepared
 
 LAYOUT = Layout(image_size=224, num_classes=1000, embedding_dim=1280, map_size=7, slots=256)
 _PIXELS = 224 * 224 * 3

@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from service import mobilenetv2
 from service.errors import ArtifactError
+from service.image import Transform
 from service.mobilenetv2 import Network
-from service.preprocess import Transform
 
 MANIFEST = "model.json"
 LABELS = "labels.txt"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from service.preprocess import Prepared
+from service.image import Prepared
 
 
 class Closed(Exception):

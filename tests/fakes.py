@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from service.engine import LocalEngine
 from service.engine.protocols import Classes, Images
+from service.image import Prepared
 from service.metrics import Metrics
 from service.postprocess import MAPS_PER_ITEM, BatchOutputs
-from service.preprocess import Prepared
 from service.runtimes.batch import map_rows
 
 SIZE = 8

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 LAYERS = {
     **dict.fromkeys(["cgroup", "config", "cores", "errors", "extras", "logs", "memory", "metrics"], 0),
-    **dict.fromkeys(
-        ["preprocess", "postprocess", "overlay", "batcher", "admission", "capacity", "pace", "mobilenetv2"], 1
-    ),
+    **dict.fromkeys(["image", "postprocess", "overlay", "batcher", "admission", "capacity", "pace", "mobilenetv2"], 1),
     **dict.fromkeys(["artifact", "store", "runtimes"], 2),
     **dict.fromkeys(["engine", "ipc"], 3),
     "http": 4,

@@ -13,7 +13,7 @@ from benchmarks.maps import encoded, infer, lines, measure_drawings, score, shee
 from docs import drawings
 from docs.drawings import DRAWINGS, Drawing
 from service.artifact import Artifact
-from service.preprocess import CropBox, crop_box
+from service.image import CropBox, crop_box
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ CONFINED = {
     "openvino": {"runtimes"},
     "nncf": {"runtimes"},
     "h5py": {"store"},
-    "PIL": {"preprocess", "overlay"},
+    "PIL": {"image", "overlay"},
     "asyncio": {"engine", "ipc", "http", "single", "supervisor", "cli", "memory"},
     "fastapi": {"http"},
     "starlette": {"http"},

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service import overlay
+from service.image import CropBox, Transform, crop_box
 from service.postprocess import ClassMap
-from service.preprocess import CropBox, Transform, crop_box
 
 GREY = 100
 TRANSFORM = Transform(256, 224)

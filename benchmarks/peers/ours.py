@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from service import artifact, runtimes
+from service.image import Limits, inspect
+from service.image import prepare as decode
 from service.postprocess import classify as most_probable
-from service.preprocess import Limits, inspect
-from service.preprocess import prepare as decode
 
 _ARTIFACT = artifact.load(Path(__file__).parents[2] / "model_store", "mobilenet_v2", "1")
 _TRANSFORM = _ARTIFACT.manifest.preprocessing.transform()

@@ -16,9 +16,9 @@ from service.cli.local import PATIENCE_S, for_one_photo, read, replace, running_
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
+from service.image import Limits, Prepared, crop_box, inspect, squared, upright
 from service.postprocess import DEFAULT_TOP_K, ClassMap, Prediction, classify
 from service.postprocess import explain as class_map
-from service.preprocess import Limits, Prepared, crop_box, inspect, squared, upright
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "max_pixels"]
 

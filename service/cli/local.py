@@ -24,10 +24,10 @@ from service.config import Settings
 from service.cores import available_cores
 from service.engine import LocalEngine
 from service.errors import OperatorError, ServiceError
+from service.image import SUFFIXES, Limits, Prepared, inspect, prepare
 from service.metrics import Metrics
 from service.postprocess import DEFAULT_TOP_K, ItemOutput, normalize
 from service.postprocess import classify as top_classes
-from service.preprocess import SUFFIXES, Limits, Prepared, inspect, prepare
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "decode", "max_pixels"]
 

@@ -22,8 +22,8 @@ from service.cli.local import read
 from service.cores import available_cores
 from service.engine import Runtime
 from service.errors import ArtifactError, OperatorError, ServiceError
+from service.image import Mode, inspect, prepare
 from service.postprocess import ItemOutput, normalize
-from service.preprocess import Mode, inspect, prepare
 from service.store.calibration import image_files
 from service.store.progress import Progress
 

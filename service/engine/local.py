@@ -30,9 +30,9 @@ from service.engine.replies import Fatal, Phase, State
 from service.engine.runner import Answers, Runner
 from service.engine.watchdog import Watchdog
 from service.errors import OperatorError, ServiceError
+from service.image import Prepared
 from service.logs import request_id
 from service.metrics import Metrics
-from service.preprocess import Prepared
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from service.image import Prepared
 from service.postprocess import BatchOutputs, ItemOutput
-from service.preprocess import Prepared
 from service.runtimes.batch import Classes as Classes
 from service.runtimes.batch import Images as Images
 

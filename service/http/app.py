@@ -23,8 +23,8 @@ from service.http.endpoints import PATHS, Endpoint, Endpoints
 from service.http.inference import Inference
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
 from service.http.picture import Pictures
+from service.image import Limits
 from service.metrics import Metrics
-from service.preprocess import Limits
 
 #: Values of the ``endpoint`` label; every other path is "other".
 ENDPOINTS = (*(path.removeprefix("/") for path in PATHS), "livez", "readyz", "metrics", "models", "docs")

@@ -18,8 +18,8 @@ from service.engine import InferResult
 from service.errors import ServiceError
 from service.http import problems
 from service.http.inference import Outcome
+from service.image import Transform, crop_box
 from service.postprocess import classify, explain, normalize
-from service.preprocess import Transform, crop_box
 
 JSON = "application/json"
 RAW = "application/octet-stream"

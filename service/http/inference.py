@@ -24,9 +24,9 @@ from service.engine import EngineClient, InferResult
 from service.errors import BadImage, DeadlineExceeded, InvalidParameter, Overloaded, ServiceError
 from service.http.body import ClientGone, declared_length, read_images, too_large
 from service.http.timing import StageTimes
+from service.image import Header, Limits, Mode, Prepared, Transform, inspect, prepare
 from service.metrics import Metrics
 from service.pace import Pace
-from service.preprocess import Header, Limits, Mode, Prepared, Transform, inspect, prepare
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
 

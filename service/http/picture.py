@@ -26,9 +26,9 @@ from service.http import problems
 from service.http.encode import PNG
 from service.http.inference import Admitted, Inference, cancelled_by_disconnect
 from service.http.timing import StageTimes
+from service.image import Header, Limits, Prepared, Transform, crop_box, squared, upright
 from service.metrics import Metrics
 from service.postprocess import ClassMap, explain
-from service.preprocess import Header, Limits, Prepared, Transform, crop_box, squared, upright
 
 logger = logging.getLogger(__name__)
 

@@ -25,11 +25,11 @@ from service.engine import replies, runner, watchdog
 from service.engine.protocols import InferResult, Prepare, Readiness
 from service.engine.watchdog import Watchdog
 from service.errors import NotReady, ServiceError
+from service.image import Prepared
 from service.ipc.arena import Layout
 from service.ipc.link import Lease, Link
 from service.logs import request_id
 from service.metrics import Metrics
-from service.preprocess import Prepared
 
 #: How long an engine may take over a canary before it counts as not ready.
 _PROBE_TIMEOUT_S = 3.0

@@ -23,10 +23,10 @@ from service.engine.local import LocalEngine
 from service.engine.protocols import InferResult, Readiness
 from service.engine.runner import Answers
 from service.errors import ServiceError
+from service.image import Prepared
 from service.ipc import messages
 from service.ipc.arena import Arena, Layout
 from service.ipc.messages import CANCEL, INFER, PROBE, Done, Request, Status
-from service.preprocess import Prepared
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.artifact import Preprocessing
 from service.errors import OperatorError, ServiceError
-from service.preprocess import SUFFIXES, Transform, inspect, prepare
+from service.image import SUFFIXES, Transform, inspect, prepare
 from service.store import wheel
 from service.store.progress import Progress, silent
 

@@ -15,9 +15,9 @@ from service.engine import Runtime, warmup
 from service.engine.protocols import Classes, Images
 from service.engine.watchdog import Watchdog
 from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, NotReady, OperatorError, ServiceError
+from service.image import Prepared
 from service.metrics import Metrics
 from service.postprocess import BatchOutputs
-from service.preprocess import Prepared
 from tests.fakes import FakeRuntime, engine_of, given, image, marker_of, started
 from tests.waiting import soon
 

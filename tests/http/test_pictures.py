@@ -21,7 +21,7 @@ from PIL import Image
 from service import overlay
 from service.artifact import Artifact
 from service.http import picture
-from service.preprocess import upright
+from service.image import upright
 from tests.running import RunningApp, detail, png, running_app
 from tests.waiting import until
 

@@ -15,10 +15,10 @@ from service import logs
 from service.batcher import Batcher, Item
 from service.engine import EngineClient, watchdog
 from service.errors import BadImage, InferenceFailed, NotReady, ServiceError
+from service.image import Prepared
 from service.ipc.arena import REQUEST_ID_BYTES, Layout
 from service.ipc.client import RemoteEngine
 from service.metrics import Metrics
-from service.preprocess import Prepared
 from tests.engine.remote import LAYOUT, engine_server, free
 from tests.fakes import Endless, FakeRuntime, given, marker_of, queue_depth, started
 from tests.waiting import eventually, soon, until_ready

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from service import assembly, cli
 from service.engine import watchdog
 from service.errors import DeviceLost
-from service.preprocess import Header, decode
+from service.image import Header, decode
 from tests.fakes import FakeRuntime
 
 #: First pixels. From ``GOOD`` on an image is an image.

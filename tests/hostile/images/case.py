@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tests.preprocess import pictures
-from tests.preprocess.pictures import STORED as STORED  # for the modules of this package too
-from tests.preprocess.pictures import encode as encode
-from tests.preprocess.pictures import exif as exif
+from tests.image import pictures
+from tests.image.pictures import STORED as STORED  # for the modules of this package too
+from tests.image.pictures import encode as encode
+from tests.image.pictures import exif as exif
 
 UInt8 = NDArray[np.uint8]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from service.artifact import Artifact
 from service.capacity import USUAL_PIXELS
 from service.config import Settings
-from service.preprocess import Limits, inspect
+from service.image import Limits, inspect
 from tests.e2e.process import ServerProcess, server
 from tests.hostile.images.case import COARSE, LOSSY, STORED, Case, encode, references, stored
 from tests.hostile.images.corpus import corpus

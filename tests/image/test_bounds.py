@@ -13,10 +13,10 @@ import pytest
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from service.errors import BadImage, ImageTooLarge
-from service.preprocess import Limits, gif, inspect, png, tiff
+from service.image import Limits, gif, inspect, png, tiff
 from tests.hostile.images import tiff_writer as t
 from tests.hostile.images.tiff_writer import Tag, longs, shorts
-from tests.preprocess.pictures import encode, exif, noise, run, seeds
+from tests.image.pictures import encode, exif, noise, run, seeds
 
 
 def forbidden(*_: Any, **__: Any) -> Any:

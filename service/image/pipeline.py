@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.errors import BadImage, ServiceError
-from service.preprocess import canonical, decode
-from service.preprocess.facts import CORRUPT, Format, Header
-from service.preprocess.limits import DEFAULT_LIMITS, Limits
-from service.preprocess.transform import Transform, resize_and_crop
+from service.image import canonical, decode
+from service.image.facts import CORRUPT, Format, Header
+from service.image.limits import DEFAULT_LIMITS, Limits
+from service.image.transform import Transform, resize_and_crop
 
 #: How JPEGs are decoded: bit-equal to torchvision's way, or at a reduced scale where that costs nothing that matters.
 Mode = Literal["exact", "fast"]

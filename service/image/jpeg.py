@@ -10,8 +10,8 @@ import re
 from typing import Final
 
 from service.errors import BadImage
-from service.preprocess.facts import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
-from service.preprocess.limits import Limits
+from service.image.facts import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
+from service.image.limits import Limits
 
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})

@@ -6,10 +6,10 @@ Two steps, so that the request can be admitted by its size before any work is do
 
 from __future__ import annotations
 
-from service.preprocess.facts import SUFFIXES, Format, Header
-from service.preprocess.headers import inspect
-from service.preprocess.limits import Limits
-from service.preprocess.pipeline import (
+from service.image.facts import SUFFIXES, Format, Header
+from service.image.headers import inspect
+from service.image.limits import Limits
+from service.image.pipeline import (
     WARN_EXIF,
     WARN_FRAMES,
     Mode,
@@ -19,7 +19,7 @@ from service.preprocess.pipeline import (
     upright,
     warn_orientation,
 )
-from service.preprocess.transform import CropBox, Transform, crop_box
+from service.image.transform import CropBox, Transform, crop_box
 
 __all__ = [
     "SUFFIXES",

@@ -8,8 +8,8 @@ from typing import Final
 from PIL import PngImagePlugin
 
 from service.errors import BadImage
-from service.preprocess.facts import TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
-from service.preprocess.limits import Limits
+from service.image.facts import TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
+from service.image.limits import Limits
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 

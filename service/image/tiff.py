@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Final
 
 from service.errors import BadImage
-from service.preprocess import jpeg
-from service.preprocess.facts import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header
-from service.preprocess.limits import Limits
-from service.preprocess.tiff_directory import ORIENTATION, DamagedDirectory, Directory, Entry, read_first, with_entries
+from service.image import jpeg
+from service.image.facts import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header
+from service.image.limits import Limits
+from service.image.tiff_directory import ORIENTATION, DamagedDirectory, Directory, Entry, read_first, with_entries
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _STRIPS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 273, 277, 278, 279, 284

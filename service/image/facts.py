@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from service.preprocess.tiff_directory import DamagedDirectory, exif_orientation
+from service.image.tiff_directory import DamagedDirectory, exif_orientation
 
 Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from service.errors import BadImage, ImageTooLarge, UnsupportedFormat
-from service.preprocess import Limits, inspect
-from service.preprocess.jpeg import read
-from tests.preprocess.pictures import encode, exif, gradient, noise
+from service.image import Limits, inspect
+from service.image.jpeg import read
+from tests.image.pictures import encode, exif, gradient, noise
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
 

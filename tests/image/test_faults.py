@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from service.errors import BadImage, ServiceError
-from service.preprocess import Limits, Prepared, inspect, prepare, quiet
-from tests.preprocess.pictures import IDENTITY, encode, noise, run, seeds
+from service.image import Limits, Prepared, inspect, prepare, quiet
+from tests.image.pictures import IDENTITY, encode, noise, run, seeds
 
 SEEDS = seeds()
 
@@ -114,7 +114,7 @@ def test_the_filter_is_installed_once() -> None:
 _FAX = """
 import sys
 from service.errors import BadImage
-from service.preprocess import Transform, inspect, prepare
+from service.image import Transform, inspect, prepare
 for path in sys.argv[1:]:
     data = open(path, "rb").read()
     try:

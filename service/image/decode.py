@@ -23,10 +23,10 @@ from PIL import (
 )
 
 from service.errors import BadImage, ImageTooLarge, ServiceError
-from service.preprocess import gif, png, quiet, tiff
-from service.preprocess.facts import CORRUPT, TRUNCATED, Format, Header
-from service.preprocess.headers import check_pixels
-from service.preprocess.limits import Limits
+from service.image import gif, png, quiet, tiff
+from service.image.facts import CORRUPT, TRUNCATED, Format, Header
+from service.image.headers import check_pixels
+from service.image.limits import Limits
 
 _BITS_PER_SAMPLE: Final = 258
 #: Pillow's mode, and how the decoder's samples become it, by the number of colours. Adobe stores CMYK inverted.

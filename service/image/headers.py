@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Final
 
 from service.errors import BadImage, ImageTooLarge, UnsupportedFormat
-from service.preprocess import gif, jpeg, png, tiff
-from service.preprocess.facts import TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
-from service.preprocess.limits import DEFAULT_LIMITS, Limits
+from service.image import gif, jpeg, png, tiff
+from service.image.facts import TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
+from service.image.limits import DEFAULT_LIMITS, Limits
 
 _BMP_HEADER_SIZES: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
 _BMP_RLE: Final = frozenset({1, 2})

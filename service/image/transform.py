@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.preprocess.axes import Axis, Interpolation, resample
+from service.image.axes import Axis, Interpolation, resample
 
 _FILTERS: Final[dict[Interpolation, Image.Resampling]] = {
     "bilinear": Image.Resampling.BILINEAR,

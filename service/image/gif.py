@@ -10,8 +10,8 @@ import struct
 from typing import Final
 
 from service.errors import BadImage
-from service.preprocess.facts import TOO_MANY_BLOCKS, TRUNCATED, Header
-from service.preprocess.limits import Limits
+from service.image.facts import TOO_MANY_BLOCKS, TRUNCATED, Header
+from service.image.limits import Limits
 
 _EXTENSION, _FRAME, _END, _CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 _HEADER: Final = 13
