@@ -1,14 +1,13 @@
 """Image bytes to the uint8 array a runtime takes.
 
 Two steps, so that the request can be admitted by its size before any work is done: ``inspect`` reads the header,
-``prepare`` decodes. Reading order: ``pipeline``, ``headers``, ``decode``, ``canonical``, ``transform``.
+``prepare`` decodes. Reading order: ``pipeline``, ``inspection``, ``decode``, ``canonical``, ``transform``.
 """
 
 from __future__ import annotations
 
-from service.image.facts import SUFFIXES, Format, Header
-from service.image.headers import inspect
-from service.image.limits import Limits
+from service.image.header import SUFFIXES, Format, Header, Limits
+from service.image.inspection import inspect
 from service.image.pipeline import (
     WARN_EXIF,
     WARN_FRAMES,

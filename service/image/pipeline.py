@@ -15,8 +15,7 @@ from PIL import Image
 
 from service.errors import BadImage, ServiceError
 from service.image import canonical, decode
-from service.image.facts import CORRUPT, Format, Header
-from service.image.limits import DEFAULT_LIMITS, Limits
+from service.image.header import CORRUPT, DEFAULT_LIMITS, Format, Header, Limits
 from service.image.transform import Transform, resize_and_crop
 
 #: How JPEGs are decoded: bit-equal to torchvision's way, or at a reduced scale where that costs nothing that matters.
@@ -80,9 +79,9 @@ def squared(photo: Image.Image, header: Header, transform: Transform) -> Prepare
 
 
 def _upright(data: bytes, header: Header, limits: Limits, draft: int | None) -> Image.Image:
-    image, grey_bits = decode.load(data, header, limits, draft)
+    image, grey_bits = decode.load_pixels(data, header, limits, draft)
     try:
-        return canonical.turn(canonical.opaque_rgb(image, grey_bits), header.orientation)
+        return canonical.apply_orientation(canonical.opaque_rgb(image, grey_bits), header.orientation)
     except (ServiceError, MemoryError):
         raise
     except Exception:

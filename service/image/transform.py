@@ -1,8 +1,13 @@
 """Canonical image (upright RGB, any size) to the square that a runtime takes, bit-equal to torchvision.
 
 The reference is torchvision's ``ImageClassification`` preset on the same PIL image: resize the shorter side, the
-longer one to ``int(resize_size * long / short)``, then ``center_crop``. Pillow resizes in two passes, one an axis,
+longer one to ``int(resize_size * long / short)``, then ``center_crop``. Pillow resizes in two passes, one per axis,
 and a pass only reads what the one before it wrote; so each pass is run on its own, on no more than the crop needs.
+
+The long axis of a thin image is resampled in numpy (``_resample``), for the crop alone. Pillow resamples 8-bit images
+separably: weights in float64, normalised to sum 1, rounded to 22-bit fixed point; products summed as integers; each
+pass rounded to uint8 before the next (``src/libImaging/Resample.c``). The same steps give the same bits, which tests
+check against Pillow.
 """
 
 from __future__ import annotations
@@ -15,8 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.image.axes import Axis, Interpolation, resample
+Interpolation = Literal["bilinear", "bicubic"]
 
+#: (height, width, 3) RGB
+Pixels = NDArray[np.uint8]
+
+#: Radius of each filter, in pixels of the smaller of the two images.
+_RADIUS: Final[dict[Interpolation, float]] = {"bilinear": 1.0, "bicubic": 2.0}
+_PRECISION_BITS: Final = 32 - 8 - 2
 _FILTERS: Final[dict[Interpolation, Image.Resampling]] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -45,7 +56,35 @@ class CropBox(NamedTuple):
     height: float
 
 
-def resize_and_crop(image: Image.Image, transform: Transform) -> NDArray[np.uint8]:
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """``source`` pixels resized to ``resized``, of which the crop takes ``size`` from ``offset`` on."""
+
+    source: int
+    resized: int
+    offset: int
+    size: int
+    #: Black pixels before them in the output: the crop is larger than the resized image.
+    padding: int
+
+    @classmethod
+    def centred(cls, source: int, resized: int, crop: int) -> _Axis:
+        """torchvision's ``center_crop``: an odd remainder is rounded half to even, or padded less on the left."""
+        if crop > resized:
+            return cls(source, resized, 0, resized, (crop - resized) // 2)
+        return cls(source, resized, round((resized - crop) / 2.0), crop, 0)
+
+    def support(self, interpolation: Interpolation) -> tuple[int, int]:
+        """A half-open interval of source pixels that holds every one that the crop depends on."""
+        scale = self.source / self.resized
+        radius = _RADIUS[interpolation] * max(scale, 1.0)
+        # Two pixels more than Pillow's own rounding can reach.
+        first = int((self.offset + 0.5) * scale - radius) - 2
+        last = int((self.offset + self.size - 0.5) * scale + radius) + 3
+        return max(0, first), min(self.source, last)
+
+
+def resize_and_crop(image: Image.Image, transform: Transform) -> Pixels:
     """``image`` in mode RGB to uint8 (crop, crop, 3), C-contiguous and read-only; black where the crop is larger."""
     x, y = _axes(image.size, transform)
     passes = (x, y) if _horizontal_first(x, y) else (y, x)
@@ -70,17 +109,17 @@ def crop_box(size: tuple[int, int], transform: Transform) -> CropBox:
     return CropBox(left, top, width, height)
 
 
-def _axes(size: tuple[int, int], transform: Transform) -> tuple[Axis, Axis]:
+def _axes(size: tuple[int, int], transform: Transform) -> tuple[_Axis, _Axis]:
     width, height = size
     long = int(transform.resize_size * max(size) / min(size))
     new_width, new_height = (transform.resize_size, long) if width <= height else (long, transform.resize_size)
     return (
-        Axis.centred(width, new_width, transform.crop_size),
-        Axis.centred(height, new_height, transform.crop_size),
+        _Axis.centred(width, new_width, transform.crop_size),
+        _Axis.centred(height, new_height, transform.crop_size),
     )
 
 
-def _regular(image: Image.Image, x: Axis, passes: tuple[Axis, Axis], interpolation: Interpolation) -> Image.Image:
+def _regular(image: Image.Image, x: _Axis, passes: tuple[_Axis, _Axis], interpolation: Interpolation) -> Image.Image:
     first, second = passes
     along_x = second is x
     if image.width * image.height > _COPY_PIXELS:
@@ -91,23 +130,23 @@ def _regular(image: Image.Image, x: Axis, passes: tuple[Axis, Axis], interpolati
     return _pass(_crop(needed, along_x, -start, second.source - start), second, along_x, interpolation)
 
 
-def _thin(image: Image.Image, x: Axis, passes: tuple[Axis, Axis], interpolation: Interpolation) -> NDArray[np.uint8]:
+def _thin(image: Image.Image, x: _Axis, passes: tuple[_Axis, _Axis], interpolation: Interpolation) -> Pixels:
     long = max(passes, key=lambda axis: axis.source)
     short_along_x = long is not x
     start, stop = long.support(interpolation)
     image = _crop(image, long is x, start, stop)
     along: Literal[0, 1] = 1 if long is x else 0
     if passes[0] is long:
-        strip = resample(np.asarray(image), along, long, start, interpolation)
+        strip = _resample(np.asarray(image), along, long, start, interpolation)
         short = passes[1]
         return np.asarray(_pass(Image.fromarray(strip), short, short_along_x, interpolation))
     image = _pass(image, passes[0], short_along_x, interpolation)
-    pixels = np.ascontiguousarray(resample(np.asarray(image), along, long, start, interpolation))
+    pixels = np.ascontiguousarray(_resample(np.asarray(image), along, long, start, interpolation))
     pixels.flags.writeable = False
     return pixels
 
 
-def _pass(image: Image.Image, axis: Axis, along_x: bool, interpolation: Interpolation) -> Image.Image:
+def _pass(image: Image.Image, axis: _Axis, along_x: bool, interpolation: Interpolation) -> Image.Image:
     size = (axis.resized, image.height) if along_x else (image.width, axis.resized)
     return _crop(image.resize(size, _FILTERS[interpolation]), along_x, axis.offset, axis.offset + axis.size)
 
@@ -118,7 +157,7 @@ def _crop(image: Image.Image, along_x: bool, start: int, stop: int) -> Image.Ima
     return image.crop((start, 0, stop, image.height) if along_x else (0, start, image.width, stop))
 
 
-def _horizontal_first(x: Axis, y: Axis) -> bool:
+def _horizontal_first(x: _Axis, y: _Axis) -> bool:
     """The order of Pillow's passes, which shows in the pixels: the first one rounds before the second."""
     shrinks = y.source - y.resized
     return not (_may_begin_vertically() and shrinks > 0 and shrinks > 2 * (x.source - x.resized))
@@ -135,3 +174,49 @@ def _may_begin_vertically() -> bool:
     bilinear = Image.Resampling.BILINEAR
     whole = image.resize((7, 10), bilinear)
     return whole.tobytes() == image.resize((8, 10), bilinear).resize((7, 10), bilinear).tobytes()
+
+
+def _resample(pixels: Pixels, along: Literal[0, 1], axis: _Axis, first: int, interpolation: Interpolation) -> Pixels:
+    """The crop's pixels of ``axis``, as Pillow's pass over the whole axis would give them.
+
+    ``pixels`` is (h, w, 3) and holds, ``along`` its axis, the source from index ``first`` on, at least
+    ``axis.support``. Returns the same shape with ``axis.size`` pixels along that axis.
+    """
+    starts, weights = _weights(axis, interpolation)
+    source = np.moveaxis(pixels, along, 0)
+    # The sum of 255 × weights stays below 2³¹ by the choice of the precision, here as in Pillow.
+    total = np.full((axis.size, *source.shape[1:]), 1 << (_PRECISION_BITS - 1), dtype=np.int32)
+    last = source.shape[0] - 1
+    for tap in range(weights.shape[1]):
+        # Beyond the support the weight is 0, so the clamped pixel does not count.
+        rows = np.minimum(starts - first + tap, last)
+        total += source[rows] * weights[:, tap, None, None]
+    result = np.clip(total >> _PRECISION_BITS, 0, 255).astype(np.uint8)
+    return np.moveaxis(result, 0, along)
+
+
+def _weights(axis: _Axis, interpolation: Interpolation) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """First source index (size,) and fixed-point weights (size, taps) of each pixel of the crop."""
+    scale = axis.source / axis.resized
+    stretch = max(scale, 1.0)
+    radius = _RADIUS[interpolation] * stretch
+    centres = (np.arange(axis.offset, axis.offset + axis.size) + 0.5) * scale
+    starts = np.maximum((centres - radius + 0.5).astype(np.int64), 0)
+    counts = np.minimum((centres + radius + 0.5).astype(np.int64), axis.source) - starts
+    taps = np.arange(int(counts.max()))
+    filtered = _filter((starts[:, None] + taps - centres[:, None] + 0.5) * (1.0 / stretch), interpolation)
+    filtered[taps >= counts[:, None]] = 0.0
+    # In the order of a loop: numpy's own sum adds pairwise, which can differ in the last bit.
+    norms = np.cumsum(filtered, axis=1)[:, -1:]
+    weights = filtered / norms * (1 << _PRECISION_BITS)
+    return starts, np.trunc(weights + np.where(weights < 0, -0.5, 0.5)).astype(np.int32)
+
+
+def _filter(x: NDArray[np.float64], interpolation: Interpolation) -> NDArray[np.float64]:
+    x = np.abs(x)
+    if interpolation == "bilinear":
+        return np.where(x < 1.0, 1.0 - x, 0.0)
+    a = -0.5  # Keys' cubic convolution
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))

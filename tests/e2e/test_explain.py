@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from service.artifact import Artifact
 from service.cli import cli
 from tests.e2e.process import ServerProcess, server
-from tests.image.pictures import encode, exif, stored
+from tests.image.samples import encode, exif, stored
 from tests.photos import Photo
 
 PICTURE = {"Accept": "image/png"}

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from service.errors import BadImage
 from service.image import WARN_EXIF, WARN_FRAMES, inspect
-from tests.image.pictures import SMALL, encode, exif, gradient, noise, run
+from tests.image.samples import SMALL, encode, exif, gradient, noise, run
 
 
 def over_white(rgb: NDArray[Any], alpha: NDArray[Any]) -> NDArray[np.uint8]:

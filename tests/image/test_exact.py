@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 
 from service.image import Transform, inspect, prepare
 from service.image.transform import crop_box, resize_and_crop
-from tests.image.pictures import encode, gradient, noise, run
+from tests.image.samples import encode, gradient, noise, run
 
 V1 = Transform(256, 224)
 V2 = Transform(232, 224)

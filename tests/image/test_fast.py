@@ -10,7 +10,7 @@ import torchvision.transforms.functional as F  # noqa: N812
 from PIL import Image
 
 from service.image import Transform, inspect, prepare
-from tests.image.pictures import encode, exif, gradient
+from tests.image.samples import encode, exif, gradient
 
 TRANSFORM = Transform(64, 56)
 

@@ -54,18 +54,18 @@ class Faults:
 
 
 def main() -> None:
-    whole = decode.load
+    load_pixels = decode.load_pixels
 
-    def load(*arguments: Any) -> Any:
+    def load_or_fail(*arguments: Any) -> Any:
         (header,) = (argument for argument in arguments if isinstance(argument, Header))
         if header.width == NO_MEMORY_TO_DECODE:
             raise MemoryError
         if header.width == ENDLESS_TO_DECODE:
             threading.Event().wait()
-        return whole(*arguments)
+        return load_pixels(*arguments)
 
     faults = Faults()
-    decode.load = load  # type: ignore[assignment]
+    decode.load_pixels = load_or_fail  # type: ignore[assignment]
     assembly.create_runtime = lambda chosen, artifact: FakeRuntime(before=faults)
     if os.environ.get(QUICK):
         watchdog.TICK_S, watchdog.FAILED_AFTER = 0.15, 10

@@ -10,7 +10,7 @@ from service.image import Header, Limits
 from tests.hostile.fuzz import target
 from tests.hostile.fuzz.__main__ import fuzz
 from tests.hostile.fuzz.regressions import REGRESSIONS, decoded
-from tests.image.pictures import seeds
+from tests.image.samples import seeds
 
 SECONDS = 600
 
