@@ -19,10 +19,10 @@ import numpy as np
 import uvloop
 
 from service.config import Settings
+from service.image import Prepared
 from service.metrics import Metrics
 from service.model import artifact
 from service.model.artifact import Artifact
-from service.preprocess import Prepared
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.remote_engine import RemoteEngine
 from service.serving.build import create_engine, plan, wire_layout

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import uvloop
 from numpy.typing import NDArray
+from service.runtimes.batch import concatenate
 
 from benchmarks import decoded, load, photos
 from benchmarks.processes import Server, environment
@@ -30,11 +31,11 @@ from benchmarks.report import RESULTS, bullets, say, table
 from service.config import Settings
 from service.errors import OperatorError
 from service.host.cores import available_cores
+from service.image import Limits, inspect, prepare
 from service.model import artifact
 from service.model.artifact import Artifact
 from service.model.outputs import BatchOutputs
-from service.model.runtime import Images, Runtime, concatenate
-from service.preprocess import Limits, inspect, prepare
+from service.model.runtime import Images, Runtime
 from service.runtimes.torch.runtime import TorchRuntime
 
 _RUNNERS = 2

@@ -74,8 +74,8 @@ def single(settings: Settings, found: Artifact) -> list[Step]:
 
 
 def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
+    from service.image import Limits, inspect, prepare
     from service.model.outputs import classify
-    from service.preprocess import Limits, inspect, prepare
 
     runtime = create_runtime(plan(settings), found)
     transform = found.manifest.preprocessing.transform()

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from docs.drawings import DRAWINGS, Drawing
-from service.model import artifact
-from service.http import overlay
-from service.model.artifact import Artifact
-from service.serving.build import create_engine, plan
 from service.config import Settings
+from service.http import overlay
+from service.image import CropBox, Limits, Preview, crop_box, inspect, prepare
 from service.metrics import Metrics
+from service.model import artifact
+from service.model.artifact import Artifact
 from service.model.outputs import ClassMap, Float32, explain
-from service.preprocess import CropBox, Limits, Preview, crop_box, inspect, prepare
+from service.serving.build import create_engine, plan
 from service.store.calibration import image_files
 
 #: Nobody waits for a single photo.

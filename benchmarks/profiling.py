@@ -26,7 +26,7 @@ _LIBRARIES = (
     ("/starlette/", "starlette: headers, response"),
     ("/service/http/", "service: http"),
     ("/service/engine/", "service: engine"),
-    ("/service/preprocess/", "service: headers of images"),
+    ("/service/image/", "service: headers of images"),
     ("/service/", "service: the rest"),
     ("/asyncio/", "asyncio: tasks, time-outs"),
 )

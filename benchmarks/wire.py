@@ -24,10 +24,10 @@ import uvloop
 from benchmarks.processes import tree_cpu
 from benchmarks.report import table
 from service.engine import LocalEngine
+from service.engine.client import Classes, Images
+from service.image import Prepared
 from service.metrics import Metrics
 from service.model.outputs import BatchOutputs
-from service.model.runtime import Classes, Images
-from service.preprocess import Prepared
 from service.processes.wire import messages
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.remote_engine import RemoteEngine

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.model import artifact
-from service.model.artifact import Architecture, Artifact, FileDigest, Manifest, Preprocessing, Source
+from service.model.artifact import Architecture, Artifact, FileDigest, Manifest, Preprocessing, WeightsSource
 from service.model.network import Network
 from service.store.write import manifest_bytes, serialize
 from tests import reference
@@ -90,7 +90,7 @@ def make_artifact(
             std=std,
             rotate_180=rotate_180,
         ),
-        source=Source(kind="local", origin="tests"),
+        source=WeightsSource(kind="local", origin="tests"),
         labels=digest(labels),
         weights=digest(weights),
     )

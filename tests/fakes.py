@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from service.runtimes.batch import map_rows
 
 from service.engine import LocalEngine
+from service.engine.client import Classes, Images
+from service.image import Prepared
 from service.metrics import Metrics
 from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
-from service.model.runtime import Classes, Images, map_rows
-from service.preprocess import Prepared
 
 SIZE = 8
 NUM_CLASSES = 10

@@ -12,8 +12,8 @@ from PIL import Image
 from benchmarks.maps import encoded, infer, lines, measure_drawings, score, sheets
 from docs import drawings
 from docs.drawings import DRAWINGS, Drawing
+from service.image import CropBox, crop_box
 from service.model.artifact import Artifact
-from service.preprocess import CropBox, crop_box
 
 
 @pytest.fixture(scope="module")

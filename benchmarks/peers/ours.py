@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from service import runtimes
+from service.image import Limits, inspect
+from service.image import prepare as decode
 from service.model import artifact
 from service.model.outputs import classify as most_probable
-from service.preprocess import Limits, inspect
-from service.preprocess import prepare as decode
 
 _ARTIFACT = artifact.load(Path(__file__).parents[2] / "model_store", "mobilenet_v2", "1")
 _TRANSFORM = _ARTIFACT.manifest.preprocessing.transform()

@@ -11,19 +11,17 @@ from typing import Any
 import click
 
 from service import logs
-
-from service.model import artifact
-
-from service.http import overlay
-from service.model.artifact import Artifact
-from service.serving.build import plan
 from service.cli.local import PATIENCE_S, for_one_photo, read, replace, running_engine
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
+from service.http import overlay
+from service.image import Limits, Preview, crop_box, inspect, prepare
+from service.model import artifact
+from service.model.artifact import Artifact
 from service.model.outputs import DEFAULT_TOP_K, ClassMap, Prediction, classify
 from service.model.outputs import explain as class_map
-from service.preprocess import Limits, Preview, crop_box, inspect, prepare
+from service.serving.build import plan
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "max_pixels"]
 

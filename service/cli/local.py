@@ -22,12 +22,12 @@ from service.config import Settings
 from service.engine import LocalEngine
 from service.errors import OperatorError, ServiceError
 from service.host.cores import available_cores
+from service.image import SUFFIXES, Limits, Prepared, inspect, prepare
 from service.metrics import Metrics
 from service.model import artifact
 from service.model.artifact import Artifact
 from service.model.outputs import DEFAULT_TOP_K, ItemOutput, normalize
 from service.model.outputs import classify as top_classes
-from service.preprocess import SUFFIXES, Limits, Prepared, inspect, prepare
 from service.serving.build import Plan, create_engine, plan
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "decode", "max_pixels"]

@@ -12,7 +12,7 @@ import click
 from service.cli.options import setting_options, settings_from
 from service.cli.progress import ProgressBars
 from service.errors import OperatorError
-from service.runtimes.openvino.runtime.recipes import DEFAULT_RECIPE, RECIPES
+from service.runtimes.openvino.recipes import DEFAULT_RECIPE, RECIPES
 
 _DEFAULT = "mobilenet_v2/1"
 

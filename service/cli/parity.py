@@ -20,11 +20,11 @@ from service import runtimes
 from service.cli.local import read
 from service.errors import ArtifactError, OperatorError, ServiceError
 from service.host.cores import available_cores
+from service.image import Mode, inspect, prepare
 from service.model import artifact
 from service.model.artifact import Artifact
 from service.model.outputs import ItemOutput, normalize
 from service.model.runtime import Runtime
-from service.preprocess import Mode, inspect, prepare
 from service.store.calibration import image_files
 from service.store.progress import Progress
 

@@ -1,6 +1,6 @@
 """Batcher and runners behind one small interface: pixels in, logits, embeddings and class maps out."""
 
-from service.engine.client import Decode, EngineClient, InferResult, Pixels, Priority, Readiness, RuntimeInfo, Source
+from service.engine.client import Decode, EngineClient, InferResult, Priority, Readiness, RuntimeInfo, Source
 from service.engine.local import LocalEngine
 from service.engine.states import ENGINE_EXITS, State
 
@@ -10,7 +10,6 @@ __all__ = [
     "EngineClient",
     "InferResult",
     "LocalEngine",
-    "Pixels",
     "Priority",
     "Readiness",
     "RuntimeInfo",

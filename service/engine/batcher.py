@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from service.engine.client import InferResult, Pixels, Priority, Source
+from service.engine.client import InferResult, Priority, Source
 from service.errors import ServiceError
+from service.image import Pixels
 
 
 class Closed(Exception):

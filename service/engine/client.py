@@ -12,13 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from service.image import Pixels
 from service.model.outputs import ItemOutput
-
-#: (S, S, 3) uint8 RGB, S being the model's image size.
-Pixels = NDArray[np.uint8]
 
 
 class Decode(NamedTuple):

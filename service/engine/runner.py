@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 
 from service.engine.batcher import Answers, Batch, Batcher, Item, deliver
-from service.engine.client import InferResult, Pixels
+from service.engine.client import InferResult
 from service.engine.decode_pool import decode
 from service.engine.watchdog import Watchdog
 from service.errors import DeviceLost, InferenceFailed, ServiceError
+from service.image import Pixels
 from service.model.outputs import ItemOutput
 from service.model.runtime import Runtime
 

@@ -21,9 +21,9 @@ from service.http.drawing import Drawings
 from service.http.encode import Encoder
 from service.http.endpoints import PATHS, Endpoint, Endpoints
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
+from service.image import Limits
 from service.metrics import Metrics
 from service.model.artifact import Artifact
-from service.preprocess import Limits
 from service.serving.intake import Inference
 
 #: Values of the ``endpoint`` label; every other path is "other".

@@ -15,15 +15,14 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.http import overlay
 from service.errors import DeadlineExceeded, ServiceError
-from service.http import problems
+from service.http import overlay, problems
 from service.http.encode import PNG
-from service.serving.intake import Admitted, Inference, cancelled_by_disconnect
-from service.serving.stage_times import StageTimes
+from service.image import Preview, Transform, crop_box
 from service.metrics import Metrics
 from service.model.outputs import explain
-from service.preprocess import Preview, Transform, crop_box
+from service.serving.intake import Admitted, Inference, cancelled_by_disconnect
+from service.serving.stage_times import StageTimes
 
 
 class Drawings:

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from service.engine import InferResult
 from service.errors import ServiceError
 from service.http import problems
+from service.image import Transform, crop_box
 from service.model.outputs import classify, explain, normalize
-from service.preprocess import Transform, crop_box
 from service.serving.intake import Outcome
 
 JSON = "application/json"

@@ -21,12 +21,12 @@ from service.http import problems, query
 from service.http.body import ClientGone
 from service.http.drawing import Drawings
 from service.http.encode import NPY, PNG, RAW, Encoder, negotiate
-from service.serving.intake import Inference, Outcome
 from service.http.middleware import KEY_OWNER
-from service.serving.stage_times import StageTimes
-from service.metrics import Metrics
 from service.http.overlay import DEFAULT_OPACITY
+from service.metrics import Metrics
 from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
+from service.serving.intake import Inference, Outcome
+from service.serving.stage_times import StageTimes
 
 #: Never sent to anyone; names a vanished client in the access log and the metrics (nginx's convention).
 CLIENT_CLOSED_REQUEST = 499

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from service.image import CropBox
 from service.model.outputs import ClassMap, Float32
-from service.preprocess import CropBox
 
 DEFAULT_OPACITY = 0.6
 

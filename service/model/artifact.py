@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from service.errors import ArtifactError
-from service.model import network as mobilenetv2
-from service.model.network import Network
-from service.preprocess import Transform
+from service.image import Transform
+from service.model.network import PAPER_STAGES, Network, Stage, build
 
 MANIFEST = "model.json"
 LABELS = "labels.txt"
@@ -53,8 +52,8 @@ class Architecture(_Strict):
 
     def network(self) -> Network:
         rows = self.inverted_residual_setting
-        stages = mobilenetv2.PAPER_STAGES if rows is None else tuple(mobilenetv2.Stage(*row) for row in rows)
-        return mobilenetv2.build(
+        stages = PAPER_STAGES if rows is None else tuple(Stage(*row) for row in rows)
+        return build(
             width_mult=self.width_mult,
             num_classes=self.num_classes,
             round_nearest=self.round_nearest,
@@ -81,7 +80,7 @@ class Preprocessing(_Strict):
         return Transform(self.resize_size, self.crop_size, self.interpolation)
 
 
-class Source(_Strict):
+class WeightsSource(_Strict):
     """Where the weights come from; ``kind`` says which puller of ``store/`` knows how to get them."""
 
     kind: Literal["keras_wheel", "torchvision", "local"]
@@ -124,7 +123,7 @@ class Manifest(_Strict):
     licence: str
     architecture: Architecture
     preprocessing: Preprocessing
-    source: Source
+    source: WeightsSource
     labels: FileDigest
     #: None until a first pull of weights whose converted digest nobody has published; the pull writes it here.
     weights: FileDigest | None = None

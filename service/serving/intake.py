@@ -19,14 +19,14 @@ from typing import NamedTuple
 from starlette.datastructures import Headers
 from starlette.types import Receive
 
-from service.serving.admission import BYTES_PER_UNIT, Admission, body_weight, image_weight
 from service.engine import EngineClient, InferResult
 from service.errors import BadImage, DeadlineExceeded, InvalidParameter, Overloaded, ServiceError
 from service.http.body import ClientGone, declared_length, read_images, too_large
-from service.serving.stage_times import StageTimes
+from service.image import PREVIEW_SIDE, Header, Limits, Mode, Preview, Transform, inspect, prepare
 from service.metrics import Metrics
+from service.serving.admission import BYTES_PER_UNIT, Admission, body_weight, image_weight
 from service.serving.pace import Pace
-from service.preprocess import PREVIEW_SIDE, Header, Limits, Mode, Preview, Transform, inspect, prepare
+from service.serving.stage_times import StageTimes
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from service.errors import ArtifactError
 from service.model import artifact
-from service.model.artifact import Artifact, FileDigest, Manifest, Source
+from service.model.artifact import Artifact, FileDigest, Manifest, WeightsSource
 from service.store import write
 from service.store.checkpoint import read_checkpoint
 
@@ -85,7 +85,7 @@ def _files(content: dict[str, Any], checkpoint: Path, names: Sequence[str]) -> d
     try:
         manifest = Manifest.model_validate(
             content
-            | {"source": Source(kind="local", origin=f"the file {checkpoint.name}")}
+            | {"source": WeightsSource(kind="local", origin=f"the file {checkpoint.name}")}
             | {"labels": FileDigest.of(raw_labels), "weights": placeholder}
         )
     except ValidationError as error:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import OperatorError, ServiceError
+from service.image import SUFFIXES, Transform, inspect, prepare
 from service.model.artifact import Preprocessing
-from service.preprocess import SUFFIXES, Transform, inspect, prepare
 from service.store import wheel
 from service.store.progress import Progress, silent
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from service import __version__
 from service.errors import PullError
-from service.model.artifact import Source
+from service.model.artifact import WeightsSource
 from service.store.progress import Progress
 
 #: Seconds without a single byte before a connection counts as dead.
@@ -20,7 +20,7 @@ TIMEOUT_S = 30.0
 _CHUNK = 1 << 16
 
 
-def download(source: Source, destination: Path, progress: Progress) -> None:
+def download(source: WeightsSource, destination: Path, progress: Progress) -> None:
     """Fetch ``source.url`` into ``destination``, a path that does not exist yet.
 
     Raises PullError for a failed, short or wrong download; OSErrors of writing pass through.
@@ -45,7 +45,7 @@ def download(source: Source, destination: Path, progress: Progress) -> None:
     check_digest(source, digest, url)
 
 
-def check_digest(source: Source, digest: str, what: str) -> None:
+def check_digest(source: WeightsSource, digest: str, what: str) -> None:
     """``digest`` is the hex sha256 that ``source`` names, or starts with the published digits; else PullError."""
     expected = source.sha256 or source.sha256_prefix or ""
     if not expected or not digest.startswith(expected.lower()):

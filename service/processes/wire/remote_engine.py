@@ -20,11 +20,12 @@ from typing import Literal
 import numpy as np
 
 from service.engine.batcher import Answers, Item
-from service.engine.client import Decode, InferResult, Pixels, Priority, Readiness, RuntimeInfo, Source
+from service.engine.client import Decode, InferResult, Priority, Readiness, RuntimeInfo, Source
 from service.engine.decode_pool import DecodePool, abandon
 from service.engine.states import expired, refusal
 from service.engine.watchdog import Verdict, Watchdog
 from service.errors import NotReady, ServiceError
+from service.image import Pixels
 from service.logs import request_id
 from service.metrics import Metrics
 from service.processes.wire.engine_connection import EngineConnection, Slot

@@ -1,7 +1,7 @@
 """Shared memory of one connection: slots that each hold one image, the request for it and, later, its outputs.
 
 The worker makes the memory for each connection, hands its file descriptor over with the first message, and alone
-decides which slot is used when. It has no name, so that nothing is left when both processes are gone; and it is not used
+decides which slot is used when. It has no name, so that nothing is left when both processes are gone. It is not used
 again after its connection broke, so that an engine which was only slow cannot write into another image's slot.
 """
 

@@ -7,6 +7,8 @@ fractions of a second.
 
 from __future__ import annotations
 
+from service.serving import build
+
 import os
 import sys
 import threading
@@ -18,8 +20,7 @@ from numpy.typing import NDArray
 from service import cli
 from service.engine import watchdog
 from service.errors import DeviceLost
-from service.preprocess import Header, decode
-from service.serving import build as assembly
+from service.image import Header, decode
 from tests.fakes import FakeRuntime
 
 #: First pixels. From ``GOOD`` on an image is an image.
@@ -55,19 +56,19 @@ class Faults:
 
 
 def main() -> None:
-    whole = decode.load
+    load_pixels = decode.load_pixels
 
-    def load(*arguments: Any) -> Any:
+    def load_or_fail(*arguments: Any) -> Any:
         (header,) = (argument for argument in arguments if isinstance(argument, Header))
         if header.width == NO_MEMORY_TO_DECODE:
             raise MemoryError
         if header.width == ENDLESS_TO_DECODE:
             threading.Event().wait()
-        return whole(*arguments)
+        return load_pixels(*arguments)
 
     faults = Faults()
-    decode.load = load  # type: ignore[assignment]
-    assembly.create_runtime = lambda chosen, artifact: FakeRuntime(before=faults)
+    decode.load_pixels = load_or_fail  # type: ignore[assignment]
+    build.create_runtime = lambda chosen, artifact: FakeRuntime(before=faults)
     if os.environ.get(QUICK):
         watchdog.TICK_S, watchdog.FAILED_AFTER = 0.15, 10
         watchdog.INFER_FLOOR_S = watchdog.DECODE_FLOOR_S = 0.3

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from service.preprocess import Limits
+from service.image import Limits
 from tests.hostile.fuzz.regressions import REGRESSIONS, decoded
 from tests.hostile.images import jpeg_writer, png_writer, tiff_writer, vp8l
 from tests.hostile.images.corpus import corpus
-from tests.preprocess.pictures import encode, exif, gradient, seeds
+from tests.image.samples import encode, exif, gradient, seeds
 
 #: Bytes of an input: the directory, tables and a few rows of each format fit.
 MAX_LENGTH = 16_384

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from service.errors import ServiceError
-from service.preprocess import Header, Limits, Transform, inspect, prepare
+from service.image import Header, Limits, Transform, inspect, prepare
 
 #: Low, so that an execution is short: what larger images cost is a matter of arithmetic (ADR 10) and of its own test.
 LIMITS: Final = Limits(max_pixels=250_000, max_blocks=2_000, max_scan_pixels=2_000_000, max_rle_pixels=10_000)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from service.preprocess import Header, Limits
+from service.image import Header, Limits
 from tests.hostile.fuzz import target
 from tests.hostile.fuzz.__main__ import fuzz
 from tests.hostile.fuzz.regressions import REGRESSIONS, decoded
-from tests.preprocess.pictures import seeds
+from tests.image.samples import seeds
 
 SECONDS = 600
 

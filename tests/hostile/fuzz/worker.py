@@ -20,7 +20,7 @@ _MAX_LENGTH = 16_384
 
 def main(seconds: int, folder: Path) -> None:
     atheris: Any = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=["service.preprocess", "PIL"]):
+    with atheris.instrument_imports(include=["service.image", "PIL"]):
         run: Callable[[bytes], None] = importlib.import_module("tests.hostile.fuzz.target").run
     seen: set[tuple[str, ...]] = set()
 

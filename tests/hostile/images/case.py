@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tests.preprocess import pictures
-from tests.preprocess.pictures import STORED as STORED  # for the modules of this package too
-from tests.preprocess.pictures import encode as encode
-from tests.preprocess.pictures import exif as exif
+from tests.image import samples
+from tests.image.samples import STORED as STORED  # for the modules of this package too
+from tests.image.samples import encode as encode
+from tests.image.samples import exif as exif
 
 UInt8 = NDArray[np.uint8]
 
@@ -116,7 +116,7 @@ def references() -> dict[str, bytes]:
 
 def stored(orientation: int) -> Image.Image:
     """The clean picture as a camera held that way would store it."""
-    return pictures.stored(plain_image(), orientation)
+    return samples.stored(plain_image(), orientation)
 
 
 def turned(orientation: int) -> tuple[str, ...]:

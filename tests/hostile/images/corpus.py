@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.preprocess import Limits
+from service.image import Limits
 from tests.hostile.images import bmps, foreign, gifs, jpegs, pngs, sizes, tiffs, webps
 from tests.hostile.images.case import Case, named_once
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from service.preprocess import Limits
+from service.image import Limits
 from tests.hostile.images import vp8l
 from tests.hostile.images.bmps import bmp
 from tests.hostile.images.case import LOSSY, OK, OK_OR_BAD, TOO_LARGE, Case, encode, indexed, plain, same

@@ -28,7 +28,7 @@ from PIL import Image
 from service.config import Settings
 from service.errors import ServiceError
 from service.host.capacity import USUAL_PIXELS
-from service.preprocess import Limits, Transform, inspect, prepare
+from service.image import Limits, Transform, inspect, prepare
 from tests.hostile.images import tiff_writer as t
 from tests.hostile.images import vp8l
 from tests.hostile.images.bmps import bmp

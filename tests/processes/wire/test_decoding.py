@@ -15,8 +15,8 @@ from service import logs
 from service.engine import EngineClient, watchdog
 from service.engine.batcher import Batcher, Item
 from service.errors import BadImage, InferenceFailed, NotReady, ServiceError
+from service.image import Prepared
 from service.metrics import Metrics
-from service.preprocess import Prepared
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import REQUEST_ID_BYTES, Layout
 from tests.engine.remote import LAYOUT, engine_server, free

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.preprocess import Prepared, Transform, inspect, prepare
+from service.image import Prepared, Transform, inspect, prepare
 
 #: Leaves the pixels of a SMALL picture as they are: its shorter side is already 48, and the crop takes nothing off.
 IDENTITY = Transform(resize_size=48, crop_size=48)

@@ -1,15 +1,14 @@
 """Image bytes to the uint8 array a runtime takes.
 
 Two steps, so that the request can be admitted by its size before any work is done: ``inspect`` reads the header,
-``prepare`` decodes. Reading order: ``pipeline``, ``headers``, ``decode``, ``canonical``, ``transform``.
+``prepare`` decodes. Reading order: ``pipeline``, ``inspection``, ``decode``, ``canonical``, ``transform``.
 """
 
 from __future__ import annotations
 
-from service.preprocess.facts import SUFFIXES, Format, Header
-from service.preprocess.headers import inspect
-from service.preprocess.limits import Limits
-from service.preprocess.pipeline import (
+from service.image.header import SUFFIXES, Format, Header, Limits
+from service.image.inspection import inspect
+from service.image.pipeline import (
     PREVIEW_SIDE,
     WARN_EXIF,
     WARN_FRAMES,
@@ -19,7 +18,7 @@ from service.preprocess.pipeline import (
     prepare,
     warn_orientation,
 )
-from service.preprocess.transform import CropBox, Transform, crop_box
+from service.image.transform import CropBox, Pixels, Transform, crop_box
 
 __all__ = [
     "PREVIEW_SIDE",
@@ -31,6 +30,7 @@ __all__ = [
     "Header",
     "Limits",
     "Mode",
+    "Pixels",
     "Prepared",
     "Preview",
     "Transform",

@@ -9,8 +9,8 @@ import pytest
 import torchvision.transforms.functional as F  # noqa: N812
 from PIL import Image
 
-from service.preprocess import Transform, inspect, prepare
-from tests.preprocess.pictures import encode, exif, gradient
+from service.image import Transform, inspect, prepare
+from tests.image.samples import encode, exif, gradient
 
 TRANSFORM = Transform(64, 56)
 

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from service.errors import BadImage, ServiceError
-from service.preprocess import Limits, Prepared, inspect, prepare, quiet
-from tests.preprocess.pictures import IDENTITY, encode, noise, run, seeds
+from service.image import Limits, Prepared, inspect, prepare
+from service.image.decode import silence_decoders
+from tests.image.samples import IDENTITY, encode, noise, run, seeds
 
 SEEDS = seeds()
 
@@ -105,16 +106,16 @@ def test_pillows_warnings_stay_inside() -> None:
 
 
 def test_the_filter_is_installed_once() -> None:
-    quiet.silence()
+    silence_decoders()
     before = list(warnings.filters)
-    quiet.silence()
+    silence_decoders()
     assert warnings.filters == before
 
 
 _FAX = """
 import sys
 from service.errors import BadImage
-from service.preprocess import Transform, inspect, prepare
+from service.image import Transform, inspect, prepare
 for path in sys.argv[1:]:
     data = open(path, "rb").read()
     try:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from service.errors import BadImage
 
-_TURNS: Final[dict[int, Image.Transpose]] = {
+_TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -42,9 +42,9 @@ def opaque_rgb(image: Image.Image, grey_bits: int = 16) -> Image.Image:
     return image if mode == "RGB" else image.convert("RGB")
 
 
-def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """``image`` as EXIF's ``orientation`` (1 to 8) wants it shown; itself for 1."""
-    method = _TURNS.get(orientation)
+def apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
+    """``image`` rotated and mirrored as EXIF's ``orientation`` (1 to 8) says; itself for 1."""
+    method = _TRANSPOSITIONS.get(orientation)
     return image if method is None else image.transpose(method)
 
 

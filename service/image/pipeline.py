@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.errors import BadImage, ServiceError
-from service.preprocess import canonical, decode
-from service.preprocess.facts import CORRUPT, Format, Header
-from service.preprocess.limits import DEFAULT_LIMITS, Limits
-from service.preprocess.transform import Transform, resize_and_crop
+from service.image import canonical, decode
+from service.image.header import CORRUPT, DEFAULT_LIMITS, Format, Header, Limits
+from service.image.transform import Transform, resize_and_crop
 
 #: How JPEGs are decoded: bit-equal to torchvision's way, or at a reduced scale where that costs nothing that matters.
 Mode = Literal["exact", "fast"]
@@ -91,9 +90,9 @@ def prepare(
 
 
 def _upright(data: bytes, header: Header, limits: Limits, draft: int | None) -> Image.Image:
-    image, grey_bits = decode.load(data, header, limits, draft)
+    image, grey_bits = decode.load_pixels(data, header, limits, draft)
     try:
-        return canonical.turn(canonical.opaque_rgb(image, grey_bits), header.orientation)
+        return canonical.apply_orientation(canonical.opaque_rgb(image, grey_bits), header.orientation)
     except (ServiceError, MemoryError):
         raise
     except Exception:

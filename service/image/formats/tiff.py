@@ -1,4 +1,4 @@
-"""TIFF: size and cost from the first directory, for ``headers``; for ``decode``, the file with nothing else in it.
+"""TIFF: size and cost from the first directory, for ``inspection``; for ``decode``, the file with nothing else in it.
 
 A TIFF's directory says how its pixels are cut up and packed, in numbers that need not agree with each other. Pillow
 and libtiff each believe other ones: a strip that is listed a thousand times is decoded a thousand times. So the
@@ -11,10 +11,16 @@ from __future__ import annotations
 from typing import Final
 
 from service.errors import BadImage
-from service.preprocess import jpeg
-from service.preprocess.facts import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header
-from service.preprocess.limits import Limits
-from service.preprocess.tiff_directory import ORIENTATION, DamagedDirectory, Directory, Entry, read_first, with_entries
+from service.image.formats.jpeg import UNUSUAL, UNUSUAL_FRAME
+from service.image.formats.tiff_directory import (
+    ORIENTATION,
+    DamagedDirectory,
+    Directory,
+    DirectoryEntry,
+    read_first,
+    with_entries,
+)
+from service.image.header import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _STRIPS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 273, 277, 278, 279, 284
@@ -39,11 +45,11 @@ _JPEG: Final = 7
 _COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946})
 #: libtiff gives up on a strip after this many scans (LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER).
 _LIBTIFF_MAX_SCANS: Final = 100
-#: By how much all tiles may exceed half as much again as the picture, in pixels: what a small one may cost anyway.
+#: By how much all tiles may exceed half as much again as the image, in pixels: what a small one may cost anyway.
 _SPARE_PIXELS: Final = 8_000_000
 
 
-def read(data: bytes, limits: Limits) -> Header:
+def inspect_tiff(data: bytes, limits: Limits) -> Header:
     """Size, orientation and cost. Raises BadImage where the directory contradicts itself or asks for too much."""
     try:
         directory = read_first(data, _COMMON | _STRIPED | _TILED | {ORIENTATION})
@@ -57,11 +63,11 @@ def read(data: bytes, limits: Limits) -> Header:
         raise BadImage("the TIFF's compression is not supported; send LZW, Deflate, PackBits, JPEG, CCITT or none")
     scans = 1
     if 0 < width * height <= limits.max_pixels:  # the rest is refused anyway, in better words
-        # Passes over the picture: strips may share their bytes, so the scans of one are bounded by the file's.
+        # Passes over the image: strips may share their bytes, so the scans of one are bounded by the file's.
         scans = -(-_decoded_pixels(directory, width, height, limits) // (width * height))
         if compression == _JPEG:
-            if jpeg.UNUSUAL_FRAME.search(data) is not None:
-                raise BadImage(jpeg.UNUSUAL)
+            if UNUSUAL_FRAME.search(data) is not None:
+                raise BadImage(UNUSUAL)
             scans *= min(data.count(b"\xff\xda"), _LIBTIFF_MAX_SCANS)
     orientation = directory.value(ORIENTATION) or 1
     return Header(
@@ -74,14 +80,15 @@ def read(data: bytes, limits: Limits) -> Header:
     )
 
 
-def picture(data: bytes) -> bytes:
-    """The same first page with a directory of the tags that pixels depend on. ``data`` is one that ``read`` accepts."""
+def first_page(data: bytes) -> bytes:
+    """The first page, with no tags but those that pixels depend on. ``data`` is one that ``inspect_tiff`` accepts."""
     directory = read_first(data, _COMMON | _STRIPED | _TILED)
     left_out = _STRIPED if _is_tiled(directory) else _TILED
-    return with_entries(data, {tag: entry for tag, entry in directory.entries.items() if _kept(tag, entry, left_out)})
+    entries = {tag: entry for tag, entry in directory.entries.items() if _matters(tag, entry, left_out)}
+    return with_entries(data, entries)
 
 
-def _kept(tag: int, entry: Entry, left_out: frozenset[int]) -> bool:
+def _matters(tag: int, entry: DirectoryEntry, left_out: frozenset[int]) -> bool:
     return tag not in left_out and (tag in _LISTS or entry.count <= _MAX_VALUES)
 
 
@@ -90,7 +97,7 @@ def _is_tiled(directory: Directory) -> bool:
 
 
 def _decoded_pixels(directory: Directory, width: int, height: int, limits: Limits) -> int:
-    """Pixels of all strips or tiles of one plane; BadImage unless their number and size fit the picture's."""
+    """Pixels of all strips or tiles of one plane; BadImage unless their number and size fit the image's."""
     if _is_tiled(directory):
         listed, tile_width, tile_height = _TILES, directory.value(_TILE_WIDTH), directory.value(_TILE_HEIGHT)
     else:
@@ -101,7 +108,7 @@ def _decoded_pixels(directory: Directory, width: int, height: int, limits: Limit
     across, down = -(-width // tile_width), -(-height // tile_height)
     decoded = width * height if listed == _STRIPS else across * tile_width * down * tile_height
     if decoded > width * height * 3 // 2 + _SPARE_PIXELS:
-        raise BadImage("the TIFF's tiles are much larger than its picture")
+        raise BadImage("the TIFF's tiles are much larger than its image")
     planes = 1
     if directory.value(_PLANAR) == 2:
         planes = max(1, directory.value(_SAMPLES) or 0, directory.count(_BITS))
@@ -109,7 +116,7 @@ def _decoded_pixels(directory: Directory, width: int, height: int, limits: Limit
     if max(count, across * down * planes) > limits.max_blocks:
         raise BadImage(TOO_MANY_BLOCKS)
     if count > across * down * planes:
-        raise BadImage("the TIFF lists more strips or tiles than its picture has")
+        raise BadImage("the TIFF lists more strips or tiles than its image has")
     if count < across * down:
         raise BadImage(TRUNCATED)
     return decoded

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
-from service.preprocess import Transform, inspect, prepare
-from service.preprocess.transform import crop_box, resize_and_crop
-from tests.preprocess.pictures import encode, gradient, noise, run
+from service.image import Transform, inspect, prepare
+from service.image.transform import crop_box, resize_and_crop
+from tests.image.samples import encode, gradient, noise, run
 
 V1 = Transform(256, 224)
 V2 = Transform(232, 224)

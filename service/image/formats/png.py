@@ -1,4 +1,4 @@
-"""PNG chunks, read for ``headers``; and, for ``decode``, what Pillow does not do or should not see of them."""
+"""PNG chunks, read for ``inspection``; and, for ``decode``, what Pillow does not do or should not see of them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Final
 from PIL import PngImagePlugin
 
 from service.errors import BadImage
-from service.preprocess.facts import TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
-from service.preprocess.limits import Limits
+from service.image.formats.tiff_directory import with_exif
+from service.image.header import TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 #: Chunks that pixels depend on, and the end.
-_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PIXEL_CHUNKS: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 #: Pillow spreads 2- and 4-bit grey over 0 to 255 by these factors, but not the grey that tRNS names.
 _GREY_FACTORS: Final = {"L;2": 85, "L;4": 17}
 
 
-def read(data: bytes, limits: Limits) -> Header:
+def inspect_png(data: bytes, limits: Limits) -> Header:
     """Size, orientation and number of frames. Raises BadImage if the header chunk is not where it must be."""
     if len(data) < 33:
         raise BadImage(TRUNCATED)
@@ -46,23 +46,23 @@ def read(data: bytes, limits: Limits) -> Header:
     return with_exif(exif, Header("png", width, height, animated=animated, complete=complete))
 
 
-def picture(data: bytes) -> bytes:
-    """The same picture without the chunks that no pixel depends on: profiles, texts, EXIF, animation.
+def pixel_chunks(data: bytes) -> bytes:
+    """The same image without the chunks that no pixel depends on: profiles, texts, EXIF, animation.
 
     Pillow would unpack each compressed one, a megabyte from a kilobyte, and bounds only some of them.
     """
     view = memoryview(data)
-    kept = [view[:8]]
+    chunks = [view[:8]]
     position = 8
     while position + 12 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         kind = data[position + 4 : position + 8]
-        if kind in _PICTURE:
-            kept.append(view[position:end])
+        if kind in _PIXEL_CHUNKS:
+            chunks.append(view[position:end])
         if kind == b"IEND":
             break
         position = end
-    return b"".join(kept)
+    return b"".join(chunks)
 
 
 def scale_transparency(image: PngImagePlugin.PngImageFile) -> None:

@@ -1,4 +1,4 @@
-"""JPEG markers: size, colours, EXIF and number of scans, read for ``headers`` before libjpeg sees the bytes.
+"""JPEG markers: size, colours, EXIF and number of scans, read for ``inspection`` before libjpeg sees the bytes.
 
 ``decode`` trusts what is found here: Pillow's own reader of markers is not run. Layout: ITU-T T.81, annex B. Inside a
 scan every 0xFF of the data is followed by 0x00 or a restart marker, so the next marker is found without decoding.
@@ -10,8 +10,8 @@ import re
 from typing import Final
 
 from service.errors import BadImage
-from service.preprocess.facts import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
-from service.preprocess.limits import Limits
+from service.image.formats.tiff_directory import with_exif
+from service.image.header import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
@@ -30,7 +30,7 @@ UNUSUAL_FRAME: Final = re.compile(rb"\xff[\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\x00[\
 UNUSUAL: Final = "arithmetic, lossless and hierarchical JPEG are not supported; send baseline or progressive"
 
 
-def read(data: bytes, limits: Limits) -> Header:
+def inspect_jpeg(data: bytes, limits: Limits) -> Header:
     """Size and cost from the segments before the first scan; scans are counted only where there can be many.
 
     Raises BadImage if no frame comes before the first scan, or one that libjpeg does not decode.
@@ -57,7 +57,7 @@ def read(data: bytes, limits: Limits) -> Header:
         body = position + 4
         position += 2 + length
         if length < 2 or kind == _EOI:
-            raise BadImage("the JPEG has no picture data")
+            raise BadImage("the JPEG has no image data")
         if position > end:
             raise BadImage(TRUNCATED)
         if kind in _SOF:
@@ -88,17 +88,17 @@ def read(data: bytes, limits: Limits) -> Header:
 
 
 def _count_scans(data: bytes, position: int, limits: Limits) -> int:
-    """Scans from the first one, whose data begins at ``position``, to the end of this picture."""
-    # An upper bound at the speed of memchr; it also counts what follows the picture, such as a phone's video.
+    """Scans from the first one, whose data begins at ``position``, to the end of this image."""
+    # An upper bound at the speed of memchr; it also counts what follows the image, such as a phone's video.
     bound = 1 + data.count(b"\xff\xda", position)
     if bound <= limits.free_scans:
         return bound
     scans = 1
     for _ in range(limits.max_segments):
-        found = _MARKER.search(data, position)
-        if found is None:
+        marker = _MARKER.search(data, position)
+        if marker is None:
             return scans
-        kind, position = data[found.end() - 1], found.end()
+        kind, position = data[marker.end() - 1], marker.end()
         if kind == _EOI:
             return scans
         if kind in _ALONE:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from service.errors import BadImage, ImageTooLarge, UnsupportedFormat
-from service.preprocess import Limits, inspect
-from service.preprocess.jpeg import read
-from tests.preprocess.pictures import encode, exif, gradient, noise
+from service.image import Limits, inspect
+from service.image.formats.jpeg import inspect_jpeg
+from tests.image.samples import encode, exif, gradient, noise
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
 
@@ -163,8 +163,8 @@ def test_what_only_looks_like_a_scan_is_not_counted() -> None:
     comment = b"\xff\xfe" + struct.pack(">H", 2 + 400) + b"\xff\xda\xff\xd9" * 100
     at = data.rindex(b"\xff\xda")
     limits = Limits(free_scans=1)
-    assert read(data[:at] + comment + data[at:], limits).scans == scans
-    assert read(data + b"\xff\xda" * 500, limits).scans == scans  # a phone's video behind the picture
+    assert inspect_jpeg(data[:at] + comment + data[at:], limits).scans == scans
+    assert inspect_jpeg(data + b"\xff\xda" * 500, limits).scans == scans  # a phone's video behind the image
 
 
 def test_blocks_are_bounded() -> None:

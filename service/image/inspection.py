@@ -2,7 +2,7 @@
 
 Bytes come from a request; a ``Header`` goes to admission (pixels) and to ``prepare``. Nothing is decoded and Pillow
 is not involved: its own parsers run in ``prepare``, on images that passed here. This module recognises the format
-and reads the small ones; ``jpeg``, ``png``, ``gif`` and ``tiff`` read the others.
+and reads WebP and BMP; ``formats`` reads the others.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from service.errors import BadImage, ImageTooLarge, UnsupportedFormat
-from service.preprocess import gif, jpeg, png, tiff
-from service.preprocess.facts import TOO_MANY_BLOCKS, TRUNCATED, Header, with_exif
-from service.preprocess.limits import DEFAULT_LIMITS, Limits
+from service.errors import BadImage, UnsupportedFormat
+from service.image.formats.gif import inspect_gif
+from service.image.formats.jpeg import inspect_jpeg
+from service.image.formats.png import SIGNATURE, inspect_png
+from service.image.formats.tiff import inspect_tiff
+from service.image.formats.tiff_directory import with_exif
+from service.image.header import DEFAULT_LIMITS, TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
 _BMP_HEADER_SIZES: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
 _BMP_RLE: Final = frozenset({1, 2})
@@ -23,48 +26,36 @@ _BMP_RLE: Final = frozenset({1, 2})
 def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
     """Format, stored size and cost of an encoded image, from its header alone: microseconds for a JPEG.
 
-    Raises UnsupportedFormat if this is no image that the
-    service reads, BadImage if its header is damaged, declares no pixels or asks for more work than its pixels are
-    worth, ImageTooLarge above ``limits.max_pixels``.
+    Raises UnsupportedFormat for a format that the service does not read, BadImage if the header is damaged, declares
+    no pixels or asks for more work than its pixels are worth, ImageTooLarge above ``limits.max_pixels``.
     """
     header = _reader(data)(data, limits)
     if header.width <= 0 or header.height <= 0:
         raise BadImage("the image has no pixels: its width or height is 0")
-    check_pixels(header.width, header.height, limits)
+    limits.check_size(header.width, header.height)
     if header.scans > limits.free_scans and header.scans * header.pixels > limits.max_scan_pixels:
         raise BadImage(f"the JPEG has too many scans for its size: at most {limits.free_scans} are accepted")
     return header
 
 
-def check_pixels(width: int, height: int, limits: Limits) -> None:
-    """Raises ImageTooLarge if width × height exceeds ``limits.max_pixels``, or one of them ``limits.max_side``."""
-    if width * height > limits.max_pixels:
-        raise ImageTooLarge(
-            f"the image is {width} × {height} pixels ({width * height / 1e6:.1f} megapixels);"
-            f" at most {limits.max_pixels / 1e6:g} megapixels are accepted"
-        )
-    if max(width, height) > limits.max_side:
-        raise ImageTooLarge(f"the image is {width} × {height} pixels; a side may have at most {limits.max_side}")
-
-
 def _reader(data: bytes) -> Callable[[bytes, Limits], Header]:
     if data.startswith(b"\xff\xd8\xff"):
-        return jpeg.read
-    if data.startswith(png.SIGNATURE):
-        return png.read
+        return inspect_jpeg
+    if data.startswith(SIGNATURE):
+        return inspect_png
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return _webp
+        return _inspect_webp
     if data.startswith((b"GIF87a", b"GIF89a")):
-        return gif.read
+        return inspect_gif
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0")):  # Pillow has no big-endian BigTIFF
-        return tiff.read
+        return inspect_tiff
     # "BM" alone also begins plain text, so the size of the second header decides.
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADER_SIZES:
-        return _bmp
+        return _inspect_bmp
     raise UnsupportedFormat("not a JPEG, PNG, WebP, GIF, BMP or TIFF image (judged by its content)")
 
 
-def _webp(data: bytes, limits: Limits) -> Header:
+def _inspect_webp(data: bytes, limits: Limits) -> Header:
     if len(data) < 30:
         raise BadImage(TRUNCATED)
     first = data[12:16]
@@ -77,7 +68,7 @@ def _webp(data: bytes, limits: Limits) -> Header:
     elif first == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
-        raise BadImage("the WebP has no picture header")
+        raise BadImage("the WebP has no image header")
     frames, exif = 0, None
     position, blocks = 12, 0
     while position + 8 <= len(data):
@@ -95,7 +86,7 @@ def _webp(data: bytes, limits: Limits) -> Header:
     return with_exif(exif, Header("webp", width, height, animated=frames > 1, complete=complete))
 
 
-def _bmp(data: bytes, limits: Limits) -> Header:
+def _inspect_bmp(data: bytes, limits: Limits) -> Header:
     if len(data) < 14 + int.from_bytes(data[14:18], "little"):
         raise BadImage(TRUNCATED)
     if data[14] == 12:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.preprocess import Mode, Prepared, Preview, Transform, inspect, prepare
-from tests.preprocess.pictures import encode, exif, gradient, stored
+from service.image import Mode, Prepared, Preview, Transform, inspect, prepare
+from tests.image.pictures import encode, exif, gradient, stored
 
 TRANSFORM = Transform(256, 224)
 

@@ -1,15 +1,18 @@
 """TIFF image file directories, read for the few tags that matter before Pillow sees the bytes.
 
-A directory is the index of a TIFF page, and EXIF is such a directory inside a JPEG, PNG or WebP. Bytes come from
-``headers`` and ``tiff``; sizes, limits and the orientation go back to them. Layout: TIFF 6.0, section 2, and BigTIFF
-(43 in place of 42, eight-byte offsets). Nothing here follows an offset that the bytes do not contain.
+A directory is the index of a TIFF page, and EXIF is such a directory inside a JPEG, PNG or WebP. ``tiff`` gives whole
+files and gets entries back, the readers of the other formats give EXIF blocks and get the orientation. Layout: TIFF
+6.0, section 2, and BigTIFF (43 in place of 42, eight-byte offsets). Nothing here follows an offset that the bytes do
+not contain.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
+
+from service.image.header import Header
 
 ORIENTATION = 274
 
@@ -37,7 +40,7 @@ _LAYOUTS: Final = {42: _Layout(4, "H", "HHI", "I"), 43: _Layout(8, "Q", "HHQ", "
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DirectoryEntry:
     """One tag: type and number of its values, the last field of its row, and the first value.
 
     ``first`` is None unless the values are unsigned integers that lie in the bytes.
@@ -51,7 +54,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    entries: dict[int, Entry]
+    entries: dict[int, DirectoryEntry]
     followed: bool  # by another directory: in a TIFF file, a second page
 
     def value(self, tag: int) -> int | None:
@@ -79,7 +82,7 @@ def read_first(data: bytes, wanted: frozenset[int]) -> Directory:
     unpack_row = struct.Struct(order + layout.row)
     inline = struct.calcsize(layout.cell)
     position = offset + struct.calcsize(order + layout.head)
-    entries: dict[int, Entry] = {}
+    entries: dict[int, DirectoryEntry] = {}
     for _ in range(count):
         end = position + unpack_row.size + inline
         if end > len(data):
@@ -87,13 +90,13 @@ def read_first(data: bytes, wanted: frozenset[int]) -> Directory:
         tag, kind, values = unpack_row.unpack_from(data, position)
         if tag in wanted and tag not in entries:
             first = _first(data, position + unpack_row.size, order, layout.cell, kind, values)
-            entries[tag] = Entry(kind, values, data[end - inline : end], first)
+            entries[tag] = DirectoryEntry(kind, values, data[end - inline : end], first)
         position = end
     following = data[position : position + inline]
     return Directory(entries, followed=len(following) == inline and any(following))
 
 
-def with_entries(data: bytes, entries: dict[int, Entry]) -> bytes:
+def with_entries(data: bytes, entries: dict[int, DirectoryEntry]) -> bytes:
     """The TIFF stream ``data`` with one directory, at its end, that holds ``entries`` and nothing else."""
     order, layout = _layout(data)
     rows = [
@@ -141,3 +144,13 @@ def exif_orientation(exif: bytes) -> int:
     if entry.first is None or entry.first > 8:
         raise DamagedDirectory
     return max(1, entry.first)
+
+
+def with_exif(exif: bytes | None, header: Header) -> Header:
+    """``header`` with the orientation of its EXIF block, or marked as damaged; the pixels do not depend on it."""
+    if exif is None:
+        return header
+    try:
+        return replace(header, orientation=exif_orientation(exif))
+    except DamagedDirectory:
+        return replace(header, exif_damaged=True)

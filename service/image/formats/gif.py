@@ -1,4 +1,4 @@
-"""GIF blocks, read for ``headers``; and, for ``decode``, the first frame without what surrounds it.
+"""GIF blocks, read for ``inspection``; and, for ``decode``, the first frame without what surrounds it.
 
 Layout: GIF89a, appendix B. Pillow walks the blocks before the first frame one by one, in Python, and loses its way at
 an empty one; so it gets none but the one that says which colour is transparent.
@@ -10,15 +10,14 @@ import struct
 from typing import Final
 
 from service.errors import BadImage
-from service.preprocess.facts import TOO_MANY_BLOCKS, TRUNCATED, Header
-from service.preprocess.limits import Limits
+from service.image.header import TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
 _EXTENSION, _FRAME, _END, _CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 _HEADER: Final = 13
 _DESCRIPTOR: Final = 10
 
 
-def read(data: bytes, limits: Limits) -> Header:
+def inspect_gif(data: bytes, limits: Limits) -> Header:
     """The size of the screen, widened like Pillow's to hold the first frame, and whether there is a second frame."""
     if len(data) < _HEADER:
         raise BadImage(TRUNCATED)
@@ -33,8 +32,8 @@ def read(data: bytes, limits: Limits) -> Header:
     return Header("gif", max(width, left + frame_width), max(height, top + frame_height), animated=animated)
 
 
-def picture(data: bytes, limits: Limits) -> bytes:
-    """The same picture from a file whose first frame follows its palette at once. ``data`` is one ``read`` accepts."""
+def first_frame(data: bytes, limits: Limits) -> bytes:
+    """A file in which the first frame follows the palette at once. ``data`` is one that ``inspect_gif`` accepts."""
     walk = _Walk(data, limits.max_blocks)
     start = walk.position
     frame = walk.next_frame()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from service.errors import BadImage
-from service.preprocess import WARN_EXIF, WARN_FRAMES, inspect
-from tests.preprocess.pictures import SMALL, encode, exif, gradient, noise, run
+from service.image import WARN_EXIF, WARN_FRAMES, inspect
+from tests.image.samples import SMALL, encode, exif, gradient, noise, run
 
 
 def over_white(rgb: NDArray[Any], alpha: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Decoders get the picture and nothing else, and no header asks them for more than its pixels are worth (ADR 10)."""
+"""Decoders get the image and nothing else, and no header asks them for more than its pixels are worth (ADR 10)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import pytest
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from service.errors import BadImage, ImageTooLarge
-from service.preprocess import Limits, gif, inspect, png, tiff
+from service.image import Limits, inspect
+from service.image.formats.gif import first_frame
+from service.image.formats.png import pixel_chunks
+from service.image.formats.tiff import first_page
 from tests.hostile.images import tiff_writer as t
 from tests.hostile.images.tiff_writer import Tag, longs, shorts
-from tests.preprocess.pictures import encode, exif, noise, run, seeds
+from tests.image.samples import encode, exif, noise, run, seeds
 
 
 def forbidden(*_: Any, **__: Any) -> Any:
@@ -40,9 +43,9 @@ def test_pillow_sees_no_metadata_of_a_png() -> None:
     data = encode(noise(48, 48), "PNG", exif=exif(6), icc_profile=b"profile")
     text = b"text\0\0" + zlib.compress(bytes(1_000_000))
     chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
-    picture = png.picture(data[:33] + chunk * 10 + data[33:] + b"behind its end")
-    assert all(kind not in picture for kind in (b"iCCP", b"eXIf", b"zTXt", b"behind"))
-    np.testing.assert_array_equal(run(picture).image, np.rot90(run(data).image))
+    chunks = pixel_chunks(data[:33] + chunk * 10 + data[33:] + b"behind its end")
+    assert all(kind not in chunks for kind in (b"iCCP", b"eXIf", b"zTXt", b"behind"))
+    np.testing.assert_array_equal(run(chunks).image, np.rot90(run(data).image))
 
 
 def test_pillow_sees_no_blocks_before_a_gifs_frame() -> None:
@@ -50,9 +53,9 @@ def test_pillow_sees_no_blocks_before_a_gifs_frame() -> None:
     frame = data.index(b"\x2c\0\0\0\0", 13)
     palette = 13 + (3 << (data[10] & 7) + 1)
     surrounded = data[:palette] + b"\x21\1\0" * 100 + b"\x21\xfe" + b"\1a" * 100 + b"\0" + data[palette:]
-    picture = gif.picture(surrounded, Limits())
+    bare = first_frame(surrounded, Limits())
     clear = data[data.index(b"\x21\xf9\4") + 6]
-    assert picture == data[:palette] + bytes((0x21, 0xF9, 4, 1, 0, 0, clear, 0)) + data[frame:]
+    assert bare == data[:palette] + bytes((0x21, 0xF9, 4, 1, 0, 0, clear, 0)) + data[frame:]
     assert (run(surrounded).image == 255).all()
 
 
@@ -66,7 +69,7 @@ def test_pillow_sees_no_metadata_of_a_tiff(monkeypatch: pytest.MonkeyPatch) -> N
         "several frames or pages: only the first was used",
         "EXIF orientation 6 applied",
     )
-    with Image.open(io.BytesIO(tiff.picture(data))) as image:
+    with Image.open(io.BytesIO(first_page(data))) as image:
         assert isinstance(image, TiffImagePlugin.TiffImageFile)
         assert set(image.tag_v2) == {256, 257, 258, 259, 262, 273, 277, 278, 279, 284}
         assert image.n_frames == 1
@@ -77,8 +80,8 @@ def striped(*tags: Tag) -> bytes:
     return t.tiff([bytes(48 * 16 * 3)] * 3, [*made, *tags])
 
 
-def tiled(width: int, height: int, count: int, *, picture: tuple[int, int] = (48, 48)) -> bytes:
-    tags = [longs(t.WIDTH, picture[0]), longs(t.HEIGHT, picture[1])]
+def tiled(width: int, height: int, count: int, *, image: tuple[int, int] = (48, 48)) -> bytes:
+    tags = [longs(t.WIDTH, image[0]), longs(t.HEIGHT, image[1])]
     tags += [longs(t.TILE_WIDTH, width), longs(t.TILE_HEIGHT, height), longs(t.TILES, *[8] * count)]
     return t.tiff([bytes(100)], tags, tiled=True)
 
@@ -96,15 +99,15 @@ def tiled(width: int, height: int, count: int, *, picture: tuple[int, int] = (48
         (lambda: tiled(16, 16, 8), "truncated"),
         (lambda: tiled(4_000, 4_000, 1), "much larger"),
         (lambda: tiled(0, 16, 1), "corrupt"),
-        (lambda: tiled(16, 16, 62_500, picture=(1, 1_000_000)), "much larger"),
+        (lambda: tiled(16, 16, 62_500, image=(1, 1_000_000)), "much larger"),
     ],
 )
-def test_strips_and_tiles_fit_the_picture(make: Callable[[], bytes], words: str) -> None:
+def test_strips_and_tiles_fit_the_image(make: Callable[[], bytes], words: str) -> None:
     with pytest.raises(BadImage, match=words):
         inspect(make())
 
 
-def test_tiles_may_exceed_a_small_picture() -> None:
+def test_tiles_may_exceed_a_small_image() -> None:
     assert inspect(tiled(2_048, 2_048, 1)).scans > 1
     inspect(tiled(16, 16, 9))
     inspect(striped(shorts(t.PLANAR, 2), longs(t.STRIPS, *[8] * 9)))
@@ -157,7 +160,7 @@ def test_a_row_that_no_decoder_holds() -> None:
 
 
 def test_run_lengths_that_lead_nowhere() -> None:
-    """Pillow reads codes until the picture is full, which these never do."""
+    """Pillow reads codes until the image is full, which these never do."""
     data = bytearray(encode(Image.new("P", (20, 20)), "BMP"))
     struct.pack_into("<I", data, 30, 1)
     inspect(bytes(data) + b"\xff\1" * 100)
