@@ -68,6 +68,10 @@ class BodyTooLarge(ServiceError):
     title = "Body too large"
     reason = "body_too_large"
 
+    @classmethod
+    def over(cls, max_bytes: int) -> BodyTooLarge:
+        return cls(f"the body is larger than {max_bytes} bytes")
+
 
 class ImageTooLarge(ServiceError):
     status = 413

@@ -12,6 +12,7 @@ from service.image import Limits, inspect
 from service.image import prepare as decode
 from service.model import artifact
 from service.model.outputs import classify as most_probable
+from service.model.runtime import RuntimeOptions
 
 _ARTIFACT = artifact.load(Path(__file__).parents[2] / "model_store", "mobilenet_v2", "1")
 _TRANSFORM = _ARTIFACT.manifest.preprocessing.transform()
@@ -27,7 +28,7 @@ def prepare(jpeg: bytes) -> Any:
 
 def load(threads: int, callers: int = 1) -> Callable[[Sequence[Any]], list[Answer]]:
     """``callers``: how many threads will call at once, with ``threads`` cores for each."""
-    options = runtimes.RuntimeOptions(
+    options = RuntimeOptions(
         runtime="openvino",
         device="cpu",
         precision=os.environ.get("PEER_PRECISION", "fp32"),

@@ -24,7 +24,7 @@ from service.image import Mode, inspect, prepare
 from service.model import artifact
 from service.model.artifact import Artifact
 from service.model.outputs import ItemOutput, normalize
-from service.model.runtime import Runtime
+from service.model.runtime import Runtime, RuntimeOptions
 from service.store.calibration import image_files
 from service.store.progress import Progress
 
@@ -137,7 +137,7 @@ def _runtimes(found: Artifact) -> tuple[dict[str, Runtime], list[str]]:
         notes.append(f"no int8: mobilenet-service models quantize {found.reference} makes it")
     loaded: dict[str, Runtime] = {}
     for precision in precisions:
-        options = runtimes.RuntimeOptions("openvino", "cpu", precision, threads_per_runner=available_cores())
+        options = RuntimeOptions("openvino", "cpu", precision, threads_per_runner=available_cores())
         try:
             loaded[precision] = runtimes.create(found, options)
         except ArtifactError:

@@ -1,4 +1,4 @@
-"""The C library's allocator, told what kind of process this is.
+"""How much memory there is, and the C library's allocator, told what kind of process this is.
 
 glibc keeps an arena for each thread and gives freed memory back reluctantly: reasonable for a general program, tens of
 megabytes too many for one that allocates much while it loads and then the same few buffers for ever.
@@ -8,8 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
+
+from service.host import cgroup
 
 _M_ARENA_MAX = -8  # <malloc.h>
+
+
+def available_memory() -> int:
+    """Bytes: the machine's, or what the cgroup leaves of it."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = cgroup.memory_limit()
+    return machine if limit is None else min(machine, limit)
 
 
 def limit_arenas(cores: int) -> None:

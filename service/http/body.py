@@ -49,18 +49,14 @@ async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max
     return form.finish()
 
 
-def declared_length(headers: Headers, *, default: int) -> int:
-    """The value of Content-Length, ``default`` where there is none (chunked). Raises BadRequest if it is no number."""
+def declared_length(headers: Headers) -> int | None:
+    """The value of Content-Length, None where there is none (chunked). Raises BadRequest if it is not a number."""
     declared = headers.get("content-length")
     if declared is None:
-        return default
+        return None
     if not _LENGTH.fullmatch(declared):
         raise BadRequest("Content-Length is not a number")
     return int(declared)
-
-
-def too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than {max_bytes} bytes")
 
 
 async def _read_raw(receive: Receive, max_bytes: int) -> bytes:
@@ -78,7 +74,7 @@ async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], obje
         if chunk := message.get("body", b""):
             total += len(chunk)
             if total > max_bytes:
-                raise too_large(max_bytes)
+                raise BodyTooLarge.over(max_bytes)
             for at in range(0, len(chunk), piece):
                 feed(chunk[at : at + piece])
                 if at + piece < len(chunk):

@@ -11,56 +11,55 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.errors import DeadlineExceeded, ServiceError
 from service.http import overlay, problems
 from service.http.encode import PNG
-from service.image import Preview, Transform, crop_box
-from service.metrics import Metrics
+from service.http.exchange import Exchange, cancelled_by_disconnect
+from service.image import Preview, crop_box
 from service.model.outputs import explain
-from service.serving.intake import Admitted, Inference, cancelled_by_disconnect
+from service.serving.intake import DRAWING_UNITS, Photo
 from service.serving.stage_times import StageTimes
 
 
 class Drawings:
     """Used from the event loop. Drawings are made one after the other, so that they take one core at most."""
 
-    def __init__(self, inference: Inference, metrics: Metrics, labels: Sequence[str], transform: Transform) -> None:
-        self._inference = inference
-        self._metrics = metrics
-        self._labels = labels
-        self._transform = transform
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="drawings")
 
     async def answer(
-        self, scope: Scope, receive: Receive, send: Send, client: str, *, classes: Sequence[int], opacity: float
+        self, scope: Scope, receive: Receive, send: Send, *, classes: Sequence[int], opacity: float
     ) -> None:
         """Raises ServiceError or ClientGone before anything is sent."""
         times = StageTimes()
-        async with self._inference.admitted(Headers(scope=scope), receive, times, client, drawing=True) as request:
+        admitted = self._exchange.admitted(scope, receive, times, max_images=1, extra_units=DRAWING_UNITS)
+        async with admitted as (photos, deadline):
             async with cancelled_by_disconnect(receive):
-                response = await self._draw(request, times, classes, opacity)
+                response = await self._draw(photos, deadline, times, classes, opacity)
             await response(scope, receive, send)
 
-    async def _draw(self, request: Admitted, times: StageTimes, classes: Sequence[int], opacity: float) -> Response:
-        preview = Preview()
-        outcome = await self._inference.infer(request.photos[0], request.deadline, times, classes, preview)
+    async def _draw(
+        self, photos: list[Photo], deadline: float, times: StageTimes, classes: Sequence[int], opacity: float
+    ) -> Response:
+        served, preview = self._exchange.served, Preview()
+        (outcome,) = await self._exchange.intake.infer(served, photos, deadline, times, classes, preview=preview)
         if isinstance(outcome, ServiceError):
             return problems.response(outcome)
-        (shown,) = explain(outcome.output, self._labels, classes, 1)
-        crop = crop_box(preview.photo.size, self._transform)
+        (shown,) = explain(outcome.result.output, served.labels, classes, 1)
+        crop = crop_box(preview.photo.size, served.transform)
         draw = partial(overlay.draw, preview.photo, crop, shown, opacity=opacity)
         started = time.monotonic()
         try:
-            async with asyncio.timeout(request.deadline - started):
+            async with asyncio.timeout(deadline - started):
                 png = await asyncio.get_running_loop().run_in_executor(self._thread, draw)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the class map was drawn") from None
         times.add("encode", time.monotonic() - started)
-        times.observe(self._metrics)
+        times.observe(self._exchange.metrics.model(served.reference))
         return _FetchedResponse(png, headers={"Server-Timing": times.header()}, media_type=PNG)
 
 

@@ -14,12 +14,12 @@ import orjson
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from service.engine import InferResult
 from service.errors import ServiceError
 from service.http import problems
-from service.image import Transform, crop_box
+from service.image import crop_box
 from service.model.outputs import classify, explain, normalize
-from service.serving.intake import Outcome
+from service.serving.intake import Answer, Outcome
+from service.serving.served import Served
 
 JSON = "application/json"
 RAW = "application/octet-stream"
@@ -56,24 +56,25 @@ def _quality(parameters: Sequence[str]) -> float:
 class Encoder:
     """Knows the model's name, labels and what it sees of a photo."""
 
-    def __init__(self, model: str, version: str, labels: Sequence[str], transform: Transform) -> None:
-        self._envelope = {"model": model, "version": version}
-        self._labels = labels
-        self._transform = transform
+    def __init__(self, served: Served) -> None:
+        manifest = served.artifact.manifest
+        self._envelope = {"model": manifest.name, "version": manifest.version}
+        self._labels = served.labels
+        self._transform = served.transform
 
     def classes(self, outcomes: Sequence[Outcome], top_k: int) -> Response:
-        def describe(result: InferResult) -> dict[str, Any]:
+        def describe(answer: Answer) -> dict[str, Any]:
             predictions = [
                 {"index": p.index, "label": p.label, "probability": p.probability}
-                for p in classify(result.output, self._labels, top_k)
+                for p in classify(answer.result.output, self._labels, top_k)
             ]
             return {"predictions": predictions}
 
         return self._json(outcomes, describe)
 
     def maps(self, outcomes: Sequence[Outcome], *, classes: Sequence[int], top_k: int, embedding: bool) -> Response:
-        def describe(result: InferResult) -> dict[str, Any]:
-            width, height = result.prepared.size
+        def describe(answer: Answer) -> dict[str, Any]:
+            size, output = answer.header.upright_size, answer.result.output
             described: dict[str, Any] = {
                 "maps": [
                     {
@@ -83,13 +84,13 @@ class Encoder:
                         "probability": shown.probability,
                         "map": shown.values,
                     }
-                    for shown in explain(result.output, self._labels, classes, top_k)
+                    for shown in explain(output, self._labels, classes, top_k)
                 ],
-                "photo": {"width": width, "height": height},
-                "crop": crop_box(result.prepared.size, self._transform)._asdict(),
+                "photo": {"width": size[0], "height": size[1]},
+                "crop": crop_box(size, self._transform)._asdict(),
             }
             if embedding:
-                described["embedding"] = normalize(result.output.embedding)
+                described["embedding"] = normalize(output.embedding)
             return described
 
         return self._json(outcomes, describe)
@@ -97,12 +98,12 @@ class Encoder:
     def embeddings(self, outcomes: Sequence[Outcome], *, unit_length: bool, media_type: str) -> Response:
         """JSON reports a failed image beside the good ones; a matrix cannot, so there its error is the answer."""
 
-        def vector(result: InferResult) -> NDArray[np.float32]:
-            embedding = result.output.embedding
+        def vector(answer: Answer) -> NDArray[np.float32]:
+            embedding = answer.result.output.embedding
             return normalize(embedding) if unit_length else embedding
 
         if media_type == JSON:
-            return self._json(outcomes, lambda result: {"embedding": vector(result)})
+            return self._json(outcomes, lambda answer: {"embedding": vector(answer)})
         rows = []
         for outcome in outcomes:
             if isinstance(outcome, ServiceError):
@@ -110,11 +111,11 @@ class Encoder:
             rows.append(vector(outcome))
         return _matrix(np.stack(rows), media_type)
 
-    def _json(self, outcomes: Sequence[Outcome], describe: Callable[[InferResult], dict[str, Any]]) -> Response:
+    def _json(self, outcomes: Sequence[Outcome], describe: Callable[[Answer], dict[str, Any]]) -> Response:
         results = [
             {"error": problems.problem(outcome)}
             if isinstance(outcome, ServiceError)
-            else describe(outcome) | {"warnings": outcome.prepared.warnings}
+            else describe(outcome) | {"warnings": outcome.header.warnings}
             for outcome in outcomes
         ]
         body = orjson.dumps({**self._envelope, "results": results}, option=_JSON_OPTIONS)

@@ -13,7 +13,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import logs
 from service.errors import Draining, HeadersTooLarge, ServiceError, Unauthorized
 from service.http import problems
+from service.http.routes import ENTRY, RouteTable
 from service.metrics import Metrics
 
 access = logging.getLogger("service.access")
@@ -42,7 +43,6 @@ KEY_OWNER = "service.key_owner"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _LOGGED_PATH_BYTES = 256
-_DOCS_FILES = "/docs/assets/"
 
 
 class Observe:
@@ -53,14 +53,14 @@ class Observe:
         app: ASGIApp,
         *,
         metrics: Metrics,
-        endpoints: Collection[str],
+        routes: RouteTable,
         access_log: bool,
         draining: Callable[[], bool],
     ) -> None:
         self._app = app
         self._draining = draining
         self._metrics = metrics
-        self._endpoints = {f"/{name}": name for name in endpoints}
+        self._routes = routes
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,6 +68,7 @@ class Observe:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
+        label = self._routes.enter(scope).label
         request_id = _request_id(Headers(scope=scope))
         logs.request_id.set(request_id)  # a request is a task and has a context of its own
         status = 0
@@ -102,12 +103,11 @@ class Observe:
             elif not complete:
                 raise  # half an answer is out; only closing the connection tells the client
         finally:
-            self._record(scope, status, time.monotonic() - started, request_id)
+            self._record(scope, label, status, time.monotonic() - started, request_id)
 
-    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        endpoint = self._endpoints.get(scope["path"], "other")
-        self._metrics.requests.labels(endpoint, str(status)).inc()
-        self._metrics.request_duration.labels(endpoint).observe(seconds)
+    def _record(self, scope: Scope, label: str, status: int, seconds: float, request_id: str) -> None:
+        self._metrics.requests.labels(label, str(status)).inc()
+        self._metrics.request_duration.labels(label).observe(seconds)
         if self._access_log and access.isEnabledFor(logging.INFO):
             fields: dict[str, Any] = {
                 "method": scope["method"],
@@ -139,20 +139,19 @@ class HeaderLimit:
 
 
 class ApiKeys:
-    """401 unless the request brings one of ``keys``, or its path is one of ``without_key`` or a file of ``/docs``.
+    """401 unless the request brings one of ``keys`` or its route needs none.
 
     ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. Digests of equal length are compared in constant time, all of
     them, so that time tells nothing about any key.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Sequence[str], without_key: Collection[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Sequence[str], metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
         self._digests = [_digest(key) for key in keys]
-        self._without_key = frozenset(without_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._open(scope["path"]):
+        if scope["type"] == "http" and not scope[ENTRY].keyless:
             offered = _digest(_key(Headers(scope=scope)))
             matches = [hmac.compare_digest(offered, digest) for digest in self._digests]
             if not any(matches):
@@ -161,9 +160,6 @@ class ApiKeys:
                 return
             scope[KEY_OWNER] = offered.hex()
         await self._app(scope, receive, send)
-
-    def _open(self, path: str) -> bool:
-        return path in self._without_key or path.startswith(_DOCS_FILES)
 
 
 def _key(headers: Headers) -> str:

@@ -11,15 +11,16 @@ from service.engine import Readiness
 from service.http import schemas
 from service.metrics import CONTENT_TYPE, Metrics
 from service.model.artifact import Artifact
-from service.serving.intake import Inference
+from service.serving.lifecycle import Lifecycle
+from service.serving.served import Served
 
 
-def build(inference: Inference, artifact: Artifact, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:
+def build(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:
     router = APIRouter(tags=["operations"], responses=schemas.problems(400, 431, 500))
 
     async def readiness() -> Readiness:
-        state = await inference.engine.ready()
-        return Readiness(False, "draining", state.info) if inference.draining else state
+        state = await served.engine.ready()
+        return Readiness(False, "draining", state.info) if lifecycle.draining else state
 
     @router.get("/livez", response_model=schemas.Status, summary="The process answers")
     async def livez() -> Response:
@@ -32,7 +33,7 @@ def build(inference: Inference, artifact: Artifact, metrics: Metrics, *, metrics
         summary="It can infer",
     )
     async def readyz() -> Response:
-        """Ready after a canary image went through the model; then for as long as the last batch succeeded."""
+        """Ready once a probe image has gone through the model; then for as long as the last batch succeeded."""
         state = await readiness()
         return _json({"status": "ok" if state.ok else state.reason}, status=200 if state.ok else 503)
 
@@ -49,7 +50,7 @@ def build(inference: Inference, artifact: Artifact, metrics: Metrics, *, metrics
         "/models", summary="The model being served, its figures and its runtime", responses=schemas.problems(401)
     )
     async def models() -> Response:
-        return _json({"models": [_card(artifact, await readiness())]})
+        return _json({"models": [_card(served.artifact, await readiness())]})
 
     return router
 

@@ -20,6 +20,9 @@ TRUNCATED = "the image is truncated: its data ends before its last pixel"
 CORRUPT = "the image is corrupt and cannot be decoded"
 TOO_MANY_BLOCKS = "the image is cut into too many blocks"
 
+WARN_FRAMES: Final = "several frames or pages: only the first was used"
+WARN_EXIF: Final = "EXIF is damaged: no orientation was applied"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -85,3 +88,19 @@ class Header:
     def upright_size(self) -> tuple[int, int]:
         """Width and height once the orientation is applied."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """For the sender, in words; empty for an ordinary image."""
+        warnings = []
+        if self.animated:
+            warnings.append(WARN_FRAMES)
+        if self.orientation != 1:
+            warnings.append(warn_orientation(self.orientation))
+        if self.exif_damaged:
+            warnings.append(WARN_EXIF)
+        return tuple(warnings)
+
+
+def warn_orientation(orientation: int) -> str:
+    return f"EXIF orientation {orientation} applied"

@@ -1,30 +1,24 @@
 """The whole of preprocessing, bytes to pixels; what a decode thread runs for each image.
 
 bytes ─► inspect ─► Header ─┐
-  └──────────────────────► prepare: decode ─► canonical ─► transform ─► Prepared
+  └──────────────────────► preprocess: decode ─► canonical ─► transform ─► Pixels
                                                  └───────► Preview, where one is passed
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from service.errors import BadImage, ServiceError
 from service.image import canonical, decode
-from service.image.header import CORRUPT, DEFAULT_LIMITS, Format, Header, Limits
-from service.image.transform import Transform, resize_and_crop
+from service.image.header import CORRUPT, DEFAULT_LIMITS, Header, Limits
+from service.image.transform import Pixels, Transform, resize_and_crop
 
 #: How JPEGs are decoded: bit-equal to torchvision's way, or at a reduced scale where that costs nothing that matters.
 Mode = Literal["exact", "fast"]
-
-WARN_FRAMES: Final = "several frames or pages: only the first was used"
-WARN_EXIF: Final = "EXIF is damaged: no orientation was applied"
 
 #: ``fast`` decodes a JPEG to no less than this many times the resized size: the filter still averages real pixels.
 _DRAFT_FACTOR: Final = 2
@@ -33,18 +27,8 @@ _DRAFT_FACTOR: Final = 2
 PREVIEW_SIDE: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """One image, ready for a batch."""
-
-    image: NDArray[np.uint8]  # (crop, crop, 3) RGB, C-contiguous, read-only
-    format: Format
-    warnings: tuple[str, ...]  # for the sender, in words; empty for an ordinary image
-    size: tuple[int, int]  # width and height of the upright photo
-
-
 class Preview:
-    """Where ``prepare`` leaves a small copy of the photo that it decodes: RGB, upright, opaque."""
+    """Where ``preprocess`` leaves a small copy of the photo that it decodes: RGB, upright, opaque."""
 
     __slots__ = ("photo",)
 
@@ -55,19 +39,17 @@ class Preview:
         self.photo = photo.reduce(math.ceil(max(photo.size) / PREVIEW_SIDE))
 
 
-def warn_orientation(orientation: int) -> str:
-    return f"EXIF orientation {orientation} applied"
-
-
-def prepare(
+def preprocess(
     data: bytes,
     header: Header,
     transform: Transform,
     mode: Mode = "exact",
     limits: Limits = DEFAULT_LIMITS,
     preview: Preview | None = None,
-) -> Prepared:
-    """Decode all pixels of ``data``, whose ``header`` comes from ``inspect`` with the same ``limits``.
+) -> Pixels:
+    """The (crop, crop, 3) uint8 RGB pixels that a runtime takes: C-contiguous, read-only.
+
+    Decodes all pixels of ``data``, whose ``header`` comes from ``inspect`` with the same ``limits``.
 
     ``exact`` is bit-equal to torchvision's preset on the canonical image; ``fast`` differs in decoding JPEG at a
     reduced scale where it is at least twice as large as needed. Safe to call from several threads at once. Peak
@@ -79,14 +61,7 @@ def prepare(
     photo = _upright(data, header, limits, draft)
     if preview is not None:
         preview.take(photo)
-    warnings = []
-    if header.animated:
-        warnings.append(WARN_FRAMES)
-    if header.orientation != 1:
-        warnings.append(warn_orientation(header.orientation))
-    if header.exif_damaged:
-        warnings.append(WARN_EXIF)
-    return Prepared(resize_and_crop(photo, transform), header.format, tuple(warnings), header.upright_size)
+    return resize_and_crop(photo, transform)
 
 
 def _upright(data: bytes, header: Header, limits: Limits, draft: int | None) -> Image.Image:

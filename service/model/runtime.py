@@ -9,6 +9,7 @@ about its input stands here too; it needs numpy and no device.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,18 @@ Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
 #: For each image, the classes whose maps the caller asks for, at most K; None: no image asks for any.
 Classes = Sequence[Sequence[int]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """Where and how a model is to run; nothing is left to be found out."""
+
+    runtime: str = "openvino"  # openvino, torch
+    device: str = "cpu"  # cpu, cuda, cuda:N
+    precision: str = "fp32"  # fp32, bf16, fp16, int8
+    runners: int = 1  # threads that call run() at once
+    threads_per_runner: int = 1  # CPU threads behind each of them
+    max_batch: int = 1  # the largest batch that run() must take
 
 
 class Runtime(Protocol):

@@ -11,14 +11,15 @@ import sys
 from service.engine import ENGINE_EXITS
 from service.host import memory
 from service.metrics import Metrics
-from service.processes import bootstrap as child
+from service.processes import bootstrap
 from service.processes.handover import Handover
 from service.processes.wire.engine_server import EngineServer
-from service.serving.build import create_engine, plan, wire_layout
+from service.processes.wire.slots import Layout
+from service.serving.build import create_engine, plan
 
 logger = logging.getLogger(__name__)
 
-#: For the last batches. The workers, who wait for them, have gone before.
+#: For the last batches. The workers, who wait for them, have ended before.
 _CLOSE_S = 5.0
 
 
@@ -32,14 +33,14 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
 
     loop.add_signal_handler(signal.SIGTERM, end)
     settings = handover.load_settings().model_copy(update={"device": handover.device})
-    found = handover.load_artifact(settings)
+    artifact = handover.load_artifact(settings)
     # Workers decode.
-    chosen = plan(settings, engines=handover.engines)._replace(decode_threads=0)
+    planned = plan(settings, engines=handover.engines)._replace(decode_threads=0)
     engine = create_engine(
-        settings, chosen, found, metrics, on_fatal=lambda reason: loop.call_soon_threadsafe(end, reason)
+        settings, planned, artifact, metrics, on_fatal=lambda reason: loop.call_soon_threadsafe(end, reason)
     )
-    server = EngineServer(engine, socket.socket(fileno=handover.listener), wire_layout(found))
-    heart = asyncio.ensure_future(child.beat(handover, metrics, ready=lambda: engine.info is not None))
+    server = EngineServer(engine, socket.socket(fileno=handover.listener), Layout.of(artifact))
+    heart = asyncio.ensure_future(bootstrap.beat(handover, metrics, ready=lambda: engine.info is not None))
     await server.start()
     memory.give_back()
     reason = await ended
@@ -55,4 +56,4 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
 
 
 def main() -> None:
-    child.run(serve)
+    bootstrap.run(serve)

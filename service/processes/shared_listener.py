@@ -1,6 +1,7 @@
-"""Connections from a listener that several processes share: one at a time, and rather by who has fewer.
+"""Accepts connections from a listener that several processes share, one at a time, so that they spread evenly.
 
-Whoever wakes first could take all that wait, and keep them: a balancer's connections live for hours.
+Without coordination the first process to wake accepts every pending connection and keeps it: a balancer's connections
+live for hours.
 """
 
 from __future__ import annotations
@@ -11,19 +12,14 @@ import logging
 import socket
 from collections.abc import Callable
 
+from service.http.server.connection import Connection
+
 logger = logging.getLogger(__name__)
 
-#: For a process with fewer connections to take the next one first; then whoever looked takes it all the same.
+#: How long to hold back for a process with fewer connections. After that, accept anyway.
 _DEFER_S = 0.005
 #: While no more files may be opened.
 _EXHAUSTED_S = 0.1
-
-
-class Drainable(asyncio.Protocol):
-    """What a connection's protocol can do beside: uvicorn's can."""
-
-    def shutdown(self) -> None:
-        """Close once the request under way is answered; at once where there is none."""
 
 
 class SharedListener:
@@ -37,7 +33,7 @@ class SharedListener:
         self,
         listener: socket.socket,
         *,
-        connect: Callable[[], Drainable],
+        connect: Callable[[], Connection],
         mine: Callable[[], int],
         fewest: Callable[[int], int],
     ) -> None:

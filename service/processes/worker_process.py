@@ -3,74 +3,80 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-import sys
+from collections.abc import Callable
+from typing import cast
 
-from service.config import Settings
-from service.engine import ENGINE_EXITS
+from service.engine import ENGINE_EXITS, RuntimeInfo
 from service.host import memory
-from service.host.capacity import worker_capacity
-from service.host.cores import available_cores
 from service.http.app import create_app
-from service.http.server.http_server import Server, config
+from service.http.server.connection import Connection
+from service.http.server.http_server import Server
 from service.metrics import Metrics
-from service.processes import bootstrap as child
+from service.processes import bootstrap
 from service.processes.connection_counts import ConnectionCounts
 from service.processes.handover import Handover
+from service.processes.shared_listener import SharedListener
 from service.processes.wire.remote_engine import RemoteEngine
-from service.serving.build import wire_layout
-
-logger = logging.getLogger(__name__)
+from service.processes.wire.slots import Layout
+from service.serving.build import create_intake, create_served, worker_plan
+from service.serving.lifecycle import Lifecycle
 
 
 async def serve(handover: Handover, metrics: Metrics) -> int:
     loop = asyncio.get_running_loop()
     settings = handover.load_settings()
-    found = handover.load_artifact(settings)
-    threads = decode_threads(settings)
+    artifact = handover.load_artifact(settings)
+    lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3)
+    threads, max_in_flight, max_pixels = worker_plan(settings)
+    intake = create_intake(settings, max_in_flight, metrics, memory.GiveBackWhenIdle(loop).worked)
 
-    def on_fatal(reason: str) -> None:
-        loop.call_soon_threadsafe(server.fail, reason, ENGINE_EXITS["hung"])
+    def on_ready(info: RuntimeInfo) -> None:
+        intake.admission.seed(info.batch_cost)
 
     engine = RemoteEngine(
-        handover.addresses, wire_layout(found), decode_threads=threads, metrics=metrics, on_fatal=on_fatal
+        artifact.reference,
+        handover.addresses,
+        Layout.of(artifact),
+        decode_threads=threads,
+        metrics=metrics,
+        on_ready=on_ready,
+        on_fatal=lambda reason: lifecycle.fail(reason, ENGINE_EXITS["hung"]),
     )
-    metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
-    capacity = worker_capacity(settings, threads, len(handover.addresses))
-    app = create_app(settings, engine, found, metrics, capacity, memory.GiveBackWhenIdle(loop).worked)
+    metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
+    app = create_app(settings, create_served(settings, artifact, engine, max_pixels), intake, lifecycle, metrics)
     counts = ConnectionCounts(handover.counts, settings.workers)
-
-    def fewest(connections: int) -> int:
-        counts.tell(handover.place, connections)
-        return counts.fewest()
-
-    server = Server(config(app, settings, metrics), on_drain=app.inference.drain, fewest=fewest)
+    server = Server(app, settings, metrics, lifecycle, accept=_shared(counts, handover.place))
 
     def ready() -> bool:
         if server.started:
-            counts.tell(handover.place, server.connections)  # those that closed since the last was taken
+            counts.tell(handover.place, server.connections)  # some may have closed since one was last accepted
         return server.started and engine.state == "ready"
 
     engine.start()
-    heart = asyncio.ensure_future(child.beat(handover, metrics, ready=ready))
-    await server.serve(sockets=[socket.socket(fileno=handover.listener)])
-    try:
-        await asyncio.wait_for(engine.aclose(), server.drain_time_left)
-    except TimeoutError:
-        logger.error("decoding did not finish in time and was cut off")
+    heart = asyncio.ensure_future(bootstrap.beat(handover, metrics, ready=ready))
+    with lifecycle.signals():
+        await server.serve(sockets=[socket.socket(fileno=handover.listener)])
+        status = await lifecycle.close("decoding", engine.aclose())
     heart.cancel()
-    if server.failure is not None:
-        sys.stderr.write(f"error: {server.failure}\n")
-    return server.exit_status
+    return status
 
 
-def decode_threads(settings: Settings) -> int:
-    """Two at least: connections are spread evenly over workers, what comes on them is not."""
-    if settings.decode_threads != "auto":
-        return settings.decode_threads
-    return max(2, -(-available_cores() // settings.workers))
+def _shared(
+    counts: ConnectionCounts, place: int
+) -> Callable[[socket.socket, Callable[[], Connection], Callable[[], int]], asyncio.Server]:
+    """How the server takes connections from the listener that it shares with the other workers."""
+
+    def fewest(connections: int) -> int:
+        counts.tell(place, connections)
+        return counts.fewest()
+
+    def accept(listener: socket.socket, connect: Callable[[], Connection], mine: Callable[[], int]) -> asyncio.Server:
+        shared = SharedListener(listener, connect=connect, mine=mine, fewest=fewest)
+        return cast(asyncio.Server, shared)  # uvicorn closes it and waits for that, no more
+
+    return accept
 
 
 def main() -> None:
-    child.run(serve)
+    bootstrap.run(serve)

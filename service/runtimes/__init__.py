@@ -1,13 +1,10 @@
-"""The model on a device: ``create(artifact, options)`` gives what the engine calls a ``Runtime``.
+"""The model on a device: ``create(artifact, options)`` loads an artifact and returns a ``Runtime``.
 
-    openvino        CPU, the default there     openvino ─► openvino_graph
-    torch           CUDA, the default there;   torch ─► torch_replay ─► torch_module
-                    CPU as the reference
-                                                 (recipes, quantization: for ``models quantize``, not for the server)
+    openvino/    CPU, the default there
+    torch/       CUDA, the default there; on a CPU the reference to compare with
 
-A runtime has ``name``, ``device``, ``precision``, ``max_batch``, ``run(images) -> BatchOutputs`` (thread-safe) and
-``close()``. It raises DeviceLost when its device is gone for good; any other exception of ``run`` concerns that one
-batch. Importing this package imports neither OpenVINO nor torch: a machine without a GPU never needs torch.
+Importing this package imports neither OpenVINO nor torch: a machine without a GPU never needs torch, and one with a GPU
+never loads OpenVINO.
 """
 
 from __future__ import annotations
@@ -16,72 +13,41 @@ import ctypes
 import logging
 import re
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from service.errors import MissingExtra, OperatorError, installed, require_extra
 from service.model.artifact import Artifact
-
-if TYPE_CHECKING:  # for the signature alone: neither library is imported before it is chosen
-    from service.runtimes.openvino.runtime import OpenVinoRuntime
-    from service.runtimes.torch.runtime import TorchRuntime
+from service.model.runtime import Runtime, RuntimeOptions
 
 logger = logging.getLogger(__name__)
 
 _TORCH = ("torch", "torchvision")
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeOptions:
-    """What the operator asked for; ``create`` resolves every "auto"."""
-
-    runtime: str = "auto"  # auto, openvino, torch
-    device: str = "auto"  # auto, cpu, cuda, cuda:N
-    precision: str = "fp32"  # fp32, bf16, fp16, int8
-    runners: int = 1  # threads that call run() at once
-    threads_per_runner: int = 1  # CPU threads behind each of them
-    max_batch: int = 1  # the largest batch that run() must take
-
-
-def create(artifact: Artifact, options: RuntimeOptions) -> OpenVinoRuntime | TorchRuntime:
-    """Load ``artifact`` onto the device that ``options`` ask for; takes a fraction of a second on a CPU.
+def create(artifact: Artifact, options: RuntimeOptions) -> Runtime:
+    """Load ``artifact`` onto the device that ``options`` name; takes a fraction of a second on a CPU.
 
     Raises ArtifactError if the weights are missing or damaged, MissingExtra if torch is needed and not installed,
-    OperatorError for a choice that this machine cannot serve.
+    OperatorError for options that this machine cannot serve.
     """
     if min(options.runners, options.threads_per_runner, options.max_batch) < 1:
         raise OperatorError("runners, threads_per_runner and max_batch must be at least 1")
-    runtime, device = resolve(options)
+    runtime, device = resolve(options.runtime, options.device)
     if runtime == "openvino":
         from service.runtimes.openvino.runtime import OpenVinoRuntime
 
-        return OpenVinoRuntime(
-            artifact,
-            precision=options.precision,
-            runners=options.runners,
-            threads_per_runner=options.threads_per_runner,
-            max_batch=options.max_batch,
-        )
+        return OpenVinoRuntime(artifact, options)
     require_extra(f"device={device}" if device != "cpu" else "runtime=torch", "torch", *_TORCH)
     from service.runtimes.torch.runtime import TorchRuntime
 
-    return TorchRuntime(
-        artifact,
-        device=device,
-        precision=options.precision,
-        runners=options.runners,
-        threads_per_runner=options.threads_per_runner,
-        max_batch=options.max_batch,
-    )
+    return TorchRuntime(artifact, options)
 
 
-def resolve(options: RuntimeOptions) -> tuple[str, str]:
+def resolve(runtime: str, device: str) -> tuple[str, str]:
     """(runtime, device) without "auto": CUDA where it is usable, else the CPU; OpenVINO on a CPU, torch on CUDA.
 
     Raises OperatorError for unknown names and for openvino on a GPU. Whether a device asked for by name exists is
     checked by its runtime.
     """
-    runtime, device = options.runtime, options.device
     if runtime not in ("auto", "openvino", "torch"):
         raise OperatorError(f"runtime={runtime} is unknown; choose auto, openvino or torch")
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):

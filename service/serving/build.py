@@ -1,4 +1,4 @@
-"""Puts the pieces together: settings become a plan, a plan and an artifact a runtime and an engine.
+"""Puts the pieces together: settings become a plan, a plan and an artifact an engine, an engine and a plan an intake.
 
 Shared by the server, its engine and worker processes, the local commands, the benchmarks and the end-to-end tests.
 """
@@ -10,47 +10,45 @@ from typing import NamedTuple
 
 from service import runtimes
 from service.config import Settings
-from service.engine import LocalEngine
-from service.host.capacity import Capacity, capacity
+from service.engine import EngineClient, LocalEngine
 from service.host.cores import available_cores
+from service.host.memory import available_memory
 from service.metrics import Metrics
 from service.model.artifact import Artifact
-from service.model.runtime import Runtime
-from service.processes.wire.slots import Layout
+from service.model.runtime import Runtime, RuntimeOptions
+from service.serving.admission import Admission
+from service.serving.capacity import IDLE_BYTES, pixels_per_image, units_in_flight
+from service.serving.intake import Intake
+from service.serving.served import Served
 
 #: Largest batch that ``max_batch_size=auto`` may choose. A GPU's cost curve is flat well past a CPU's.
 _AUTO_MAX_BATCH = {"cpu": 8, "cuda": 64}
 
-#: Images of one worker that an engine may hold. A worker's decoders fill a few in the time of one batch; more would
-#: only move the queue from encoded files to pixels.
-_SLOTS = 32
-
 
 class Plan(NamedTuple):
-    """Settings without "auto": the device found, the cores and the memory shared out."""
+    """Settings without "auto": the device is known, cores and memory are shared out."""
 
-    options: runtimes.RuntimeOptions
+    options: RuntimeOptions
     decode_threads: int  # 0: the runners decode
-    capacity: Capacity
+    max_in_flight: int  # units of ``Admission``
+    max_pixels: int  # of one image
 
 
 def plan(settings: Settings, *, engines: int = 1) -> Plan:
     """Look at the machine once. Imports torch where an NVIDIA driver is installed. Raises OperatorError.
 
-    On a CPU one runner a core (two networks side by side beat one on two cores), shared out among ``engines``
+    On a CPU one runner per core (two networks side by side beat one on two cores), shared out among ``engines``
     processes; on a GPU two, of which one copies while the other computes. OpenVINO's runners decode their own images;
-    torch gathers batches of what a pool has decoded.
+    torch gathers batches of images that a pool has decoded.
     """
-    wish = runtimes.RuntimeOptions(runtime=settings.runtime, device=settings.device)
-    runtime, device = runtimes.resolve(wish)
-    kind = "cpu" if device == "cpu" else "cuda"
-    cores = available_cores() if kind == "cuda" else max(1, available_cores() // engines)
-    automatic = cores if kind == "cpu" else 2
-    runners = automatic if settings.runners == "auto" else settings.runners
+    runtime, device = runtimes.resolve(settings.runtime, settings.device)
+    on_cpu = device == "cpu"
+    cores = max(1, available_cores() // engines) if on_cpu else available_cores()
+    runners = (cores if on_cpu else 2) if settings.runners == "auto" else settings.runners
     per_runner = max(1, cores // runners) if settings.threads_per_runner == "auto" else settings.threads_per_runner
-    # OpenVINO runs a batch image by image: nothing is to be measured, and on a busy machine noise would be.
-    most = 1 if runtime == "openvino" else _AUTO_MAX_BATCH[kind]
-    options = runtimes.RuntimeOptions(
+    # OpenVINO runs a batch image by image: there is no cost curve to measure, and on a busy machine noise would be one.
+    most = 1 if runtime == "openvino" else _AUTO_MAX_BATCH["cpu" if on_cpu else "cuda"]
+    options = RuntimeOptions(
         runtime=runtime,
         device=device,
         precision=settings.precision,
@@ -61,39 +59,69 @@ def plan(settings: Settings, *, engines: int = 1) -> Plan:
     decode_threads = settings.decode_threads
     if decode_threads == "auto":
         decode_threads = 0 if runtime == "openvino" else cores
-    return Plan(options, decode_threads, capacity(settings, decode_threads or runners))
+    memory = available_memory()
+    return Plan(options, decode_threads, *_limits(settings, memory, decode_threads or runners))
 
 
-def create_runtime(chosen: Plan, artifact: Artifact) -> Runtime:
+def worker_plan(settings: Settings) -> tuple[int, int, int]:
+    """Decode threads, ``max_in_flight`` and ``max_pixels`` of one worker: workers share what the engines leave.
+
+    Two decode threads at least: connections are spread evenly over workers, their requests are not.
+    """
+    automatic = max(2, -(-available_cores() // settings.workers))
+    threads = automatic if settings.decode_threads == "auto" else settings.decode_threads
+    memory = max(0, available_memory() - len(settings.engine_devices) * IDLE_BYTES) // settings.workers
+    return threads, *_limits(settings, memory, threads)
+
+
+def _limits(settings: Settings, memory: int, decoders: int) -> tuple[int, int]:
+    """``max_in_flight`` and ``max_pixels`` of a process that has ``memory`` bytes and decodes ``decoders`` images."""
+    return (
+        units_in_flight(memory) if settings.max_in_flight == "auto" else settings.max_in_flight,
+        pixels_per_image(memory, decoders) if settings.max_pixels == "auto" else settings.max_pixels,
+    )
+
+
+def create_runtime(options: RuntimeOptions, artifact: Artifact) -> Runtime:
     """Load the model onto its device; takes a fraction of a second on a CPU. Raises OperatorError."""
-    return runtimes.create(artifact, chosen.options)
+    return runtimes.create(artifact, options)
 
 
 def create_engine(
-    settings: Settings, chosen: Plan, artifact: Artifact, metrics: Metrics, on_fatal: Callable[[str], object]
+    settings: Settings, planned: Plan, artifact: Artifact, metrics: Metrics, on_fatal: Callable[[str], object]
 ) -> LocalEngine:
     """An engine that is yet to be started; the runtime is loaded by its own thread."""
 
     def load() -> Runtime:
-        runtime = create_runtime(chosen, artifact)
-        name, version = artifact.manifest.name, artifact.manifest.version
-        metrics.model_info.labels(name, version, runtime.name, runtime.device, runtime.precision).set(1)
+        runtime = create_runtime(planned.options, artifact)
+        metrics.model(artifact.reference).info(runtime.name, runtime.device, runtime.precision).set(1)
         return runtime
 
     return LocalEngine(
+        artifact.reference,
         load,
         image_size=artifact.manifest.preprocessing.crop_size,
-        runners=chosen.options.runners,
+        runners=planned.options.runners,
         max_batch_size=settings.max_batch_size,
         max_queue_delay=settings.max_queue_delay_ms / 1e3,
-        decode_threads=chosen.decode_threads,
+        decode_threads=planned.decode_threads,
         metrics=metrics,
         on_fatal=on_fatal,
     )
 
 
-def wire_layout(artifact: Artifact) -> Layout:
-    """What one image of this model and its outputs take between a worker and an engine."""
-    size = artifact.manifest.preprocessing.crop_size
-    network = artifact.network
-    return Layout(size, network.num_classes, network.embedding_dim, network.feature_size(size), _SLOTS)
+def create_served(settings: Settings, artifact: Artifact, engine: EngineClient, max_pixels: int) -> Served:
+    """``artifact`` as ``engine`` serves it."""
+    return Served.of(artifact, engine, mode=settings.decode, max_pixels=max_pixels)
+
+
+def create_intake(
+    settings: Settings, max_in_flight: int, metrics: Metrics, on_release: Callable[[], object] = lambda: None
+) -> Intake:
+    """The one intake of a process; ``on_release`` is called after each request that was admitted."""
+    return Intake(
+        Admission(max_in_flight, share=settings.max_client_share, on_release=on_release),
+        metrics,
+        max_body_bytes=settings.max_body_bytes,
+        timeout_s=settings.request_timeout_ms / 1e3,
+    )

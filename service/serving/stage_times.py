@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.metrics import STAGES, Metrics
+from service.metrics import STAGES, ModelMetrics
 
 
 class StageTimes:
@@ -18,10 +18,10 @@ class StageTimes:
         if seconds > self._seconds.get(stage, -1.0):
             self._seconds[stage] = seconds
 
-    def observe(self, metrics: Metrics) -> None:
+    def observe(self, metrics: ModelMetrics) -> None:
         for stage, seconds in self._seconds.items():
             metrics.stages[stage].observe(seconds)
 
     def header(self) -> str:
-        """``read;dur=0.1, decode;dur=1.8, …`` in milliseconds, stages in order, those never reached left out."""
+        """``read;dur=0.1, decode;dur=1.8, …`` in milliseconds, stages in order, without those never reached."""
         return ", ".join(f"{stage};dur={self._seconds[stage] * 1e3:.2f}" for stage in STAGES if stage in self._seconds)

@@ -16,7 +16,8 @@ from benchmarks import decoded, gpu, photos
 from benchmarks.load import Sample
 from service.model.artifact import Artifact
 from service.model.outputs import BatchOutputs
-from service.runtimes import RuntimeOptions, create
+from service.model.runtime import RuntimeOptions
+from service.runtimes import create
 from tests.artifacts import make_artifact
 
 

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.model.artifact import Artifact
-from service.model.runtime import Images
-from service.runtimes import RuntimeOptions, create
+from service.model.runtime import Images, RuntimeOptions
+from service.runtimes import create
 from tests.runtimes.conftest import images_for
 
 #: Between the same image in batches of different sizes. OpenVINO runs image by image: no difference at all.

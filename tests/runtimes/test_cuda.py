@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from service.model.artifact import Artifact
-from service.runtimes import RuntimeOptions, create
+from service.model.runtime import RuntimeOptions
+from service.runtimes import create
 from tests.runtimes.conftest import images_for, relative_error, torchvision_answers
 
 torch = pytest.importorskip("torch")

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from service.runtimes.openvino.quantization import kept_in_fp32
-from service.runtimes.openvino.recipes import RECIPES
 
 from service.errors import ArtifactError, MissingExtra, OperatorError
 from service.model import artifact
 from service.model.artifact import Artifact
-from service.runtimes import RuntimeOptions, create
+from service.model.runtime import RuntimeOptions
+from service.runtimes import create
+from service.runtimes.openvino.quantization import kept_in_fp32
+from service.runtimes.openvino.recipes import RECIPES
 from service.store import write
 from service.store.catalog import list_models, verify
 from service.store.quantize import quantize
@@ -89,7 +90,8 @@ sys.modules["nncf"] = sys.modules["torch"] = None
 from pathlib import Path
 import numpy as np
 from service.model import artifact
-from service.runtimes import RuntimeOptions, create
+from service.model.runtime import RuntimeOptions
+from service.runtimes import create
 tiny = artifact.load(Path(sys.argv[1]), "tiny", "1")
 model = create(tiny, RuntimeOptions(precision="int8"))
 print(model.precision, model.run(np.zeros((1, 64, 64, 3), np.uint8)).logits.shape)

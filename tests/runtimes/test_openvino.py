@@ -11,7 +11,8 @@ import pytest
 
 from service.errors import OperatorError
 from service.model.artifact import Artifact
-from service.runtimes import RuntimeOptions, create
+from service.model.runtime import RuntimeOptions
+from service.runtimes import create
 from service.runtimes.openvino.graph import build_model
 from service.runtimes.openvino.runtime import has_bf16, properties
 from service.runtimes.openvino.runtime import runtime as openvino_runtime

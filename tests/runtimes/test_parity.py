@@ -14,7 +14,8 @@ import pytest
 
 from service.model.artifact import Artifact
 from service.model.outputs import MAPS_PER_ITEM
-from service.runtimes import RuntimeOptions, create
+from service.model.runtime import RuntimeOptions
+from service.runtimes import create
 from tests import reference
 from tests.runtimes.conftest import ARTIFACTS, images_for, relative_error, torchvision_answers
 

@@ -10,7 +10,8 @@ import pytest
 from service import runtimes
 from service.errors import MissingExtra, OperatorError
 from service.model.artifact import Artifact
-from service.runtimes import RuntimeOptions, create, resolve
+from service.model.runtime import RuntimeOptions
+from service.runtimes import create, resolve
 from tests.runtimes.conftest import python
 
 
@@ -27,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from service.model import artifact
 from service.errors import MissingExtra
-from service.runtimes import RuntimeOptions, create
+from service.model.runtime import RuntimeOptions
+from service.runtimes import create
 tiny = artifact.load(Path(sys.argv[1]), sys.argv[2], "1")
 model = create(tiny, RuntimeOptions())
 print(model.name, model.device, model.run(np.zeros((1, 64, 64, 3), np.uint8)).logits.shape)

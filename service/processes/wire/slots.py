@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.client import Priority
+from service.model.artifact import Artifact
 from service.model.outputs import MAPS_PER_ITEM, ItemOutput
 
 #: No longer id reaches the engine's log; the HTTP layer takes none.
@@ -26,6 +27,10 @@ REQUEST_ID_BYTES = 128
 _MODEL_BYTES = 129
 
 _PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+
+#: Images of one worker that an engine may hold. A worker's decoders fill a few in the time of one batch; more would
+#: only move the queue from encoded files to pixels.
+_SLOTS = 32
 
 #: A cache line: two slots never share one.
 _ALIGNMENT = 64
@@ -40,6 +45,12 @@ class Layout:
     embedding_dim: int
     map_size: int
     slots: int
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Layout:
+        """The layout of one image of ``artifact`` and its outputs."""
+        size, network = artifact.manifest.preprocessing.crop_size, artifact.network
+        return cls(size, network.num_classes, network.embedding_dim, network.feature_size(size), _SLOTS)
 
     @property
     def maps(self) -> int:

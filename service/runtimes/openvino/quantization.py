@@ -23,8 +23,8 @@ from service.model.network import Network
 from service.model.outputs import MAPS_PER_ITEM
 from service.runtimes.openvino.graph import SUM
 from service.runtimes.openvino.imports import ov
-from service.runtimes.openvino.runtime import build
 from service.runtimes.openvino.recipes import Recipe, require_nncf
+from service.runtimes.openvino.runtime import build
 
 #: Of the graph, for one image.
 Inputs = tuple[NDArray[np.uint8], NDArray[np.int32]]

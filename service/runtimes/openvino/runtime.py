@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from service.errors import ArtifactError, OperatorError
 from service.model.artifact import Artifact
 from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
-from service.model.runtime import Classes, Images, check_images, map_rows
+from service.model.runtime import Classes, Images, RuntimeOptions, check_images, map_rows
 from service.runtimes.openvino.graph import OUTPUTS, build_model
 from service.runtimes.openvino.imports import ov
 from service.runtimes.pool import Pool
@@ -37,30 +37,28 @@ class OpenVinoRuntime:
     name = "openvino"
     device = "cpu"
 
-    def __init__(
-        self, artifact: Artifact, *, precision: str, runners: int, threads_per_runner: int, max_batch: int
-    ) -> None:
-        core = ov.Core()
+    def __init__(self, artifact: Artifact, options: RuntimeOptions) -> None:
+        core, precision, runners = ov.Core(), options.precision, options.runners
         if precision not in _HINTS:
             raise OperatorError(f"precision={precision} is not there on a CPU; choose fp32, bf16 or int8")
         if precision == "bf16" and not has_bf16(core):
             raise OperatorError("precision=bf16 needs a CPU with bfloat16 instructions, this one has none; use fp32")
         self.precision = precision
-        self.max_batch = max_batch
+        self.max_batch = options.max_batch
 
         self._size = artifact.manifest.preprocessing.crop_size
         model = read_int8(core, artifact) if precision == "int8" else build(artifact, precision)
         # A graph of its own for each runner, rather than one graph with a stream each: with a single stream OpenVINO
         # computes on the calling thread. A stream's own thread is one more to schedule, which cost 15 % of the
         # throughput of decode + infer on two cores (ADR 4). The price is some 25 MB a runner.
-        narrow = properties(precision, threads_per_runner)
+        narrow = properties(precision, options.threads_per_runner)
         self._requests: Pool[_Request] | None = Pool(
             [_Request(core.compile_model(model, "CPU", narrow)) for _ in range(runners)]
         )
         # One more, with every core, for an image that is alone in the house.
         self._wide: _Request | None = None
         if runners > 1:
-            wide = properties(precision, runners * threads_per_runner)
+            wide = properties(precision, runners * options.threads_per_runner)
             self._wide = _Request(core.compile_model(model, "CPU", wide))
         self._wide_free = threading.Lock()
         self._side = artifact.network.feature_size(self._size)

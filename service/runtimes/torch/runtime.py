@@ -16,7 +16,7 @@ import torch
 from service.errors import DeviceLost, OperatorError
 from service.model.artifact import Artifact
 from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
-from service.model.runtime import Classes, Images, check_images, map_rows
+from service.model.runtime import Classes, Images, RuntimeOptions, check_images, map_rows
 from service.runtimes.pool import Pool
 from service.runtimes.torch.network import DTYPES, Classifier, load_classifier
 from service.runtimes.torch.replay import Lane, Rows, bucket_sizes, gather, out_of_memory, run_or_halve
@@ -38,16 +38,11 @@ class TorchRuntime:
     def __init__(
         self,
         artifact: Artifact,
-        *,
-        device: str,
-        precision: str,
-        runners: int,
-        threads_per_runner: int,
-        max_batch: int,
+        options: RuntimeOptions,
     ) -> None:
-        target = check_device(device, precision)
+        target = check_device(options.device, options.precision)
         self.device = str(target)
-        self.precision = precision
+        self.precision = options.precision
         self._size = artifact.manifest.preprocessing.crop_size
         self._num_classes = artifact.network.num_classes
         self._maps = min(MAPS_PER_ITEM, self._num_classes)
@@ -55,20 +50,20 @@ class TorchRuntime:
         if target.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False
             try:
-                module = load_classifier(artifact, folded_to=precision).to(target)
+                module = load_classifier(artifact, folded_to=options.precision).to(target)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
                 raise OperatorError(f"device={target} has not enough free memory for the weights") from None
-            sizes = bucket_sizes(max_batch)
-            made = [Lane(module, sizes, self._size, target) for _ in range(runners)]
+            sizes = bucket_sizes(options.max_batch)
+            made = [Lane(module, sizes, self._size, target) for _ in range(options.runners)]
             # Memory may have run out between the first lane and the last.
             self.max_batch = min(lane.max_batch for lane in made)
             lanes = list(made)
         else:
-            torch.set_num_threads(threads_per_runner)
-            self.max_batch = max_batch
-            lanes = [EagerLane(load_classifier(artifact), self._size)] * runners
+            torch.set_num_threads(options.threads_per_runner)
+            self.max_batch = options.max_batch
+            lanes = [EagerLane(load_classifier(artifact), self._size)] * options.runners
         self._lanes: Pool[_Runner] | None = Pool(lanes)
 
     def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:

@@ -7,8 +7,6 @@ fractions of a second.
 
 from __future__ import annotations
 
-from service.serving import build
-
 import os
 import sys
 import threading
@@ -21,6 +19,7 @@ from service import cli
 from service.engine import watchdog
 from service.errors import DeviceLost
 from service.image import Header, decode
+from service.serving import build
 from tests.fakes import FakeRuntime
 
 #: First pixels. From ``GOOD`` on an image is an image.

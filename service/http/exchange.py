@@ -1,0 +1,103 @@
+"""One inference request over HTTP: what ``serving.intake`` does, fed from an ASGI request.
+
+head ─► admit ─► read the body ─► inspect ─► (the endpoint infers and encodes) ─► the permit is given back
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
+
+from service.errors import DeadlineExceeded, InvalidParameter
+from service.http.body import ClientGone, declared_length, read_images
+from service.http.middleware import KEY_OWNER
+from service.metrics import Metrics
+from service.serving.intake import Intake, Photo
+from service.serving.served import Served
+from service.serving.stage_times import StageTimes
+
+TIMEOUT_HEADER = "x-request-timeout-ms"
+
+
+class Exchange(NamedTuple):
+    """What the inference endpoints of one model share."""
+
+    served: Served
+    intake: Intake
+    metrics: Metrics
+    max_images: int
+
+    @asynccontextmanager
+    async def admitted(
+        self, scope: Scope, receive: Receive, times: StageTimes, *, max_images: int | None = None, extra_units: int = 0
+    ) -> AsyncIterator[tuple[list[Photo], float]]:
+        """The request's photos and its deadline, for as long as it holds its permit.
+
+        Raises ServiceError for what concerns the request as a whole, ClientGone when nobody waits any more.
+        """
+        headers, started = Headers(scope=scope), time.monotonic()
+        deadline = self.intake.deadline(_timeout_ms(headers))
+        with self.intake.admit(declared_length(headers), deadline, _client(scope), extra_units) as permit:
+            try:
+                images = await self._read(headers, receive, deadline, max_images or self.max_images)
+            except (DeadlineExceeded, ClientGone):
+                # No answer has stage times then; slow clients should be seen all the same.
+                self.metrics.model(self.served.reference).stages["read"].observe(time.monotonic() - started)
+                raise
+            times.add("read", time.monotonic() - started)
+            yield await self.intake.inspect(self.served, images, permit, deadline, extra_units), deadline
+
+    async def _read(self, headers: Headers, receive: Receive, deadline: float, max_images: int) -> list[bytes]:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await read_images(headers, receive, max_bytes=self.intake.max_body_bytes, max_images=max_images)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed before the body had arrived") from None
+
+
+@asynccontextmanager
+async def cancelled_by_disconnect(receive: Receive) -> AsyncIterator[None]:
+    """Cancel the enclosed work when the client goes away, and raise ClientGone in its place."""
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise ClientGone from None
+    finally:
+        watcher.cancel()
+
+
+def _timeout_ms(headers: Headers) -> int | None:
+    """The client's own limit on the request, in milliseconds."""
+    value = headers.get(TIMEOUT_HEADER)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit()) or len(value) > 9 or int(value) == 0:
+        raise InvalidParameter("X-Request-Timeout-Ms must be a positive whole number of milliseconds")
+    return int(value)
+
+
+def _client(scope: Scope) -> str:
+    """Who has a share in the limit: the owner of the API key, else the address."""
+    owner: str | None = scope.get(KEY_OWNER)
+    return owner or (scope["client"][0] if scope.get("client") else "")

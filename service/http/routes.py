@@ -1,0 +1,91 @@
+"""The one table of routes: which route a path has, under which name it is counted, whether it needs an API key.
+
+    app.router.routes ─► RouteTable ─► Observe (label), ApiKeys (keyless), dispatch (direct)
+
+Inference endpoints are called directly; every other route is called through FastAPI.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Scope
+
+#: Where a request's ``RouteEntry`` lies in its scope.
+ENTRY = "service.route"
+
+
+class InferenceRoute(Route):
+    """POST to ``path``, which may be a template as ``/models/{name}/classify``, is the plain ASGI ``app``."""
+
+    def __init__(self, path: str, app: ASGIApp) -> None:
+        super().__init__(path, _handler, methods=["POST"])
+        self.app = app
+
+
+async def _handler(request: Request) -> Response:
+    raise AssertionError("the route's app takes the request")
+
+
+class RouteEntry(NamedTuple):
+    label: str  # the value of the ``endpoint`` label
+    keyless: bool  # no API key is needed
+    direct: ASGIApp | None  # takes POST, without FastAPI
+
+
+_UNKNOWN = RouteEntry("other", keyless=False, direct=None)
+
+
+class RouteTable:
+    """Finds the entry of a path: exact paths by one look-up, then templates in their order."""
+
+    def __init__(self, routes: Iterable[BaseRoute], *, keyless: Collection[str]) -> None:
+        """``keyless``: paths, templates or mounts that need no API key."""
+        self._exact: dict[str, RouteEntry] = {}
+        self._templates: list[tuple[re.Pattern[str], RouteEntry]] = []
+        for route in routes:
+            if isinstance(route, Mount):
+                entry = RouteEntry("other", route.path in keyless, None)
+                self._templates.append((re.compile(re.escape(route.path) + "/.*", re.DOTALL), entry))
+            elif isinstance(route, Route):
+                entry = RouteEntry(_label(route), route.path in keyless, _direct(route))
+                if route.param_convertors:
+                    self._templates.append((route.path_regex, entry))
+                else:
+                    self._exact[route.path] = entry
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Every value of the ``endpoint`` label."""
+        entries = [*self._exact.values(), *(entry for _, entry in self._templates), _UNKNOWN]
+        return sorted({entry.label for entry in entries})
+
+    def enter(self, scope: Scope) -> RouteEntry:
+        """Put the entry of the request's path, and the parameters in it, into ``scope``; return the entry."""
+        entry = self._exact.get(scope["path"])
+        if entry is None:
+            entry = _UNKNOWN
+            for pattern, candidate in self._templates:
+                if match := pattern.fullmatch(scope["path"]):
+                    entry = candidate
+                    scope["path_params"] = match.groupdict()
+                    break
+        scope[ENTRY] = entry
+        return entry
+
+
+def _label(route: Route) -> str:
+    """Files of the page and the like are not worth a label of their own."""
+    if not isinstance(route, (InferenceRoute, APIRoute)) or route.path == "/":
+        return "other"
+    return route.path.removeprefix("/")
+
+
+def _direct(route: Route) -> ASGIApp | None:
+    return route.app if isinstance(route, InferenceRoute) else None
