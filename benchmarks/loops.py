@@ -38,11 +38,11 @@ def plain(settings: Settings, found: Artifact) -> list[Step]:
     import openvino as ov
     from PIL import Image
 
-    from service.runtimes.openvino import build, properties, read_int8
+    from service.runtimes.openvino import graph_from_weights, properties, read_int8
 
     preprocessing = found.manifest.preprocessing
     core = ov.Core()
-    model = read_int8(core, found) if settings.precision == "int8" else build(found, settings.precision)
+    model = read_int8(core, found) if settings.precision == "int8" else graph_from_weights(found, settings.precision)
     precision = "INFERENCE_PRECISION_HINT"
     compiled = core.compile_model(
         model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", precision: properties(settings.precision, 1)[precision]}

@@ -32,7 +32,7 @@ from service.config import Settings
 from service.image import CropBox, Limits, Prepared, crop_box, inspect, squared, upright
 from service.metrics import Metrics
 from service.postprocess import ClassMap, Float32, explain
-from service.store.calibration import image_files
+from service.store.photos import image_files
 
 #: Nobody waits for a single photo.
 _PATIENCE_S = 600.0

@@ -9,21 +9,22 @@ from typing import Any
 
 import click
 
-from service import artifact, logs, overlay
+from service import logs, overlay
 from service.artifact import Artifact
-from service.assembly import plan
-from service.cli.local import PATIENCE_S, for_one_photo, read, replace, running_engine
+from service.artifact import load as load_artifact
+from service.assembly import plan as make_plan
+from service.cli.local_inference import PATIENCE_S, for_one_photo, running_engine, write_output
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
 from service.image import Limits, Prepared, crop_box, inspect, squared, upright
-from service.postprocess import DEFAULT_TOP_K, ClassMap, Prediction, classify
-from service.postprocess import explain as class_map
+from service.postprocess import DEFAULT_TOP_K, ClassMap, Prediction, classify, explain
+from service.store.photos import read_photo
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "max_pixels"]
 
 
-@click.command()
+@click.command("explain")
 @click.argument("photo", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="PNG file to write.")
 @click.option(
@@ -38,7 +39,7 @@ _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision"
     help="How much the map covers the photo where it is strongest.",
 )
 @setting_options(_SETTINGS)
-def explain(photo: Path, out: Path, index: int | None, opacity: float, **given: Any) -> None:
+def explain_command(photo: Path, out: Path, index: int | None, opacity: float, **given: Any) -> None:
     """Draw where in a photo the network finds a class.
 
     Prints the classes it finds and writes the photo, upright and at its own size, under the map of one of them. What
@@ -46,39 +47,39 @@ def explain(photo: Path, out: Path, index: int | None, opacity: float, **given: 
     """
     settings = settings_from(**given)
     if out.suffix != ".png":
-        raise OperatorError(f"--out {out}: a name that ends in .png is wanted")
+        raise OperatorError(f"--out {out}: the name must end in .png")
     logs.configure("text", "warning")
-    found = artifact.load(settings.model_store, settings.model, settings.version)
-    if index is not None and index >= len(found.labels):
-        raise OperatorError(f"--class {index}: the model's classes are 0 to {len(found.labels) - 1}")
+    artifact = load_artifact(settings.model_store, settings.model, settings.version)
+    if index is not None and index >= len(artifact.labels):
+        raise OperatorError(f"--class {index}: the model's classes are 0 to {len(artifact.labels) - 1}")
     classes = () if index is None else (index,)
     try:
-        data = read(photo)
-        predictions, shown, png = asyncio.run(_explain(settings, found, data, classes, opacity))
+        data = read_photo(photo)
+        predictions, shown, png = asyncio.run(_explain(settings, artifact, data, classes, opacity))
     except ServiceError as error:
         raise OperatorError(f"{photo}: {error.detail}") from None
-    replace(out, lambda file: file.write(png))
+    write_output(out, lambda file: file.write(png))
     for p in predictions:
         click.echo(f"  {p.probability:6.1%}  {p.index:4d}  {p.label}")
     click.echo(f"{out}: {overlay.caption(shown)}")
 
 
 async def _explain(
-    settings: Settings, found: Artifact, data: bytes, classes: tuple[int, ...], opacity: float
+    settings: Settings, artifact: Artifact, data: bytes, classes: tuple[int, ...], opacity: float
 ) -> tuple[list[Prediction], ClassMap, bytes]:
     """The strongest classes, the one to be shown, and its picture."""
-    chosen = plan(for_one_photo(settings))
-    transform = found.manifest.preprocessing.transform()
-    limits = Limits(max_pixels=chosen.capacity.max_pixels)
+    plan = make_plan(for_one_photo(settings))
+    transform = artifact.manifest.preprocessing.transform()
+    limits = Limits(max_pixels=plan.capacity.max_pixels)
     header = inspect(data, limits)
     canvas = upright(data, header, limits)
 
     def prepared() -> Prepared:
         return squared(canvas, header, transform)
 
-    async with running_engine(settings, chosen, found) as engine:
+    async with running_engine(settings, plan, artifact) as engine:
         output = (await engine.infer(prepared, time.monotonic() + PATIENCE_S, classes=classes)).output
-    (shown,) = class_map(output, found.labels, classes, 1)
+    (shown,) = explain(output, artifact.labels, classes, 1)
     crop = crop_box(canvas.size, transform)
     png = overlay.draw(canvas, crop, shown, opacity=opacity)
-    return classify(output, found.labels, DEFAULT_TOP_K), shown, png
+    return classify(output, artifact.labels, DEFAULT_TOP_K), shown, png

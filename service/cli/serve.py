@@ -11,16 +11,17 @@ from typing import Any
 
 import click
 
-from service import __version__, artifact, logs
+from service import __version__, logs
 from service.artifact import Artifact
+from service.artifact import load as load_artifact
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.http.listener import base_url, listen
 
 
-@click.command()
+@click.command("serve")
 @setting_options()
-def serve(**given: Any) -> None:
+def serve_command(**given: Any) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C.
 
     One process by default. With --workers N, N processes read, decode and answer, and one more for each of --devices
@@ -29,25 +30,25 @@ def serve(**given: Any) -> None:
     settings = settings_from(**given)
     logs.configure(settings.log_format, settings.log_level)
     # Refused here, before anything listens, if manifest or labels are not in order.
-    found = artifact.load(settings.model_store, settings.model, settings.version)
-    _ = found.digest
+    artifact = load_artifact(settings.model_store, settings.model, settings.version)
+    _ = artifact.digest
     listener = listen(settings.host, settings.port)
-    greet = partial(_greet, settings, found, listener, time.monotonic())
+    greet = partial(_greet, settings, artifact, listener, time.monotonic())
     # Imported where it is needed: a supervisor speaks no HTTP.
     if settings.workers:
         from service.supervisor.supervisor import supervise
 
-        status = supervise(settings, found.digest, listener, on_ready=greet)
+        status = supervise(settings, artifact.digest, listener, on_ready=greet)
     else:
         from service import single
 
-        status = single.run(settings, found, listener, on_ready=greet)
+        status = single.run(settings, artifact, listener, on_ready=greet)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # a thread that does not come back, of a decode pool say, would keep the interpreter
 
 
-def _greet(settings: Settings, found: Artifact, listener: socket.socket, began: float, shape: str) -> None:
+def _greet(settings: Settings, artifact: Artifact, listener: socket.socket, began: float, shape: str) -> None:
     base = base_url(listener)
     browser = ""
     if settings.page:
@@ -55,7 +56,8 @@ def _greet(settings: Settings, found: Artifact, listener: socket.socket, began: 
     elif settings.docs:
         browser = f"  {base}/docs      try it in a browser\n"
     click.echo(
-        f"\nmobilenet-service {__version__}: {found.reference} ({shape}), ready in {time.monotonic() - began:.2f} s\n\n"
+        f"\nmobilenet-service {__version__}: {artifact.reference} ({shape}), "
+        f"ready in {time.monotonic() - began:.2f} s\n\n"
         f"{browser}"
         f"  {base}/classify  POST an image, get its classes\n"
         f"  {base}/explain   POST an image, get where in it they are\n"

@@ -6,7 +6,7 @@ Two steps, so that the request can be admitted by its size before any work is do
 
 from __future__ import annotations
 
-from service.image.header import SUFFIXES, Format, Header, Limits
+from service.image.header import Format, Header, Limits
 from service.image.inspection import inspect
 from service.image.pipeline import (
     WARN_EXIF,
@@ -18,10 +18,9 @@ from service.image.pipeline import (
     upright,
     warn_orientation,
 )
-from service.image.transform import CropBox, Transform, crop_box
+from service.image.transform import CropBox, Pixels, Transform, crop_box
 
 __all__ = [
-    "SUFFIXES",
     "WARN_EXIF",
     "WARN_FRAMES",
     "CropBox",
@@ -29,6 +28,7 @@ __all__ = [
     "Header",
     "Limits",
     "Mode",
+    "Pixels",
     "Prepared",
     "Transform",
     "crop_box",

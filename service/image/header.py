@@ -7,14 +7,11 @@ limits come from the settings. Also the sentences that several readers of header
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from service.errors import ImageTooLarge
 
 Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
-
-#: Of the files of a folder that count as images. Which format a file has is judged by its content all the same.
-SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 TRUNCATED = "the image is truncated: its data ends before its last pixel"
 CORRUPT = "the image is corrupt and cannot be decoded"

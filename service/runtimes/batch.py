@@ -17,7 +17,7 @@ T = TypeVar("T")
 #: B images, each (S, S, 3) uint8 RGB, wherever they lie; an array (B, S, S, 3) is one, too.
 Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
-#: Of each image, the classes that maps are wanted of, at most K; None: no image asks for any.
+#: For each image, the classes to compute maps of, at most K; None: no image asks for any.
 Classes = Sequence[Sequence[int]] | None
 
 
@@ -58,10 +58,10 @@ def map_rows(classes: Classes, batch: int, k: int, num_classes: int) -> NDArray[
     if classes is None:
         return None
     rows = np.full((batch, k), -1, np.int32)
-    for row, wanted in zip(rows, classes, strict=True):
-        if len(wanted) > k or not all(0 <= index < num_classes for index in wanted):
-            raise ValueError(f"maps of {list(wanted)}, where up to {k} of {num_classes} classes can be asked for")
-        row[: len(wanted)] = wanted
+    for row, indices in zip(rows, classes, strict=True):
+        if len(indices) > k or not all(0 <= index < num_classes for index in indices):
+            raise ValueError(f"maps of {list(indices)}, where up to {k} of {num_classes} classes can be asked for")
+        row[: len(indices)] = indices
     return rows
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from service import artifact
 from service.cli import cli
-from service.cli.parity import _labels
 from service.errors import OperatorError
+from service.store.parity import _labels
 from tests.artifacts import make_artifact
 
 
