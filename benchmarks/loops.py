@@ -38,11 +38,11 @@ def plain(settings: Settings, found: Artifact) -> list[Step]:
     import openvino as ov
     from PIL import Image
 
-    from service.runtimes.openvino.runtime import build, properties, read_int8
+    from service.runtimes.openvino.runtime import graph_from_weights, properties, read_int8
 
     preprocessing = found.manifest.preprocessing
     core = ov.Core()
-    model = read_int8(core, found) if settings.precision == "int8" else build(found, settings.precision)
+    model = read_int8(core, found) if settings.precision == "int8" else graph_from_weights(found, settings.precision)
     precision = "INFERENCE_PRECISION_HINT"
     compiled = core.compile_model(
         model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", precision: properties(settings.precision, 1)[precision]}
@@ -74,7 +74,7 @@ def single(settings: Settings, found: Artifact) -> list[Step]:
 
 
 def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
-    from service.image import Limits, inspect, prepare
+    from service.image import Limits, inspect, preprocess
     from service.model.outputs import classify
 
     runtime = create_runtime(plan(settings), found)
@@ -82,8 +82,8 @@ def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
     limits = Limits()
 
     def step(data: bytes) -> object:
-        prepared = prepare(data, inspect(data, limits), transform, settings.decode, limits)
-        return classify(runtime.run([prepared.image], alone=alone).items()[0], found.labels, 5)
+        pixels = preprocess(data, inspect(data, limits), transform, settings.decode, limits)
+        return classify(runtime.run([pixels], alone=alone).items()[0], found.labels, 5)
 
     return step
 

@@ -4,43 +4,47 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from service.cli.options import setting_options, settings_from
-from service.cli.progress import ProgressBars
+from service.cli.progress_bars import ProgressBars
 from service.errors import OperatorError
 from service.runtimes.openvino.recipes import DEFAULT_RECIPE, RECIPES
+
+if TYPE_CHECKING:  # what a command needs is imported when it is run
+    from service.store.parity import ParityReport
 
 _DEFAULT = "mobilenet_v2/1"
 
 
-@click.group()
-def models() -> None:
+@click.group("models")
+def models_command() -> None:
     """Pull, list, verify, add, quantise and compare model versions."""
 
 
-@models.command()
+@models_command.command("pull")
 @click.argument("reference", metavar="[NAME[/VERSION]]", default=_DEFAULT)
 @setting_options(["model_store"])
-def pull(reference: str, model_store: str | None) -> None:
+def pull_command(reference: str, model_store: str | None) -> None:
     """Get a model's weights from where its manifest says, check their hashes and convert them.
 
     Without a name: mobilenet_v2/1, the default. Does nothing if the weights are there and intact.
     """
-    from service.store.pull import pull as pull_model
+    from service.store.pull import pull
 
     store = settings_from(model_store=model_store).model_store
     with ProgressBars() as bars:
-        artifact = pull_model(store, *_split(reference), bars)
+        artifact = pull(store, *_split(reference), bars)
     click.echo(f"{artifact.reference} is ready: sha256 {artifact.digest[:16]}…")
 
 
-@models.command("list")
+@models_command.command("list")
 @setting_options(["model_store"])
-def list_models(model_store: str | None) -> None:
+def list_command(model_store: str | None) -> None:
     """Show every version in the store and whether it can be served."""
     from service.store import catalog
 
@@ -55,10 +59,10 @@ def list_models(model_store: str | None) -> None:
         click.echo(f"{entry.reference:{width}}  {entry.state:10}  {about}{precisions}")
 
 
-@models.command()
+@models_command.command("verify")
 @click.argument("reference", metavar="[NAME[/VERSION]]", required=False)
 @setting_options(["model_store"])
-def verify(reference: str | None, model_store: str | None) -> None:
+def verify_command(reference: str | None, model_store: str | None) -> None:
     """Check every file of a version, or of all pulled ones, against its manifest.
 
     Exit status 1 if anything is wrong.
@@ -67,13 +71,13 @@ def verify(reference: str | None, model_store: str | None) -> None:
 
     store = settings_from(model_store=model_store).model_store
     if reference:
-        wanted = [_split(reference)]
+        versions = [_split(reference)]
     else:
-        wanted = [(e.name, e.version) for e in catalog.list_models(store) if e.state != "not pulled"]
-        if not wanted:
+        versions = [(e.name, e.version) for e in catalog.list_models(store) if e.state != "not pulled"]
+        if not versions:
             raise OperatorError("nothing has been pulled yet; run: mobilenet-service models pull")
     failed = False
-    for name, version in wanted:
+    for name, version in versions:
         try:
             artifact = catalog.verify(store, name, version)
         except OperatorError as error:
@@ -84,7 +88,7 @@ def verify(reference: str | None, model_store: str | None) -> None:
     sys.exit(1 if failed else 0)
 
 
-@models.command()
+@models_command.command("add")
 @click.argument("checkpoint", metavar="PATH", type=click.Path(path_type=Path))
 @click.option("--labels", type=click.Path(path_type=Path), required=True, help="Text file, one label a line.")
 @click.option("--name", required=True, help="Name to serve it under.")
@@ -102,18 +106,18 @@ def verify(reference: str | None, model_store: str | None) -> None:
 @click.option("--licence", default="not stated", show_default=True)
 @click.option("--force", is_flag=True, help="Replace a version that exists.")
 @setting_options(["model_store"])
-def add(checkpoint: Path, labels: Path, inverted_residual_setting: str | None, **options: Any) -> None:
+def add_command(checkpoint: Path, labels: Path, inverted_residual_setting: str | None, **options: Any) -> None:
     """Add your own MobileNetV2: a torchvision-style state_dict in PATH (.safetensors, or .pth with torch)."""
-    from service.store.add import add as add_model
+    from service.store.add import add
 
     store = settings_from(model_store=options.pop("model_store")).model_store
     given = {key: value for key, value in options.items() if value is not None}
-    artifact = add_model(store, checkpoint, labels, inverted_residual_setting=_rows(inverted_residual_setting), **given)
+    artifact = add(store, checkpoint, labels, inverted_residual_setting=_rows(inverted_residual_setting), **given)
     click.echo(f"{artifact.reference} is ready. Serve it with:")
     click.echo(f"  mobilenet-service serve --model {artifact.manifest.name} --version {artifact.manifest.version}")
 
 
-@models.command()
+@models_command.command("quantize")
 @click.argument("reference", metavar="[NAME[/VERSION]]", default=_DEFAULT)
 @click.option(
     "--images",
@@ -123,7 +127,7 @@ def add(checkpoint: Path, labels: Path, inverted_residual_setting: str | None, *
 )
 @click.option("--recipe", type=click.Choice(sorted(RECIPES)), default=DEFAULT_RECIPE, show_default=True)
 @setting_options(["model_store"])
-def quantize(reference: str, images: Path | None, recipe: str, model_store: str | None) -> None:
+def quantize_command(reference: str, images: Path | None, recipe: str, model_store: str | None) -> None:
     """Make an int8 graph for the CPU beside the weights, calibrated on photos; serve it with --precision int8.
 
     \b
@@ -133,11 +137,11 @@ def quantize(reference: str, images: Path | None, recipe: str, model_store: str 
     Photos like those that will be served calibrate best; a hundred are plenty, labels are not needed. Afterwards
     'models parity' says what it costs and what it brings.
     """
-    from service.store.quantize import quantize as quantize_model
+    from service.store.quantize import quantize
 
     store = settings_from(model_store=model_store).model_store
     with ProgressBars() as bars:
-        artifact = quantize_model(store, *_split(reference), images=images, recipe=recipe, progress=bars)
+        artifact = quantize(store, *_split(reference), images=images, recipe=recipe, progress=bars)
     entry = artifact.manifest.derived["int8"]
     click.echo(f"{artifact.reference}: int8 is ready ({entry.recipe}; {entry.calibration}). Serve it with:")
     click.echo(
@@ -146,28 +150,40 @@ def quantize(reference: str, images: Path | None, recipe: str, model_store: str 
     )
 
 
-@models.command()
+@models_command.command("parity")
 @click.argument("reference", metavar="[NAME[/VERSION]]", default=_DEFAULT)
 @click.option("--images", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Photos to compare on.")
 @click.option("--save", is_flag=True, help="Put the figures into the manifest, and so into /models.")
 @setting_options(["model_store"])
-def parity(reference: str, images: Path, save: bool, model_store: str | None) -> None:
+def parity_command(reference: str, images: Path, save: bool, model_store: str | None) -> None:
     """Measure what each precision and decode mode costs, against exact fp32, on your photos and this CPU.
 
     Accuracy is printed where every photo's class can be read: a class index before the first '_' of its name
     (285_Egyptian_cat.jpg), or as the name of its subfolder (285/cat.jpg).
     """
-    from service.cli import parity as measure
-    from service.store.quantize import record
+    from service.store.parity import compare, record
 
     store = settings_from(model_store=model_store).model_store
     name, version = _split(reference)
     with ProgressBars() as bars:
-        report = measure.compare(store, name, version, images, bars)
-    for line in report.lines():
+        report = compare(store, name, version, images, bars)
+    for line in _parity_table(report):
         click.echo(line)
     if save:
-        record(store, name, version, measure.PREFIX, report.figures())
+        record(store, name, version, report)
+
+
+def _parity_table(report: ParityReport) -> Iterator[str]:
+    accuracy = f"{'top-1':>8}{'top-5':>8}" if report.labelled else ""
+    yield f"{'precision':11}{'decode':8}{accuracy}{'agrees':>9}{'cosine, mean':>14}{'min':>9}{'ms':>8}"
+    for row in report.rows:
+        shares = f"{row.top1 / report.photos:8.1%}{row.top5 / report.photos:8.1%}" if report.labelled else ""
+        cosines = f"{row.cosine_mean:14.4f}{row.cosine_min:9.4f}"
+        agreement = f"{row.agreement / report.photos:9.1%}"
+        yield f"{row.precision:11}{row.mode:8}{shares}{agreement}{cosines}{row.milliseconds:8.2f}"
+    yield report.conditions
+    yield from report.notes
+    yield from report.skipped
 
 
 def _split(reference: str) -> tuple[str, str]:
@@ -185,5 +201,5 @@ def _rows(text: str | None) -> list[list[int]] | None:
     if not isinstance(rows, list) or not all(
         isinstance(row, list) and len(row) == 4 and all(isinstance(value, int) for value in row) for row in rows
     ):
-        raise OperatorError("--inverted-residual-setting: a JSON list of rows [t, c, n, s] of whole numbers is wanted")
+        raise OperatorError("--inverted-residual-setting: must be a JSON list of rows [t, c, n, s] of whole numbers")
     return rows

@@ -51,7 +51,7 @@ def _complaint(name: str, details: list[ErrorDetails], on_the_command_line: bool
     option = f"--{name.replace('_', '-')}" if on_the_command_line else f"MOBILENET_{name.upper()}"
     message = details[0]["msg"].removeprefix("Value error, ")
     if details[0]["type"] == "bool_parsing":
-        message = "true or false is wanted"
+        message = "must be true or false"
     elif details[-1]["type"] == "literal_error" and len(details) > 1:
         message += ", or 'auto'"
     shown = "" if name in _ENVIRONMENT_ONLY else f" (got {details[0]['input']!r})"

@@ -15,8 +15,8 @@ from service import __version__, logs
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.http.server.listener import base_url, listen
-from service.model import artifact
 from service.model.artifact import Artifact
+from service.model.artifact import load as load_artifact
 
 
 @click.command()
@@ -30,25 +30,25 @@ def serve(**given: Any) -> None:
     settings = settings_from(**given)
     logs.configure(settings.log_format, settings.log_level)
     # Refused here, before anything listens, if manifest or labels are not in order.
-    found = artifact.load(settings.model_store, settings.model, settings.version)
-    _ = found.digest
+    artifact = load_artifact(settings.model_store, settings.model, settings.version)
+    _ = artifact.digest
     listener = listen(settings.host, settings.port)
-    greet = partial(_greet, settings, found, listener, time.monotonic())
+    greet = partial(_greet, settings, artifact, listener, time.monotonic())
     # Imported where it is needed: a supervisor speaks no HTTP.
     if settings.workers:
         from service.processes.supervisor import supervise
 
-        status = supervise(settings, found.digest, listener, on_ready=greet)
+        status = supervise(settings, artifact.digest, listener, on_ready=greet)
     else:
         from service.cli import single
 
-        status = single.run(settings, found, listener, on_ready=greet)
+        status = single.run(settings, artifact, listener, on_ready=greet)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # a thread that does not come back, of a decode pool say, would keep the interpreter
 
 
-def _greet(settings: Settings, found: Artifact, listener: socket.socket, began: float, shape: str) -> None:
+def _greet(settings: Settings, artifact: Artifact, listener: socket.socket, began: float, shape: str) -> None:
     base = base_url(listener)
     browser = ""
     if settings.page:
@@ -56,7 +56,8 @@ def _greet(settings: Settings, found: Artifact, listener: socket.socket, began: 
     elif settings.docs:
         browser = f"  {base}/docs      try it in a browser\n"
     click.echo(
-        f"\nmobilenet-service {__version__}: {found.reference} ({shape}), ready in {time.monotonic() - began:.2f} s\n\n"
+        f"\nmobilenet-service {__version__}: {artifact.reference} ({shape}), "
+        f"ready in {time.monotonic() - began:.2f} s\n\n"
         f"{browser}"
         f"  {base}/classify  POST an image, get its classes\n"
         f"  {base}/explain   POST an image, get where in it they are\n"

@@ -6,14 +6,13 @@ Two steps, so that the request can be admitted by its size before any work is do
 
 from __future__ import annotations
 
-from service.image.header import SUFFIXES, WARN_EXIF, WARN_FRAMES, Format, Header, Limits, warn_orientation
+from service.image.header import WARN_EXIF, WARN_FRAMES, Format, Header, Limits, warn_orientation
 from service.image.inspection import inspect
 from service.image.pipeline import PREVIEW_SIDE, Mode, Preview, preprocess
 from service.image.transform import CropBox, Pixels, Transform, crop_box
 
 __all__ = [
     "PREVIEW_SIDE",
-    "SUFFIXES",
     "WARN_EXIF",
     "WARN_FRAMES",
     "CropBox",

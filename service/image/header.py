@@ -13,9 +13,6 @@ from service.errors import ImageTooLarge
 
 Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
 
-#: Of the files of a folder that count as images. Which format a file has is judged by its content all the same.
-SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-
 TRUNCATED = "the image is truncated: its data ends before its last pixel"
 CORRUPT = "the image is corrupt and cannot be decoded"
 TOO_MANY_BLOCKS = "the image is cut into too many blocks"

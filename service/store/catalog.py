@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Literal
 
 from service.errors import ArtifactError
-from service.model import artifact
-from service.model.artifact import Artifact, Manifest
+from service.model.artifact import WEIGHTS, Artifact, Manifest, read_manifest
+from service.model.artifact import load as load_artifact
 
-State = Literal["ready", "not pulled", "corrupt"]
+VersionState = Literal["ready", "not pulled", "corrupt"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoredVersion:
     """One version in the store. ``detail`` is empty when ``ready``, else one sentence with a remedy."""
 
     name: str
     version: str
-    state: State
+    state: VersionState
     detail: str
     manifest: Manifest | None  # None if it cannot be read
     derived: tuple[str, ...] = ()  # precisions of graphs that were made of it, and what is wrong with them
@@ -32,7 +32,7 @@ class Entry:
         return f"{self.name}/{self.version}"
 
 
-def list_models(store: Path) -> list[Entry]:
+def list_models(store: Path) -> list[StoredVersion]:
     """Every version in ``store``, by name and then by version (numbers as numbers); digests are checked.
 
     Raises ArtifactError if the store itself cannot be read.
@@ -47,7 +47,7 @@ def list_models(store: Path) -> list[Entry]:
         ]
     except OSError as error:
         raise ArtifactError(f"the model store {store} cannot be read: {error.strerror}; see --model-store") from None
-    return [_entry(store, name, version) for name, version in sorted(versions, key=_order)]
+    return [_stored_version(store, name, version) for name, version in sorted(versions, key=_order)]
 
 
 def verify(store: Path, name: str, version: str) -> Artifact:
@@ -55,37 +55,39 @@ def verify(store: Path, name: str, version: str) -> Artifact:
 
     Raises ArtifactError with the first thing that is wrong.
     """
-    found = artifact.load(store, name, version)
-    found.load_weights()
-    for precision in found.manifest.derived:
-        found.load_derived(precision)
-    return found
+    artifact = load_artifact(store, name, version)
+    artifact.load_weights()
+    for precision in artifact.manifest.derived:
+        artifact.load_derived(precision)
+    return artifact
 
 
-def _entry(store: Path, name: str, version: str) -> Entry:
+def _stored_version(store: Path, name: str, version: str) -> StoredVersion:
     manifest: Manifest | None = None
     try:
-        manifest = artifact.read_manifest(store / name / version)
-        found = artifact.load(store, name, version)
-        weights = found.directory / artifact.WEIGHTS
+        manifest = read_manifest(store / name / version)
+        artifact = load_artifact(store, name, version)
+        weights = artifact.directory / WEIGHTS
         if manifest.weights is None or not weights.exists():
-            return Entry(name, version, "not pulled", f"{found.reference}: no weights yet; {found.remedy}", manifest)
+            return StoredVersion(
+                name, version, "not pulled", f"{artifact.reference}: no weights yet; {artifact.remedy}", manifest
+            )
         with weights.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != found.digest:
-                message = f"{found.reference}: {artifact.WEIGHTS} is corrupt; {found.remedy}"
-                return Entry(name, version, "corrupt", message, manifest)
+            if hashlib.file_digest(file, "sha256").hexdigest() != artifact.digest:
+                message = f"{artifact.reference}: {WEIGHTS} is corrupt; {artifact.remedy}"
+                return StoredVersion(name, version, "corrupt", message, manifest)
     except OSError as error:
-        message = f"{name}/{version}: {artifact.WEIGHTS} cannot be read: {error.strerror}"
-        return Entry(name, version, "corrupt", message, manifest)
+        message = f"{name}/{version}: {WEIGHTS} cannot be read: {error.strerror}"
+        return StoredVersion(name, version, "corrupt", message, manifest)
     except ArtifactError as error:
-        return Entry(name, version, "corrupt", str(error), manifest)
-    return Entry(name, version, "ready", "", manifest, tuple(_derived(found)))
+        return StoredVersion(name, version, "corrupt", str(error), manifest)
+    return StoredVersion(name, version, "ready", "", manifest, tuple(_derived(artifact)))
 
 
-def _derived(found: Artifact) -> Iterator[str]:
-    for precision in found.manifest.derived:
+def _derived(artifact: Artifact) -> Iterator[str]:
+    for precision in artifact.manifest.derived:
         try:
-            found.load_derived(precision)
+            artifact.load_derived(precision)
         except ArtifactError:
             yield f"{precision}: unusable, see models verify"
         else:

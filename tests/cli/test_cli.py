@@ -144,7 +144,7 @@ def test_explain_draws_the_map_of_a_class(store: Path, folder: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("photo", "out", "arguments", "message"),
     [
-        ("photo0.jpg", "map.jpg", (), "a name that ends in .png is wanted"),
+        ("photo0.jpg", "map.jpg", (), "the name must end in .png"),
         ("photo0.jpg", "gone/map.png", (), "cannot be written: No such file or directory"),
         ("photo0.jpg", "map.png", ("--class", "10"), "--class 10: the model's classes are 0 to 9"),
         ("notes.txt", "map.png", (), "notes.txt: not a JPEG"),
@@ -188,7 +188,7 @@ def test_all_that_is_wrong_with_settings_is_told_in_words(given: dict[str, str],
 
 def test_what_is_wrong_with_variables_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOBILENET_PAGE", "maybe")
-    with pytest.raises(OperatorError, match=r"^MOBILENET_PAGE: true or false is wanted \(got 'maybe'\)$"):
+    with pytest.raises(OperatorError, match=r"^MOBILENET_PAGE: must be true or false \(got 'maybe'\)$"):
         settings_from(page=None)
 
 

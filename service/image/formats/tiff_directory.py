@@ -66,8 +66,8 @@ class Directory:
         return 0 if entry is None else entry.count
 
 
-def read_first(data: bytes, wanted: frozenset[int]) -> Directory:
-    """The first directory of a TIFF stream, restricted to the ``wanted`` tags; the first of equal tags counts.
+def read_first(data: bytes, tags: frozenset[int]) -> Directory:
+    """The first directory of a TIFF stream, restricted to ``tags``; the first of equal tags counts.
 
     A directory that ends early yields the entries before the cut. Raises DamagedDirectory if there is none at all.
     """
@@ -88,7 +88,7 @@ def read_first(data: bytes, wanted: frozenset[int]) -> Directory:
         if end > len(data):
             return Directory(entries, followed=False)
         tag, kind, values = unpack_row.unpack_from(data, position)
-        if tag in wanted and tag not in entries:
+        if tag in tags and tag not in entries:
             first = _first(data, position + unpack_row.size, order, layout.cell, kind, values)
             entries[tag] = DirectoryEntry(kind, values, data[end - inline : end], first)
         position = end

@@ -24,13 +24,13 @@ from service.model.outputs import MAPS_PER_ITEM
 from service.runtimes.openvino.graph import SUM
 from service.runtimes.openvino.imports import ov
 from service.runtimes.openvino.recipes import Recipe, require_nncf
-from service.runtimes.openvino.runtime import build
+from service.runtimes.openvino.runtime import graph_from_weights
 
 #: Of the graph, for one image.
 Inputs = tuple[NDArray[np.uint8], NDArray[np.int32]]
 
 
-def quantize(
+def quantize_network(
     artifact: Artifact,
     images: Sequence[NDArray[np.uint8]],
     recipe: Recipe,
@@ -42,7 +42,7 @@ def quantize(
     ten seconds for 200 images. Raises MissingExtra or ArtifactError.
     """
     require_nncf()
-    model = build(artifact, "fp32")
+    model = graph_from_weights(artifact, "fp32")
     calls = 0
 
     no_classes = np.full((1, min(MAPS_PER_ITEM, artifact.network.num_classes)), -1, np.int32)
@@ -57,7 +57,7 @@ def quantize(
         warnings.simplefilter("ignore")  # NNCF's and its dependencies', which are none of the operator's business
         with contextlib.redirect_stdout(io.StringIO()):  # it draws bars of its own
             quantized = _nncf_quantize(model, images, feed, recipe, artifact.network)
-    return serialize(quantized)
+    return xml_and_constants(quantized)
 
 
 def _nncf_quantize(
@@ -98,7 +98,7 @@ def kept_in_fp32(recipe: Recipe, net: Network) -> list[str]:
     return convs + (sums if recipe.fp32_sums else [])
 
 
-def serialize(model: ov.Model) -> tuple[bytes, bytes]:
+def xml_and_constants(model: ov.Model) -> tuple[bytes, bytes]:
     """XML and constants as ``Core.read_model`` takes them; nodes that nobody named are numbered from zero.
 
     OpenVINO numbers them by a counter of the process, and the same graph would be another file each time.

@@ -47,7 +47,7 @@ class OpenVinoRuntime:
         self.max_batch = options.max_batch
 
         self._size = artifact.manifest.preprocessing.crop_size
-        model = read_int8(core, artifact) if precision == "int8" else build(artifact, precision)
+        model = read_int8(core, artifact) if precision == "int8" else graph_from_weights(artifact, precision)
         # A graph of its own for each runner, rather than one graph with a stream each: with a single stream OpenVINO
         # computes on the calling thread. A stream's own thread is one more to schedule, which cost 15 % of the
         # throughput of decode + infer on two cores (ADR 4). The price is some 25 MB a runner.
@@ -135,7 +135,7 @@ class _Request:
             target[index] = source
 
 
-def build(artifact: Artifact, precision: str) -> ov.Model:
+def graph_from_weights(artifact: Artifact, precision: str) -> ov.Model:
     """The graph of ``artifact``'s weights. Raises ArtifactError."""
     preprocessing = artifact.manifest.preprocessing
     return build_model(

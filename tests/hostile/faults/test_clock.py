@@ -19,7 +19,7 @@ from tests.running import png, running_app
 SERVICE = Path(__file__).parents[3] / "service"
 
 #: Where wall-clock time is what is wanted: the time of a log record, the date of a measurement.
-FOR_PEOPLE = {"logs.py", "cli/parity.py"}
+FOR_PEOPLE = {"logs.py", "store/parity.py"}
 
 _WALL_CLOCKS = {"time", "time_ns", "localtime", "gmtime", "ctime", "now", "utcnow", "today", "fromtimestamp"}
 

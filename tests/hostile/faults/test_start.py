@@ -9,7 +9,7 @@ import pytest
 from service.model import artifact
 from service.model.artifact import Artifact, Derived
 from service.runtimes.openvino.imports import ov
-from service.runtimes.openvino.runtime import build
+from service.runtimes.openvino.runtime import graph_from_weights
 from service.store.write import manifest_bytes
 from tests.artifacts import digest, make_artifact
 from tests.e2e.process import server
@@ -19,7 +19,7 @@ from tests.e2e.process import server
 def with_graph(tmp_path: Path) -> Artifact:
     """A model with an int8 graph, which is in truth its fp32 one: nothing here computes with it."""
     found = make_artifact(tmp_path, width_mult=0.1)
-    ov.save_model(build(found, "fp32"), found.directory / "int8.xml", compress_to_fp16=False)
+    ov.save_model(graph_from_weights(found, "fp32"), found.directory / "int8.xml", compress_to_fp16=False)
     describe_graph(found)
     return found
 

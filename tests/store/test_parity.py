@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from service.cli import cli
-from service.cli.parity import _labels
 from service.errors import OperatorError
 from service.model import artifact
+from service.store.parity import _labels
 from tests.artifacts import make_artifact
 
 

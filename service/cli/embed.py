@@ -1,0 +1,50 @@
+"""``mobilenet-service embed``: the feature vectors of photos as an NPY file, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from service.cli.local_inference import LOCAL_SETTINGS, files_of, infer_files, write_output
+from service.cli.options import setting_options, settings_from
+from service.errors import OperatorError, ServiceError
+from service.model.outputs import normalize
+
+
+@click.command("embed")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="NPY file to write.")
+@click.option("--normalize/--no-normalize", "unit_length", default=True, show_default=True, help="Unit length.")
+@click.option("--skip-errors", is_flag=True, help="Leave bad files out instead of writing nothing.")
+@setting_options(LOCAL_SETTINGS)
+def embed_command(paths: Sequence[Path], out: Path, unit_length: bool, skip_errors: bool, **given: Any) -> None:
+    """Write the feature vectors of photos (files, or folders of them) to an NPY file, one row per photo.
+
+    The rows' paths go to a text file of the same name with .txt, one line per row.
+    """
+    if out.suffix != ".npy":
+        raise OperatorError(f"--out {out}: the name must end in .npy")
+    settings = settings_from(**given)
+    files = files_of(paths)
+    _, results = infer_files(settings, files)
+    rows: list[NDArray[np.float32]] = []
+    names: list[str] = []
+    for path, result in zip(files, results, strict=True):
+        if isinstance(result, ServiceError):
+            click.echo(f"error: {path}: {result.detail}", err=True)
+        else:
+            rows.append(normalize(result.embedding) if unit_length else result.embedding)
+            names.append(str(path))
+    if len(rows) < len(files) and not skip_errors:
+        raise OperatorError("nothing was written, because files failed; --skip-errors leaves them out")
+    if not rows:
+        raise OperatorError("nothing was written, because every file failed")
+    matrix = np.stack(rows)
+    write_output(out, lambda file: np.save(file, matrix, allow_pickle=False))
+    write_output(out.with_suffix(".txt"), lambda file: file.write("".join(f"{name}\n" for name in names).encode()))
+    click.echo(f"{out}: {matrix.shape[0]} × {matrix.shape[1]} float32")

@@ -1,0 +1,201 @@
+"""``models parity``: every precision and decode mode against exact fp32, photo by photo, on this machine's CPU.
+
+files ─► preprocess (exact, fast) ─► one runtime per precision ─► top classes, embeddings ─► report ─► manifest
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from service import runtimes
+from service.errors import ArtifactError, OperatorError, ServiceError
+from service.host.cores import available_cores
+from service.image import Mode, Pixels, inspect, preprocess
+from service.model.artifact import MANIFEST, Artifact, read_manifest
+from service.model.artifact import load as load_artifact
+from service.model.outputs import BatchOutputs, ItemOutput, normalize
+from service.model.runtime import Images, RuntimeOptions
+from service.store.photos import image_files, read_photo
+from service.store.progress import Progress
+from service.store.write import exclusive, explained, manifest_bytes, replace_file
+
+#: Names of this module's entries in ``measured`` start with it.
+_PREFIX = "parity_"
+
+_MODES: tuple[Mode, ...] = ("exact", "fast")
+_ROUNDS = 100
+
+#: ``Runtime.run``
+Forward = Callable[[Images], BatchOutputs]
+
+
+@dataclass
+class Comparison:
+    """How one precision and decode mode compares; counts are of photos."""
+
+    precision: str
+    mode: Mode
+    milliseconds: float = 0.0  # of one image through the network; decoding is not in it
+    agreement: int = 0  # top class as exact fp32's
+    top1: int = 0
+    top5: int = 0
+    cosines: list[float] = field(default_factory=list)  # of embeddings, with exact fp32's
+
+    def add(self, answer: ItemOutput, reference: ItemOutput, label: int | None) -> None:
+        self.agreement += int(answer.top[0] == reference.top[0])
+        self.top1 += int(answer.top[0] == label)
+        self.top5 += int(label in answer.top.tolist())
+        self.cosines.append(float(normalize(answer.embedding) @ normalize(reference.embedding)))
+
+    @property
+    def cosine_mean(self) -> float:
+        return float(np.mean(self.cosines))
+
+    @property
+    def cosine_min(self) -> float:
+        return min(self.cosines)
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    rows: Sequence[Comparison]
+    photos: int
+    skipped: Sequence[str]
+    labelled: bool
+    conditions: str
+    notes: Sequence[str]
+
+    def figures(self) -> dict[str, int | float | str]:
+        """Entries for the manifest's ``measured``."""
+        entries: dict[str, int | float | str] = {}
+        for row in self.rows:
+            key = f"{_PREFIX}{row.precision}_{row.mode}"
+            if self.labelled:
+                entries[f"{key}_top1"] = round(row.top1 / self.photos, 4)
+                entries[f"{key}_top5"] = round(row.top5 / self.photos, 4)
+            entries[f"{key}_agreement"] = round(row.agreement / self.photos, 4)
+            entries[f"{key}_cosine_mean"] = round(row.cosine_mean, 5)
+            entries[f"{key}_cosine_min"] = round(row.cosine_min, 5)
+            entries[f"{key}_ms"] = round(row.milliseconds, 3)
+        entries[f"{_PREFIX}conditions"] = self.conditions
+        return entries
+
+
+def compare(store: Path, name: str, version: str, folder: Path, progress: Progress) -> ParityReport:
+    """Run every photo of ``folder`` through every precision and mode. Photos that cannot be decoded are left out.
+
+    Raises OperatorError: no photos, none readable, weights or int8 graph not in order.
+    """
+    artifact = load_artifact(store, name, version)
+    files = image_files(folder)
+    forwards, notes = _forwards(artifact)
+    labels = _labels(files, artifact.manifest.architecture.num_classes)
+    rows = {(precision, mode): Comparison(precision, mode) for precision in forwards for mode in _MODES}
+    skipped: list[str] = []
+    image: Pixels | None = None
+    for index, path in enumerate(files):
+        progress("comparing", index, len(files))
+        try:
+            images = _preprocess(path, artifact)
+        except ServiceError as error:
+            skipped.append(f"left out: {path}: {error.detail}")
+            continue
+        image = images["exact"]
+        reference = _output(forwards["fp32"], image)
+        for (precision, mode), row in rows.items():
+            row.add(_output(forwards[precision], images[mode]), reference, labels[index] if labels else None)
+    progress("comparing", len(files), len(files))
+    if image is None:
+        raise OperatorError(f"none of the {len(files)} images in {folder} can be decoded")
+    times = _times(forwards, image, progress)
+    for row in rows.values():
+        row.milliseconds = times[row.precision]
+    count = len(files) - len(skipped)
+    conditions = f"{count} photos, {datetime.now(UTC):%Y-%m-%d}, {_cpu()}, {available_cores()} cores"
+    return ParityReport(list(rows.values()), count, skipped, labels is not None, conditions, notes)
+
+
+def record(store: Path, name: str, version: str, report: ParityReport) -> None:
+    """Put ``report``'s figures into the manifest's ``measured``, in place of those of an earlier comparison."""
+    with (
+        explained(ArtifactError, f"{name}/{version}", store),
+        exclusive(store / name, lambda: None),
+    ):
+        manifest = read_manifest(store / name / version)
+        others = {key: value for key, value in manifest.measured.items() if not key.startswith(_PREFIX)}
+        updated = manifest.model_copy(update={"measured": others | report.figures()})
+        replace_file(store / name / version / MANIFEST, manifest_bytes(updated))
+
+
+def _forwards(artifact: Artifact) -> tuple[dict[str, Forward], list[str]]:
+    """The forward pass in each precision that this CPU and this artifact have, fp32 first; and what is missing."""
+    precisions, notes = ["fp32", "bf16"], []
+    if "int8" in artifact.manifest.derived:
+        precisions.append("int8")
+    else:
+        notes.append(f"no int8: mobilenet-service models quantize {artifact.reference} makes it")
+    forwards: dict[str, Forward] = {}
+    for precision in precisions:
+        options = RuntimeOptions("openvino", "cpu", precision, threads_per_runner=available_cores())
+        try:
+            forwards[precision] = runtimes.create(artifact, options).run
+        except ArtifactError:
+            raise
+        except OperatorError:
+            if precision != "bf16":
+                raise
+            notes.append("no bf16: this CPU does not have it")
+    return forwards, notes
+
+
+def _labels(files: Sequence[Path], num_classes: int) -> list[int] | None:
+    """The class of each file by its name or folder; None unless every file has one."""
+    labels = []
+    for path in files:
+        match = re.match(r"(\d+)_", path.name) or re.fullmatch(r"(\d+)", path.parent.name)
+        if match is None or int(match[1]) >= num_classes:
+            return None
+        labels.append(int(match[1]))
+    return labels
+
+
+def _preprocess(path: Path, artifact: Artifact) -> dict[Mode, Pixels]:
+    data = read_photo(path)
+    header, transform = inspect(data), artifact.manifest.preprocessing.transform()
+    return {mode: preprocess(data, header, transform, mode) for mode in _MODES}
+
+
+def _output(forward: Forward, image: Pixels) -> ItemOutput:
+    return forward(image[np.newaxis]).items()[0]
+
+
+def _times(forwards: dict[str, Forward], image: Pixels, progress: Progress) -> dict[str, float]:
+    """The shortest of many single inferences each, in milliseconds; the precisions alternate, so that other load on the
+    machine slows all of them alike."""
+    best = dict.fromkeys(forwards, float("inf"))
+    for done in range(_ROUNDS):
+        progress("timing", done, _ROUNDS)
+        for precision, forward in forwards.items():
+            # The second one has its weights in the cache, as in a service that runs nothing else.
+            for _ in range(2):
+                began = time.perf_counter()
+                forward(image[np.newaxis])
+                best[precision] = min(best[precision], (time.perf_counter() - began) * 1e3)
+    progress("timing", _ROUNDS, _ROUNDS)
+    return best
+
+
+def _cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match[1].strip() if match else platform.processor() or platform.machine()
