@@ -19,9 +19,9 @@ from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
 
 
-@click.command()
+@click.command("serve")
 @setting_options()
-def serve(**given: Any) -> None:
+def serve_command(**given: Any) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C.
 
     One process by default. With --workers N, N processes read, decode and answer, and one more for each of --devices

@@ -70,7 +70,9 @@ class Lifecycle:
             await asyncio.wait_for(closing, left)
         except TimeoutError:
             logger.error("%s did not finish in time and was cut off", what)
-        if self.failure is not None:
+        if self.failure is None:
+            logger.info("stopped")
+        else:
             sys.stderr.write(f"error: {self.failure}\n")
         return self.exit_status
 
