@@ -68,6 +68,7 @@ format: $(VENV)/dev.stamp  ## Let ruff format and fix
 	$(BIN)/ruff format
 
 figures: $(VENV)/dev.stamp  ## Redraw the pictures of docs/
+	@$(BIN)/mobilenet-service models pull
 	$(BIN)/python docs/draw_figures.py
 
 clean:  ## Remove .venv and caches; pulled weights stay

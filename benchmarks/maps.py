@@ -1,203 +1,128 @@
-"""Whether a class's map lies on the object.
+"""Whether class maps lie on their objects: ``python -m benchmarks.maps [FOLDER]``, the grid pointing game on photos.
 
-    python -m benchmarks.maps                       our drawings, whose objects' places are known: a table
-    python -m benchmarks.maps FOLDER --out SHEETS   photos: contact sheets of overlays, for a person to look at
-
-The table's columns: does the strongest of the 7 × 7 places lie in the object's box ("pointing game", Zhang et al. 2016,
-"Top-down Neural Attention by Excitation Backprop"), what share of the evidence for the class lies in the box, and what
-share of the crop the box is, which is what evidence spread evenly would give.
+Without a folder, the photos are the twenty of the package foolbox. Four photos of different classes become the quarters
+of one picture, and the service gives the map of each of the four classes. A map lies well if its positive evidence lies
+in the quarter of its photo; evidence spread evenly would put 25 % there (M. Böhle, M. Fritz, B. Schiele 2021,
+"Convolutional Dynamic Alignment Networks for Interpretable Classifications"). A photo's class is the one that the
+service names for the photo alone, so that no labels are needed.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import io
+import json
 import sys
-import time
-from collections.abc import Sequence
-from functools import cache, partial
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 
-from docs.drawings import DRAWINGS, Drawing
-from service.config import Settings
-from service.http import overlay
-from service.image import CropBox, Limits, Preview, crop_box, inspect, prepare
-from service.metrics import Metrics
-from service.model import artifact
-from service.model.artifact import Artifact
-from service.model.outputs import ClassMap, Float32, explain
-from service.serving.build import create_engine, plan
-from service.store.calibration import image_files
+from benchmarks.processes import Server
+from benchmarks.report import table
+from service.store.calibration import fetch_photos, image_files, read_photos
 
-#: Nobody waits for a single photo.
-_PATIENCE_S = 600.0
-_PER_SHEET = 20
-_TILE = (300, 225)
-_CAPTION = 18
-
-Box = tuple[float, float, float, float]
+QUARTERS = ("top left", "top right", "bottom left", "bottom right")
+#: Side of a quarter in pixels.
+_SIDE = 256
 
 
-class Mapped(NamedTuple):
-    """One photo and its maps."""
-
-    photo: Image.Image  # upright, at most 1,024 pixels per side
-    crop: CropBox
-    maps: list[ClassMap]  # of the classes asked for, else of the five strongest
-
-    def overlay(self, shown: ClassMap) -> Image.Image:
-        """As ``POST /explain`` draws it."""
-        png = overlay.draw(self.photo, self.crop, shown, opacity=overlay.DEFAULT_OPACITY)
-        return Image.open(io.BytesIO(png))
+def explain(url: str, photo: bytes, query: str) -> dict[str, Any]:
+    """The service's answer for one photo: its maps, its size and the crop."""
+    with urllib.request.urlopen(f"{url}/explain?{query}", photo) as answer:
+        result: dict[str, Any] = json.load(answer)["results"][0]
+    return result
 
 
-class Score(NamedTuple):
-    points: bool  # the strongest place lies in the box
-    inside: float  # share of the positive evidence that lies in the box
-    box: float  # share of the crop that the box is
+def collage(photos: Sequence[bytes]) -> bytes:
+    """A PNG of four photos, the middle square of each in its quarter, in the order of ``QUARTERS``."""
+    picture = Image.new("RGB", (2 * _SIDE, 2 * _SIDE))
+    for number, photo in enumerate(photos):
+        picture.paste(_square(photo), (number % 2 * _SIDE, number // 2 * _SIDE))
+    return _png(picture)
 
 
-def infer(photos: Sequence[bytes], classes: Sequence[tuple[int, ...]] = ()) -> list[Mapped]:
-    """Through the default model and the engine that serves; ``classes`` of each photo, none for its strongest."""
-    settings = Settings()
-    found = artifact.load(settings.model_store, settings.model, settings.version)
-    return asyncio.run(_infer(settings, found, photos, classes or [()] * len(photos)))
+def _square(photo: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(photo)) as image:
+        return ImageOps.fit(image.convert("RGB"), (_SIDE, _SIDE))
 
 
-async def _infer(
-    settings: Settings, found: Artifact, photos: Sequence[bytes], classes: Sequence[tuple[int, ...]]
-) -> list[Mapped]:
-    transform = found.manifest.preprocessing.transform()
-    engine = create_engine(settings, plan(settings), found, Metrics(), print)
-    limits = Limits()
-
-    async def one(data: bytes, wanted: tuple[int, ...]) -> Mapped:
-        header = inspect(data, limits)
-        preview = Preview()
-        decode = partial(prepare, data, header, transform, limits=limits, preview=preview)
-        result = await engine.infer(decode, time.monotonic() + _PATIENCE_S, classes=wanted)
-        maps = explain(result.output, found.labels, wanted, 5)
-        return Mapped(preview.photo, crop_box(preview.photo.size, transform), maps)
-
-    try:
-        await engine.start()
-        return await asyncio.gather(*map(one, photos, classes))
-    finally:
-        await engine.aclose()
-
-
-def score(values: Float32, crop: CropBox, box: Box) -> Score:
-    """Of a map (S, S) over ``crop``, beside ``box`` (x0, y0, x1, y1); both in pixels of the photo."""
-    covered = _covered(values.shape[0], crop, box)
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
-    x = crop.x + (column + 0.5) * crop.width / values.shape[1]
-    y = crop.y + (row + 0.5) * crop.height / values.shape[0]
-    evidence = np.maximum(values, 0).astype(np.float64)
-    inside = float((evidence * covered).sum() / max(evidence.sum(), 1e-12))
-    return Score(box[0] <= x <= box[2] and box[1] <= y <= box[3], inside, float(covered.mean()))
-
-
-def _covered(side: int, crop: CropBox, box: Box) -> NDArray[np.float64]:
-    """Which share of each place (side, side) lies in ``box``."""
-    shares = []
-    for start, extent, low, high in (
-        (crop.y, crop.height, box[1], box[3]),
-        (crop.x, crop.width, box[0], box[2]),
-    ):
-        edges = start + np.arange(side + 1) * extent / side
-        overlap = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
-        shares.append(np.maximum(overlap, 0) * side / extent)
-    return np.outer(shares[0], shares[1])
-
-
-@cache
-def encoded(drawing: Drawing) -> bytes:
+def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    drawing.draw().save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def measure_drawings() -> list[tuple[str, ClassMap, Score]]:
-    """Name, map and score of each thing of each drawing."""
-    classes = [tuple(thing.index for thing in drawing.things) for drawing in DRAWINGS]
-    answers = infer([encoded(drawing) for drawing in DRAWINGS], classes)
-    return [
-        (drawing.name, shown, score(shown.values, answer.crop, thing.box))
-        for drawing, answer in zip(DRAWINGS, answers, strict=True)
-        for thing, shown in zip(drawing.things, answer.maps, strict=True)
-    ]
+def shares(class_map: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Share of the positive evidence of a map (S, S) per quarter; a middle row or column counts half to each side."""
+    evidence = np.maximum(np.array(class_map), 0).repeat(2, axis=0).repeat(2, axis=1)
+    side = len(class_map)
+    quarters = evidence.reshape(2, side, 2, side).sum(axis=(1, 3)).ravel()
+    share: NDArray[np.float64] = quarters / max(quarters.sum(), 1e-12)
+    return share
 
 
-def lines(measured: Sequence[tuple[str, ClassMap, Score]]) -> list[str]:
-    table = ["| drawing | class | probability | strongest place in box | evidence in box | box of crop |"]
-    table.append("|---|---|---|---|---|---|")
-    for name, shown, found in measured:
-        cells = (
-            name.replace("_", " "),
-            shown.label,
-            f"{shown.probability:.1%}",
-            "yes" if found.points else "no",
-            f"{found.inside:.0%}",
-            f"{found.box:.0%}",
-        )
-        table.append(f"| {' | '.join(cells)} |")
-    scores = [found for _, _, found in measured]
-    inside, box = np.mean([s.inside for s in scores]), np.mean([s.box for s in scores])
-    points = f"{sum(s.points for s in scores)} of {len(scores)}"
-    return [*table, f"| mean | | | {points} | {inside:.0%} | {box:.0%} |"]
+def play(url: str, photos: Sequence[bytes]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The quarter that a photo lies in, and the shares of its class's map; each photo takes each quarter once."""
+    classes = [explain(url, photo, "top_k=1")["maps"][0]["index"] for photo in photos]
+    step = len(photos) // 4
+    for first in range(step):
+        group = [first + step * number for number in range(4)]  # far apart, for folders are often sorted by class
+        if len({classes[number] for number in group}) < 4:
+            continue
+        for turn in range(4):
+            order = group[turn:] + group[:turn]
+            query = "class=" + ",".join(str(classes[number]) for number in order)
+            maps = explain(url, collage([photos[number] for number in order]), query)["maps"]
+            for quarter, shown in enumerate(maps):
+                yield quarter, shares(shown["map"])
 
 
-def sheets(files: Sequence[Path]) -> list[Image.Image]:
-    """Contact sheets of 20: each photo beside the map of its strongest class."""
-    answers = infer([file.read_bytes() for file in files])
-    pairs = [_pair(file.name, answer) for file, answer in zip(files, answers, strict=True)]
-    return [_sheet(pairs[at : at + _PER_SHEET]) for at in range(0, len(pairs), _PER_SHEET)]
+def offset(url: str, photo: bytes) -> float:
+    """By how many places the map of the photo's strongest class lies too far right, or left if negative.
+
+    The map of the mirrored photo would be the mirrored map if there were no offset; an offset moves both the same way.
+    """
+    square = _square(photo)
+    (shown,) = explain(url, _png(square), "top_k=1")["maps"]
+    (mirrored,) = explain(url, _png(ImageOps.mirror(square)), f"class={shown['index']}")["maps"]
+    return (_centre(shown["map"]) + _centre(mirrored["map"])) / 2
 
 
-def _pair(name: str, answer: Mapped) -> Image.Image:
-    strongest = answer.maps[0]
-    pair = Image.new("RGB", (2 * _TILE[0] + 4, _TILE[1] + _CAPTION), "white")
-    for number, picture in enumerate((answer.photo, answer.overlay(strongest))):
-        tile = ImageOps.contain(picture, _TILE)
-        pair.paste(tile, (number * (_TILE[0] + 4) + (_TILE[0] - tile.width) // 2, _CAPTION))
-    text = f"{name[:44]}: {strongest.label} {strongest.probability:.0%}"
-    ImageDraw.Draw(pair).text((4, 1), text, "black", font=ImageFont.load_default(14))
-    return pair
+def _centre(class_map: Sequence[Sequence[float]]) -> float:
+    """Mean column of the positive evidence, in places right of the middle."""
+    columns = np.maximum(np.array(class_map), 0).sum(axis=0)
+    return float(np.average(np.arange(len(columns)) - (len(columns) - 1) / 2, weights=columns))
 
 
-def _sheet(pairs: Sequence[Image.Image]) -> Image.Image:
-    columns = 4
-    width, height = pairs[0].width + 12, pairs[0].height + 8
-    sheet = Image.new("RGB", (columns * width, -(-len(pairs) // columns) * height), "white")
-    for number, pair in enumerate(pairs):
-        sheet.paste(pair, (number % columns * width, number // columns * height))
-    return sheet
+def report(played: Sequence[tuple[int, NDArray[np.float64]]]) -> str:
+    rows = []
+    for name, quarters in [*((name, {number}) for number, name in enumerate(QUARTERS)), ("all", set(range(4)))]:
+        own = [(parts[quarter], parts.argmax() == quarter) for quarter, parts in played if quarter in quarters]
+        inside, most = (np.array(column) for column in zip(*own, strict=True))
+        rows.append([name, f"{inside.mean():.0%}", f"{most.sum()} of {len(own)}"])
+    return table(["the photo's quarter", "evidence in it", "more than in any other"], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Do class maps lie on the object?")
-    parser.add_argument("folder", nargs="?", type=Path, help="photos; without it our drawings are measured")
-    parser.add_argument("--out", type=Path, help="where sheets of photos go")
-    parser.add_argument("--most", type=int, default=40, help="photos, evenly out of the folder (40)")
+    parser.add_argument("folder", nargs="?", type=Path, help="photos; without it twenty that are downloaded")
+    parser.add_argument("--most", type=int, default=400, help="photos, evenly out of the folder (400)")
     options = parser.parse_args()
     if options.folder is None:
-        sys.stdout.write("\n".join(lines(measure_drawings())) + "\n")
-        return
-    if options.out is None:
-        parser.error("--out is needed: sheets are for looking at")
-    files = image_files(options.folder)
-    step = max(1, len(files) // options.most)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for number, sheet in enumerate(sheets(files[::step][: options.most]), start=1):
-        path = options.out / f"maps-{number}.png"
-        sheet.save(path)
-        sys.stdout.write(f"{path}\n")
+        with tempfile.TemporaryDirectory() as scratch:
+            photos = list(fetch_photos(Path(scratch)).values())
+    else:
+        photos = list(read_photos(image_files(options.folder), options.most).values())
+    with Server() as server:
+        sys.stdout.write(report(list(play(server.url, photos))))
+        offsets = [offset(server.url, photo) for photo in photos]
+    sys.stdout.write(f"\noffset to the right: {np.mean(offsets):.2f} of a place, deviation {np.std(offsets):.2f}\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The page in a browser: what it weighs, when it paints, and whether it answers while fifty photos upload.
 
 ``python -m benchmarks.page [--browser /usr/bin/chromium] [--screenshot FILE]``. Browser, server and photos share this
-machine. With ``--screenshot`` nothing is measured: the page is photographed with our own drawings on it.
+machine. With ``--screenshot`` nothing is measured: the page is photographed with the photos of ``docs/photos`` on it.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +18,6 @@ from playwright.sync_api import Browser, Response, expect, sync_playwright
 from benchmarks import photos
 from benchmarks.processes import Server, environment
 from benchmarks.report import bullets, table
-from docs.drawings import DRAWINGS
 
 ARGUMENTS = [
     "--headless",
@@ -28,6 +28,10 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+]
+SHOWN = [
+    Path(__file__).parents[1] / "docs" / "photos" / f"{name}.jpg"
+    for name in ("cat", "coffee", "rocket", "photographer", "astronaut")
 ]
 _LOADS = 15
 _PHOTOS = 50
@@ -100,20 +104,15 @@ def uploads(browser: Browser, url: str, files: list[Path]) -> tuple[float, list[
 
 
 def photograph(browser: Browser, url: str, path: Path) -> None:
-    """The page with drawings on it, as the README shows it."""
+    """The page with ``SHOWN`` on it, as the README shows it."""
     context = browser.new_context(viewport={"width": 1280, "height": 1180}, reduced_motion="reduce")
     page = context.new_page()
     page.goto(url)
-    with tempfile.TemporaryDirectory() as folder:
-        files = []
-        for drawing in DRAWINGS:
-            files.append(Path(folder) / f"{drawing.name}.jpg")
-            drawing.draw().save(files[-1], quality=92)
-        page.set_input_files("#files", [str(file) for file in files])
-        expect(page.locator('.card[data-state="answered"]')).to_have_count(len(files), timeout=30_000)
-        expect(page.locator(".stage img:not([hidden])")).to_have_count(len(files))
-        page.wait_for_timeout(1500)  # the last figures of the strip
-        page.screenshot(path=path, type="jpeg", quality=82)
+    page.set_input_files("#files", [str(photo) for photo in SHOWN])
+    expect(page.locator('.card[data-state="answered"]')).to_have_count(len(SHOWN), timeout=30_000)
+    expect(page.locator(".stage img:not([hidden])")).to_have_count(len(SHOWN))
+    expect(page.locator("#rate")).not_to_have_text(re.compile("^[0–]$"))
+    page.screenshot(path=path, type="jpeg", quality=82)
     context.close()
 
 

@@ -80,6 +80,7 @@ def folder(photos: list[Photo], tmp_path_factory: pytest.TempPathFactory) -> Pat
         (path / name).write_bytes(photo.data)
         (path / "photos" / name).write_bytes(photo.data)
     (path / "notes.txt").write_text("no image")
+    (path / "docs").symlink_to(ROOT / "docs")
     return path
 
 

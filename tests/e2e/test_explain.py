@@ -7,14 +7,16 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from benchmarks import maps
 from service.cli import cli
 from service.model.artifact import Artifact
 from tests.e2e.process import ServerProcess, server
-from tests.image.samples import encode, exif, stored
+from tests.image.pictures import encode, exif, stored
 from tests.photos import Photo
 
 PICTURE = {"Accept": "image/png"}
@@ -88,6 +90,21 @@ def test_a_mirrored_photo_has_the_mirrored_map(openvino_server: ServerProcess, p
             crossed.append(np.corrcoef(plain.ravel(), mirrored.ravel())[0, 1])
     assert np.median(alike) > 0.9
     assert np.median(alike) > np.median(crossed) + 0.1
+
+
+def test_maps_lie_on_their_photos_in_a_collage(openvino_server: ServerProcess, photos: list[Photo]) -> None:
+    """Not each: a place of the map sees beyond itself. Evidence spread evenly would have a quarter in each quarter."""
+    played = list(maps.play(openvino_server.url, [photo.data for photo in photos]))
+    assert sorted(quarter for quarter, _ in played) == sorted([0, 1, 2, 3] * len(photos))
+    assert np.mean([parts[quarter] for quarter, parts in played]) > 0.6
+    assert sum(parts.argmax() == quarter for quarter, parts in played) >= 0.85 * len(played)
+
+
+def test_shares_of_a_known_map() -> None:
+    values = np.zeros((7, 7))
+    values[0, 0], values[1, 6], values[3, 6], values[3, 3], values[6, 6] = -9, 1, 2, 4, 1
+    assert maps.shares(values.tolist()) == pytest.approx([1 / 8, 3 / 8, 1 / 8, 3 / 8])
+    assert maps.shares((values - 9).tolist()).tolist() == [0, 0, 0, 0]
 
 
 def test_the_command_draws_what_the_server_draws(
