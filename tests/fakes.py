@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from service.runtimes.batch import map_rows
 
-from service.engine import LocalEngine
-from service.engine.client import Classes, Images
-from service.image import Prepared
+from service.engine import Decode, LocalEngine
+from service.image import Pixels
 from service.metrics import Metrics
 from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
+from service.model.runtime import Classes, Images, map_rows
 
+MODEL = "fake/1"
 SIZE = 8
 NUM_CLASSES = 10
 EMBEDDING_DIM = 16
@@ -30,9 +30,9 @@ def image(marker: int, size: int = SIZE) -> NDArray[np.uint8]:
     return picture
 
 
-def given(marker: int) -> Callable[[], Prepared]:
+def given(marker: int) -> Decode:
     """That image as ``EngineClient.infer`` takes it."""
-    return lambda: Prepared(image(marker), "png", (), (SIZE, SIZE))
+    return Decode(lambda: image(marker))
 
 
 class Endless:
@@ -42,14 +42,14 @@ class Endless:
         self.entered = threading.Event()
         self.release = threading.Event()
 
-    def __call__(self) -> Prepared:
+    def __call__(self) -> Pixels:
         self.entered.set()
         self.release.wait(60)
-        return given(7)()
+        return image(7)
 
 
-def image_is_canary(images: NDArray[np.uint8]) -> bool:
-    """Test images carry a 1 in the blue of their first pixel; the canary does not."""
+def image_is_probe(images: NDArray[np.uint8]) -> bool:
+    """Test images carry a 1 in the blue of their first pixel; the probe image does not."""
     return bool((images[:, 0, 0, 2] != 1).any())
 
 
@@ -61,7 +61,7 @@ class Gate:
         self._open = threading.Event()
 
     def __call__(self, images: NDArray[np.uint8]) -> None:
-        if image_is_canary(images):
+        if image_is_probe(images):
             return
         self.entered.set()
         assert self._open.wait(30)
@@ -122,12 +122,13 @@ class FakeRuntime:
 
 def queue_depth(metrics: Metrics) -> float | None:
     metrics.sample()
-    return metrics.registry.get_sample_value("mobilenet_queue_depth")
+    return metrics.registry.get_sample_value("mobilenet_queue_depth", {"model": "fake", "version": "1"})
 
 
 def engine_of(runtime: FakeRuntime, **changes: Any) -> LocalEngine:
     """One runner over ``runtime``, which holds its metrics; ``changes`` are to the engine's arguments."""
     arguments: dict[str, Any] = {
+        "model": MODEL,
         "create_runtime": lambda: runtime,
         "image_size": SIZE,
         "runners": 1,

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.engine.batcher import Batch, Batcher, Closed, Item
+from service.engine.client import Priority
+from service.engine.replies import Replies
 from tests import fakes
 from tests.waiting import Clock
 
 FAR = float("inf")
 
 
-def item(marker: int, deadline: float = FAR) -> Item:
-    return Item(fakes.given(marker), deadline, reply=marker)
+@dataclass(eq=False, slots=True, kw_only=True)
+class MarkedItem(Item):
+    marker: int
+
+
+def item(marker: int, deadline: float = FAR, priority: Priority = "normal") -> MarkedItem:
+    return MarkedItem(fakes.MODEL, fakes.given(marker), deadline, Replies(), priority=priority, marker=marker)
+
+
+def marker_of(entry: Item) -> int:
+    assert isinstance(entry, MarkedItem)
+    return entry.marker
 
 
 class Foreseen(NamedTuple):
@@ -30,7 +43,7 @@ class Foreseen(NamedTuple):
 
 
 class BatcherMachine(RuleBasedStateMachine):
-    """The batcher beside a model of it: a list, a clock, and what its docstring says. ``tried`` counts runs."""
+    """The batcher beside a model of it: a sorted list, a clock, and what its docstring says. ``tried`` counts runs."""
 
     tried = 0
 
@@ -48,16 +61,16 @@ class BatcherMachine(RuleBasedStateMachine):
         self.busy = 0
         self.closed = False
 
-    @rule(patience=st.integers(0, 12))
-    def put(self, patience: int) -> None:
-        entry = item(len(self.arrived), deadline=self.clock.now + patience)
+    @rule(patience=st.integers(0, 12), priority=st.sampled_from(get_args(Priority)))
+    def put(self, patience: int, priority: Priority) -> None:
+        entry = item(len(self.arrived), deadline=self.clock.now + patience, priority=priority)
         if self.closed:
             with pytest.raises(Closed):
                 self.batcher.put(entry)
             return
         self.batcher.put(entry)
         self.items.append(entry)
-        self.queue.append(entry)
+        self.queue = sorted([*self.queue, entry], key=lambda entry: entry.priority == "low")
         self.arrived.append(self.clock.now)
 
     @precondition(lambda self: self.queue)
@@ -78,12 +91,12 @@ class BatcherMachine(RuleBasedStateMachine):
         batch = self.batcher.take()
         assert self.dropped[already:] == foreseen.dropped
         self.queue = foreseen.left
-        self.fates.update(entry.reply for entry in foreseen.dropped)
+        self.fates.update(marker_of(entry) for entry in foreseen.dropped)
         if not foreseen.batch:
             assert batch is None
             return
         assert batch == Batch(foreseen.batch, foreseen.alone)
-        self.fates.update(entry.reply for entry in foreseen.batch)
+        self.fates.update(marker_of(entry) for entry in foreseen.batch)
         self.busy += 1
 
     @precondition(lambda self: self.busy)
@@ -102,7 +115,7 @@ class BatcherMachine(RuleBasedStateMachine):
     @rule()
     def abandon(self) -> None:
         assert self.batcher.abandon() == self.queue
-        self.fates.update(entry.reply for entry in self.queue)
+        self.fates.update(marker_of(entry) for entry in self.queue)
         self.queue = []
         self.closed = True
 
@@ -115,7 +128,7 @@ class BatcherMachine(RuleBasedStateMachine):
         while self.queue:
             self.take()
         assert self.batcher.take() is None
-        assert self.fates == Counter(entry.reply for entry in self.items)
+        assert self.fates == Counter(marker_of(entry) for entry in self.items)
         type(self).tried += 1
 
     def foresee(self) -> Foreseen | None:
@@ -125,7 +138,8 @@ class BatcherMachine(RuleBasedStateMachine):
             if not queue:
                 return Foreseen([], False, dropped, []) if self.closed else None
             patient = self.delay > 0 and not self.closed and len(queue) < self.max_batch_size
-            if patient and self.arrived[queue[0].reply] + self.delay > self.clock.now:
+            oldest = min(self.arrived[marker_of(entry)] for entry in queue)
+            if patient and oldest + self.delay > self.clock.now:
                 return None
             batch = queue[: self.max_batch_size]
             del queue[: self.max_batch_size]

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from service.engine import InferResult, LocalEngine
-from service.engine.runner import Answers
+from service.engine import Decode, InferResult, LocalEngine
+from service.engine.batcher import Answers, Item
+from service.engine.replies import Replies
 from service.errors import BadImage, DeviceLost, InferenceFailed, ServiceError
-from service.image import Prepared
+from service.image import Pixels
 from service.metrics import Metrics
 from service.model.outputs import BatchOutputs
 from service.model.runtime import Classes, Images
-from tests.fakes import SIZE, FakeRuntime, image, marker_of
+from tests.fakes import MODEL, SIZE, FakeRuntime, image, marker_of
 
 Kind = Literal["good", "undecodable", "no memory to decode", "raises", "no memory to infer", "not finite"]
 _KINDS: list[Kind] = [
@@ -67,15 +68,15 @@ class Call:
     delivered: int = 0
     task: asyncio.Task[InferResult] | None = None
 
-    def __call__(self) -> Prepared:
-        """``Prepare``."""
+    def __call__(self) -> Pixels:
+        """``Decode.call``."""
         self.decoded += 1
         self.pause()
         if self.kind == "undecodable":
             raise BadImage("undecodable")
         if self.kind == "no memory to decode":
             raise MemoryError
-        return Prepared(image(self.marker), "png", (), (SIZE, SIZE))
+        return image(self.marker)
 
     def check(self) -> None:
         assert self.task is not None
@@ -129,23 +130,30 @@ class Recorder(FakeRuntime):
 
 
 def _markers(images: Images) -> list[int]:
-    """Of all but the canary, whose first pixel is not blue 1."""
+    """Of all but the probe image, whose first pixel is not blue 1."""
     return [int(first[0]) + 256 * int(first[1]) for first in (image[0, 0] for image in images) if first[2] == 1]
 
 
-class CountingEngine(LocalEngine):
+def call_of(item: Item) -> Call | None:
+    """The call that made ``item``; None once nobody waits for it any more."""
+    source = item.source
+    return source.call if isinstance(source, Decode) and isinstance(source.call, Call) else None
+
+
+class CountingReplies(Replies):
     """Counts deliveries by call."""
 
-    def _deliver(self, answers: Answers) -> None:
+    def deliver(self, answers: Answers) -> None:
         for item, _ in answers:
-            if isinstance(item.prepare, Call):
-                item.prepare.delivered += 1
-        super()._deliver(answers)
+            if (call := call_of(item)) is not None:
+                call.delivered += 1
+        super().deliver(answers)
 
 
-def engine_of(runtime: Recorder, *, runners: int, on_fatal: Callable[[str], object], **changes: Any) -> CountingEngine:
+def engine_of(runtime: Recorder, *, runners: int, on_fatal: Callable[[str], object], **changes: Any) -> LocalEngine:
     arguments: dict[str, Any] = {"max_queue_delay": 0.0, "decode_threads": 0, **changes}
-    return CountingEngine(
+    engine = LocalEngine(
+        MODEL,
         lambda: runtime,
         image_size=SIZE,
         runners=runners,
@@ -154,3 +162,5 @@ def engine_of(runtime: Recorder, *, runners: int, on_fatal: Callable[[str], obje
         on_fatal=on_fatal,
         **arguments,
     )
+    engine._replies = CountingReplies()
+    return engine

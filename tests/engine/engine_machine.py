@@ -13,9 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from service.engine import State
 from service.engine.batcher import Batch, Item
+from service.engine.client import Decode
 from service.engine.runner import Runner
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady
-from tests.engine.calls import KINDS, Call, Kind, Recorder, engine_of
+from tests.engine.calls import KINDS, Call, Kind, Recorder, call_of, engine_of
+from tests.fakes import MODEL
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -35,7 +37,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.lost: list[str] = []
         self.runtime = Recorder(self.calls, max_batch=max_batch)
         self.engine = engine_of(self.runtime, runners=0, on_fatal=self.lost.append)
-        self.engine._loop = self.loop
+        self.engine._replies.bind(self.loop)
         self.engine._load()  # no thread, no ticks: nothing happens but what a rule does
         self.runners: dict[Runner, Batch | None] = {
             self.engine._runner(index, self.runtime): None for index in range(runners)
@@ -49,7 +51,7 @@ class EngineMachine(RuleBasedStateMachine):
             if self.engine.state in refusal:
                 call.ends.add(refusal[self.engine.state])
             self.calls.append(call)
-            call.task = self.loop.create_task(self.engine.infer(call, time.monotonic() + 600))
+            call.task = self.loop.create_task(self.engine.infer(MODEL, Decode(call), time.monotonic() + 600))
 
     @rule()
     def spin(self) -> None:
@@ -71,8 +73,8 @@ class EngineMachine(RuleBasedStateMachine):
         """An item's time passes, in the queue or in a runner's hands."""
         item = data.draw(st.sampled_from(self.unanswered()))
         item.deadline = 0.0
-        if isinstance(item.prepare, Call):  # else nobody waits for it any more
-            item.prepare.ends.add(DeadlineExceeded)
+        if (call := call_of(item)) is not None:
+            call.ends.add(DeadlineExceeded)
 
     @precondition(lambda self: self.can_take())
     @rule(data=st.data())
@@ -108,11 +110,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     def unanswered(self) -> list[Item]:
         held = [item for batch in self.runners.values() if batch for item in batch.items]
-        return [*self.engine._batcher._items, *held]
+        return [*self.queued(), *held]
+
+    def queued(self) -> list[Item]:
+        return [item for queue in self.engine._batcher._queues.values() for item in queue]
 
     def can_take(self) -> bool:
-        queued = self.engine._batcher._items
-        live = any(not item.cancelled and item.deadline > 0 for item in queued)
+        live = any(not item.cancelled and item.deadline > 0 for item in self.queued())
         return (live or self.engine._batcher._closed) and None in self.runners.values()
 
     def finish(self, runner: Runner) -> None:

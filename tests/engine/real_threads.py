@@ -13,8 +13,10 @@ from typing import Literal, NamedTuple
 
 from hypothesis import strategies as st
 
+from service.engine.client import Decode
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady
 from tests.engine.calls import KINDS, Call, Kind, Recorder, engine_of
+from tests.fakes import MODEL
 
 
 class Arrival(NamedTuple):
@@ -88,7 +90,7 @@ def run_with_threads(plan: Plan) -> None:
         for marker, arrival in enumerate(plan.arrivals):
             call = Call(marker, arrival.kind, pause, ends=_possible(plan, arrival))
             calls.append(call)
-            call.task = asyncio.create_task(engine.infer(call, time.monotonic() + arrival.timeout))
+            call.task = asyncio.create_task(engine.infer(MODEL, Decode(call), time.monotonic() + arrival.timeout))
             if arrival.leaves:
                 asyncio.get_running_loop().call_later(chance.choice([0.0, 1e-4, 1e-3]), call.task.cancel)
             if marker == amid and plan.end == "closed amid":

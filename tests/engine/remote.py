@@ -18,7 +18,7 @@ from service.metrics import Metrics
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import Layout
-from tests.fakes import EMBEDDING_DIM, NUM_CLASSES, SIZE, FakeRuntime, engine_of, given, marker_of
+from tests.fakes import EMBEDDING_DIM, MODEL, NUM_CLASSES, SIZE, FakeRuntime, engine_of, given, marker_of
 from tests.waiting import soon
 
 LAYOUT = Layout(SIZE, NUM_CLASSES, EMBEDDING_DIM, 1, slots=64)
@@ -61,13 +61,15 @@ async def engine_server(runtime: FakeRuntime) -> AsyncIterator[str]:
 
 def free(engine: RemoteEngine) -> int:
     """Slots that nobody uses."""
-    return sum(len(link._free) for link in engine._links)
+    return sum(len(connection._free) for connection in engine._connections)
 
 
 @asynccontextmanager
 async def worker(*addresses: str, layout: Layout = LAYOUT, decode_threads: int = 2) -> AsyncIterator[RemoteEngine]:
     """A worker's side, started, whether an engine listens or not. A fatal end fails the test."""
-    engine = RemoteEngine(addresses, layout, decode_threads=decode_threads, metrics=Metrics(), on_fatal=pytest.fail)
+    engine = RemoteEngine(
+        MODEL, addresses, layout, decode_threads=decode_threads, metrics=Metrics(), on_fatal=pytest.fail
+    )
     engine.start()
     try:
         yield engine
@@ -83,7 +85,7 @@ def descriptors() -> int:
 async def ask(engine: RemoteEngine, marker: int, seconds: float = 5.0) -> str:
     """What became of it: right, or the error's reason. AssertionError for another image's answer."""
     try:
-        result = await engine.infer(given(marker), soon(seconds))
+        result = await engine.infer(MODEL, given(marker), soon(seconds))
     except ServiceError as error:
         return error.reason
     assert marker_of(result.output.embedding) == marker

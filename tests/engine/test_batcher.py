@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from service.engine.batcher import Batch, Batcher, Closed, Item
-from tests.engine.batcher_model import BatcherMachine, item
+from tests.engine.batcher_model import BatcherMachine, item, marker_of
 from tests.waiting import Clock
 
 
@@ -19,21 +19,28 @@ def items_of(work: Batch | None) -> list[Item]:
     return work.items
 
 
-def replies(work: Batch | None) -> list[int]:
-    return [entry.reply for entry in items_of(work)]
+def markers(work: Batch | None) -> list[int]:
+    return [marker_of(entry) for entry in items_of(work)]
 
 
 def nothing_dropped(dropped: Item) -> None:
-    raise AssertionError(f"item {dropped.reply} must not be dropped")
+    raise AssertionError(f"item {marker_of(dropped)} must not be dropped")
 
 
 def test_a_lone_runner_takes_all_that_is_queued_in_order_up_to_the_limit() -> None:
     batcher = Batcher(3, on_dropped=nothing_dropped)
     for marker in range(5):
         batcher.put(item(marker))
-    assert replies(batcher.take()) == [0, 1, 2]
-    assert replies(batcher.take()) == [3, 4]
+    assert markers(batcher.take()) == [0, 1, 2]
+    assert markers(batcher.take()) == [3, 4]
     assert len(batcher) == 0
+
+
+def test_low_priority_fills_a_batch_only_when_nothing_else_waits() -> None:
+    batcher = Batcher(2, on_dropped=nothing_dropped)
+    for marker in range(6):
+        batcher.put(item(marker, priority="normal" if marker % 2 else "low"))
+    assert [markers(batcher.take()) for _ in range(3)] == [[1, 3], [5, 0], [2, 4]]
 
 
 def test_idle_runners_share_what_is_queued() -> None:
@@ -45,7 +52,7 @@ def test_idle_runners_share_what_is_queued() -> None:
         with batcher._changed:  # both items are there before either runner wakes
             batcher.put(item(0))
             batcher.put(item(1))
-        assert sorted(replies(future.result(10)) for future in waiting) == [[0], [1]]
+        assert sorted(markers(future.result(10)) for future in waiting) == [[0], [1]]
 
 
 def test_expired_and_cancelled_items_are_reported_and_not_handed_out() -> None:
@@ -64,7 +71,7 @@ def test_expired_and_cancelled_items_are_reported_and_not_handed_out() -> None:
 def test_without_a_delay_a_lone_item_leaves_at_once() -> None:
     batcher = Batcher(8, on_dropped=nothing_dropped)
     batcher.put(item(0))
-    assert replies(batcher.take()) == [0]
+    assert markers(batcher.take()) == [0]
 
 
 def test_a_delay_is_counted_from_the_oldest_item() -> None:
@@ -74,14 +81,14 @@ def test_a_delay_is_counted_from_the_oldest_item() -> None:
     clock.now = 0.9
     batcher.put(item(1))
     clock.now = 1.0  # the first has waited its second, the other a tenth
-    assert replies(batcher.take()) == [0, 1]
+    assert markers(batcher.take()) == [0, 1]
 
 
 def test_a_full_batch_does_not_wait_for_the_delay() -> None:
     batcher = Batcher(2, on_dropped=nothing_dropped, max_queue_delay=1000.0)
     batcher.put(item(0))
     batcher.put(item(1))
-    assert replies(batcher.take()) == [0, 1]
+    assert markers(batcher.take()) == [0, 1]
 
 
 def test_a_waiting_runner_takes_company_that_arrives_within_the_delay() -> None:
@@ -90,14 +97,14 @@ def test_a_waiting_runner_takes_company_that_arrives_within_the_delay() -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(batcher.take)
         batcher.put(item(1))
-        assert replies(waiting.result(10)) == [0, 1]
+        assert markers(waiting.result(10)) == [0, 1]
 
 
 def test_close_hands_out_the_rest_then_none_and_refuses_more() -> None:
     batcher = Batcher(8, on_dropped=nothing_dropped, max_queue_delay=1000.0)
     batcher.put(item(0))
     batcher.close()
-    assert replies(batcher.take()) == [0]
+    assert markers(batcher.take()) == [0]
     assert batcher.take() is None
     with pytest.raises(Closed):
         batcher.put(item(1))
@@ -114,7 +121,7 @@ def test_close_wakes_a_waiting_runner() -> None:
 def test_abandon_returns_what_was_queued() -> None:
     batcher = Batcher(8, on_dropped=nothing_dropped)
     batcher.put(item(0))
-    assert [entry.reply for entry in batcher.abandon()] == [0]
+    assert [marker_of(entry) for entry in batcher.abandon()] == [0]
     assert batcher.take() is None
 
 
@@ -174,4 +181,4 @@ def test_many_producers_and_runners_lose_and_repeat_nothing() -> None:
     batcher.close()
     for thread in runners:
         thread.join()
-    assert sorted(entry.reply for into in taken for entry in into) == list(range(2000))
+    assert sorted(marker_of(entry) for into in taken for entry in into) == list(range(2000))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine.client import Prepare
-from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady
+from service.engine.client import Decode, Priority
+from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady, UnknownModel
 from service.model import runtime as protocols
 from service.model.outputs import BatchOutputs
 from tests.engine.implementations import IMPLEMENTATIONS, OpenClient
-from tests.fakes import FakeRuntime, Gate, given, image_is_canary, marker_of, queue_depth
+from tests.fakes import MODEL, FakeRuntime, Gate, given, image, image_is_probe, marker_of, queue_depth
 from tests.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ def fail_on_bad(images: Images) -> None:
 
 async def test_each_caller_gets_the_answer_to_its_own_image(open_client: OpenClient) -> None:
     async with open_client(FakeRuntime()) as client:
-        results = await asyncio.gather(*(client.infer(given(marker), soon()) for marker in range(1000)))
+        results = await asyncio.gather(*(client.infer(MODEL, given(marker), soon()) for marker in range(1000)))
     assert [marker_of(result.output.embedding) for result in results] == list(range(1000))
     assert all(int(result.output.logits.argmax()) == marker % 256 % 10 for marker, result in enumerate(results))
 
@@ -53,9 +53,9 @@ async def test_each_caller_gets_the_maps_it_asks_for(open_client: OpenClient) ->
     async with open_client(runtime) as client:
         for _ in range(2):
             gate = runtime.before = Gate()
-            first = asyncio.ensure_future(client.infer(given(0), soon()))
+            first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
             await gate.reached()
-            calls = [asyncio.ensure_future(client.infer(given(6), soon(), None, wish)) for wish in wishes]
+            calls = [asyncio.ensure_future(client.infer(MODEL, given(6), soon(), wish)) for wish in wishes]
             await queued(runtime, len(calls))
             gate.open()
             await first
@@ -75,12 +75,12 @@ async def test_the_bytes_of_an_image_that_nobody_waits_for_are_let_go_at_once(op
         bodies = [Body(), Body()]
         left = [weakref.ref(body) for body in bodies]
 
-        def holding(body: Body) -> Prepare:
-            return lambda: given(1)() if body else given(2)()
+        def holding(body: Body) -> Decode:
+            return Decode(lambda: image(1) if body else image(2))
 
-        first = asyncio.ensure_future(client.infer(holding(bodies[0]), soon()))
+        first = asyncio.ensure_future(client.infer(MODEL, holding(bodies[0]), soon()))
         await gate.reached()
-        second = asyncio.ensure_future(client.infer(holding(bodies[1]), soon()))
+        second = asyncio.ensure_future(client.infer(MODEL, holding(bodies[1]), soon()))
         await asyncio.sleep(0.05)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -99,9 +99,9 @@ async def test_images_that_queue_behind_a_running_batch_leave_together(open_clie
     gate = Gate()
     runtime = FakeRuntime(max_batch=4, before=gate)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(given(0), soon()))
+        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
         await gate.reached()
-        others = [asyncio.ensure_future(client.infer(given(marker), soon())) for marker in range(1, 7)]
+        others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in range(1, 7)]
         await queued(runtime, len(others))
         gate.open()
         results = await asyncio.gather(first, *others)
@@ -119,10 +119,10 @@ async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
 
     runtime = FakeRuntime(before=before)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(given(0), soon()))
+        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
         await gate.reached()
         markers = [1, 2, BAD, 4, 5, 6, 7]
-        others = [asyncio.ensure_future(client.infer(given(marker), soon())) for marker in markers]
+        others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in markers]
         await queued(runtime, len(others))
         gate.open()
         results = await asyncio.gather(first, *others, return_exceptions=True)
@@ -146,37 +146,37 @@ async def test_an_answer_that_is_not_finite_is_a_failure(open_client: OpenClient
 
     async with open_client(Overflowing()) as client:
         with pytest.raises(InferenceFailed):
-            await client.infer(given(BAD), soon())
-        assert marker_of((await client.infer(given(1), soon())).output.embedding) == 1
+            await client.infer(MODEL, given(BAD), soon())
+        assert marker_of((await client.infer(MODEL, given(1), soon())).output.embedding) == 1
 
 
 async def test_a_deadline_passes_in_the_queue(open_client: OpenClient) -> None:
     gate = Gate()
     runtime = FakeRuntime(before=gate)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(given(0), soon()))
+        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
         await gate.reached()
         with pytest.raises(DeadlineExceeded):
-            await client.infer(given(1), soon(0.01))
+            await client.infer(MODEL, given(1), soon(0.01))
         gate.open()
         await first
-        await client.infer(given(2), soon())
+        await client.infer(MODEL, given(2), soon())
     assert runtime.batches == [1, 1], "the expired image must not have been inferred"
 
 
 async def test_a_deadline_in_the_past_is_refused(open_client: OpenClient) -> None:
     async with open_client(FakeRuntime()) as client:
         with pytest.raises(DeadlineExceeded):
-            await client.infer(given(0), soon(-1))
+            await client.infer(MODEL, given(0), soon(-1))
 
 
 async def test_a_cancelled_call_leaves_the_queue(open_client: OpenClient) -> None:
     gate = Gate()
     runtime = FakeRuntime(before=gate)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(given(0), soon()))
+        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
         await gate.reached()
-        cancelled = asyncio.ensure_future(client.infer(given(1), soon()))
+        cancelled = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
         await queued(runtime, 1)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -184,7 +184,7 @@ async def test_a_cancelled_call_leaves_the_queue(open_client: OpenClient) -> Non
         await client.ready()  # what was said before this has arrived
         gate.open()
         await first
-        await client.infer(given(2), soon())
+        await client.infer(MODEL, given(2), soon())
     assert runtime.batches == [1, 1], "the cancelled image must not have been inferred"
 
 
@@ -200,25 +200,25 @@ async def test_readiness_goes_with_a_failed_batch_and_returns_by_the_canary(open
         assert (await client.ready()).ok
         runtime.before = before
         with pytest.raises(InferenceFailed):
-            await client.infer(given(0), soon())
+            await client.infer(MODEL, given(0), soon())
         state = await client.ready()
         assert (state.ok, state.reason) == (False, "failing")
         broken = False
         assert (await client.ready()).ok
-        await client.infer(given(1), soon())
+        await client.infer(MODEL, given(1), soon())
 
 
 async def test_close_finishes_what_was_taken_and_refuses_the_rest(open_client: OpenClient) -> None:
     gate = Gate()
     runtime = FakeRuntime(max_batch=1, before=gate)
     async with open_client(runtime) as client:
-        taken = [asyncio.ensure_future(client.infer(given(marker), soon())) for marker in range(3)]
+        taken = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in range(3)]
         await gate.reached()
         await queued(runtime, 2)
         closing = asyncio.ensure_future(client.aclose())
         await asyncio.sleep(0)
         with pytest.raises(Draining):
-            await client.infer(given(9), soon())
+            await client.infer(MODEL, given(9), soon())
         assert not (await client.ready()).ok
         gate.open()
         results = await asyncio.gather(*taken)
@@ -233,19 +233,52 @@ async def test_a_lost_device_answers_everybody_and_is_not_ready(open_client: Ope
 
     def before(images: Images) -> None:
         gate(images)
-        if not image_is_canary(images):
+        if not image_is_probe(images):
             raise DeviceLost("gone")
 
     runtime = FakeRuntime(max_batch=1, before=before)
     async with open_client(runtime) as client:
-        running = asyncio.ensure_future(client.infer(given(0), soon()))
+        running = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
         await gate.reached()
-        waiting = asyncio.ensure_future(client.infer(given(1), soon()))
+        waiting = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
         await queued(runtime, 1)
         gate.open()
         results = await asyncio.gather(running, waiting, return_exceptions=True)
         assert isinstance(results[0], InferenceFailed)
         assert isinstance(results[1], NotReady)
         with pytest.raises(NotReady):
-            await client.infer(given(2), soon())
+            await client.infer(MODEL, given(2), soon())
         assert not (await client.ready()).ok
+
+
+async def test_pixels_need_no_decoding(open_client: OpenClient) -> None:
+    async with open_client(FakeRuntime()) as client:
+        result = await client.infer(MODEL, image(5), soon())
+        assert marker_of(result.output.embedding) == 5
+
+
+async def test_a_model_that_is_not_served_is_refused(open_client: OpenClient) -> None:
+    async with open_client(FakeRuntime()) as client:
+        for model in ("fake/2", "fake", ""):
+            with pytest.raises(UnknownModel):
+                await client.infer(model, given(1), soon())
+        await client.infer(MODEL, given(1), soon())
+
+
+async def test_low_priority_waits_for_all_others(open_client: OpenClient) -> None:
+    gate = Gate()
+    runtime = FakeRuntime(max_batch=1, before=gate)
+    async with open_client(runtime) as client:
+        ends: list[int] = []
+
+        async def ask(marker: int, priority: Priority) -> None:
+            await client.infer(MODEL, given(marker), soon(), (), priority)
+            ends.append(marker)
+
+        first = asyncio.ensure_future(ask(0, "normal"))
+        await gate.reached()
+        others = [asyncio.ensure_future(ask(marker, "low" if marker < 3 else "normal")) for marker in range(1, 6)]
+        await eventually(lambda: queue_depth(runtime.metrics) == 5)
+        gate.open()
+        await asyncio.gather(first, *others)
+        assert ends == [0, 3, 4, 5, 1, 2]

@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import warmup
+from service.engine.client import Decode
 from service.engine.watchdog import Watchdog
 from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, NotReady, OperatorError, ServiceError
-from service.image import Prepared
+from service.image import Pixels
 from service.metrics import Metrics
 from service.model.outputs import BatchOutputs
 from service.model.runtime import Classes, Images, Runtime
-from tests.fakes import FakeRuntime, engine_of, given, image, marker_of, started
+from tests.fakes import MODEL, FakeRuntime, engine_of, given, image, marker_of, started
 from tests.waiting import soon
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +36,7 @@ async def test_it_is_not_ready_before_the_model_is_loaded() -> None:
     await asyncio.sleep(0)
     assert (await engine.ready()).reason == "starting"
     with pytest.raises(NotReady):
-        await engine.infer(given(0), soon())
+        await engine.infer(MODEL, given(0), soon())
     loading.set()
     await start
     assert (await engine.ready()).ok
@@ -76,13 +77,13 @@ async def test_two_runners_run_at_the_same_time() -> None:
             together.wait(30)
 
     async with started(FakeRuntime(before=before), runners=2) as engine:
-        await asyncio.gather(engine.infer(given(0), soon()), engine.infer(given(1), soon()))
+        await asyncio.gather(engine.infer(MODEL, given(0), soon()), engine.infer(MODEL, given(1), soon()))
 
 
 async def test_metrics_show_batches_and_an_empty_queue() -> None:
     metrics = Metrics()
     async with started(FakeRuntime(), metrics=metrics) as engine:
-        await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(10)))
+        await asyncio.gather(*(engine.infer(MODEL, given(marker), soon()) for marker in range(10)))
         text = metrics.render().decode()
         assert "mobilenet_queue_depth 0.0" in text
         assert "mobilenet_batch_size_sum 10.0" in text
@@ -129,19 +130,19 @@ def test_the_curve_of_a_gpu_goes_on_to_the_largest_batch(monkeypatch: pytest.Mon
 
 
 def test_the_canary_is_a_picture() -> None:
-    picture = warmup.canary(224)
+    picture = warmup.probe_image(224)
     assert picture.shape == (224, 224, 3)
     assert picture.dtype == np.uint8
     assert picture.std() > 40
-    np.testing.assert_array_equal(picture, warmup.canary(224))
+    np.testing.assert_array_equal(picture, warmup.probe_image(224))
 
 
 async def test_a_lone_image_may_use_every_core() -> None:
     runtime = FakeRuntime()
     async with started(runtime, max_batch_size=1) as engine:
         runtime.alone.clear()
-        await engine.infer(given(0), soon())
-        await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(8)))
+        await engine.infer(MODEL, given(0), soon())
+        await asyncio.gather(*(engine.infer(MODEL, given(marker), soon()) for marker in range(8)))
     assert runtime.alone[0]
     assert not all(runtime.alone[1:])
 
@@ -150,12 +151,12 @@ async def test_a_lone_image_may_use_every_core() -> None:
 async def test_images_are_decoded_on_the_pool_or_on_the_runner(decode_threads: int, thread: str) -> None:
     names: list[str] = []
 
-    def prepare() -> Prepared:
+    def decode() -> Pixels:
         names.append(threading.current_thread().name)
-        return given(0)()
+        return image(0)
 
     async with started(FakeRuntime(), decode_threads=decode_threads) as engine:
-        await engine.infer(prepare, soon())
+        await engine.infer(MODEL, Decode(decode), soon())
     assert names == [thread]
 
 
@@ -163,19 +164,21 @@ async def test_an_image_that_expires_while_its_neighbour_is_decoded_is_not_decod
     deadline = time.monotonic() + 0.05
     decoded: list[str] = []
 
-    def slow() -> Prepared:
+    def slow() -> Pixels:
         while time.monotonic() < deadline:
             pass
         decoded.append("slow")
-        return given(1)()
+        return image(1)
 
-    def late() -> Prepared:
+    def late() -> Pixels:
         decoded.append("late")
-        return given(2)()
+        return image(2)
 
     async with started(FakeRuntime(), max_queue_delay=1.0, max_batch_size=2) as engine:
         first, second = await asyncio.gather(
-            engine.infer(slow, soon()), engine.infer(late, deadline), return_exceptions=True
+            engine.infer(MODEL, Decode(slow), soon()),
+            engine.infer(MODEL, Decode(late), deadline),
+            return_exceptions=True,
         )
     assert not isinstance(first, BaseException)
     assert isinstance(second, DeadlineExceeded)
@@ -193,7 +196,7 @@ async def test_no_memory_for_a_batch_is_answered_and_survived() -> None:
     runtime = FakeRuntime(max_batch=4)
     async with started(runtime, max_queue_delay=1.0) as engine:
         runtime.before = room_for_one
-        results = await asyncio.gather(*(engine.infer(given(marker), soon()) for marker in range(4)))
+        results = await asyncio.gather(*(engine.infer(MODEL, given(marker), soon()) for marker in range(4)))
         assert [marker_of(result.output.embedding) for result in results] == [0, 1, 2, 3]
         assert [result.batch_size for result in results] == [1, 1, 1, 1]
 
@@ -203,12 +206,12 @@ async def test_no_memory_to_decode_or_to_infer_fails_that_image_alone() -> None:
         if (images[:, 0, 0, 0] == 9).any():
             raise MemoryError
 
-    def no_memory() -> Prepared:
+    def no_memory() -> Pixels:
         raise MemoryError
 
     async with started(FakeRuntime(max_batch=4, before=before), max_queue_delay=1.0) as engine:
         ends = await asyncio.gather(
-            *(engine.infer(prepare, soon()) for prepare in (given(1), no_memory, given(9), given(2))),
+            *(engine.infer(MODEL, source, soon()) for source in (given(1), Decode(no_memory), given(9), given(2))),
             return_exceptions=True,
         )
         assert [type(end).__name__ for end in ends] == ["InferResult", "ServiceError", "InferenceFailed", "InferResult"]
@@ -226,8 +229,8 @@ async def test_a_runtime_that_answers_too_few_images_fails_them_and_goes_on() ->
 
     async with started(Short()) as engine:
         with pytest.raises(InferenceFailed):
-            await engine.infer(given(9), soon())
-        assert marker_of((await engine.infer(given(1), soon())).output.embedding) == 1
+            await engine.infer(MODEL, given(9), soon())
+        assert marker_of((await engine.infer(MODEL, given(1), soon())).output.embedding) == 1
 
 
 async def test_a_fault_of_our_own_is_answered_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +241,8 @@ async def test_a_fault_of_our_own_is_answered_and_survived(monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             patch.setattr(Watchdog, "report", wrong)
             with pytest.raises(ServiceError, match="the service failed"):
-                await engine.infer(given(1), soon())
-        assert marker_of((await engine.infer(given(1), soon())).output.embedding) == 1
+                await engine.infer(MODEL, given(1), soon())
+        assert marker_of((await engine.infer(MODEL, given(1), soon())).output.embedding) == 1
 
 
 async def test_two_runners_that_lose_the_device_together_report_it_once() -> None:
@@ -252,7 +255,7 @@ async def test_two_runners_that_lose_the_device_together_report_it_once() -> Non
 
     reasons: list[str] = []
     async with started(FakeRuntime(max_batch=1, before=lose), runners=2, on_fatal=reasons.append) as engine:
-        ends = await asyncio.gather(*(engine.infer(given(m), soon()) for m in (1, 2)), return_exceptions=True)
+        ends = await asyncio.gather(*(engine.infer(MODEL, given(m), soon()) for m in (1, 2)), return_exceptions=True)
         assert {type(end) for end in ends} <= {InferenceFailed, NotReady}
     assert reasons == ["gone"]
     assert engine.state == "lost"

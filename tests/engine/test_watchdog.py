@@ -32,14 +32,14 @@ def scene() -> Scene:
 
 
 def test_a_forward_pass_is_late_after_twice_its_usual_time(scene: Scene) -> None:
-    scene.watchdog.measured(3.0)
+    scene.watchdog.expect(3.0)
     scene.watchdog.inferring(4)
     assert scene.late_after() == pytest.approx(2 * 4 * 3.0, abs=0.02)
     assert scene.watchdog.health == "ready"
 
 
 def test_what_is_usual_follows_what_is_observed(scene: Scene) -> None:
-    scene.watchdog.measured(3.0)
+    scene.watchdog.expect(3.0)
     for _ in range(200):
         scene.watchdog.inferred(2, 10.0)
     scene.watchdog.inferring(1)
@@ -47,7 +47,7 @@ def test_what_is_usual_follows_what_is_observed(scene: Scene) -> None:
 
 
 def test_milliseconds_have_a_floor(scene: Scene) -> None:
-    scene.watchdog.measured(0.004)
+    scene.watchdog.expect(0.004)
     scene.watchdog.inferring(1)
     assert scene.late_after() == pytest.approx(INFER_FLOOR_S, abs=0.02)
 

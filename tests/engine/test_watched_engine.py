@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import watchdog
+from service.engine.client import Decode, Source
 from service.errors import InferenceFailed, NotReady
-from service.image import Prepared
-from tests.fakes import Endless, FakeRuntime, given, marker_of, started
+from service.image import Pixels
+from tests.fakes import MODEL, Endless, FakeRuntime, given, image, marker_of, started
 from tests.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +57,7 @@ async def test_readiness_goes_while_a_runner_is_late_and_comes_back_with_it(
 ) -> None:
     monkeypatch.setattr(watchdog, "HUNG_AFTER", 10_000)
     async with started(FakeRuntime(max_batch=1, before=stuck)) as engine:
-        call = asyncio.ensure_future(engine.infer(given(7), soon()))
+        call = asyncio.ensure_future(engine.infer(MODEL, given(7), soon()))
         assert await asyncio.to_thread(stuck.entered.wait, 30)
         await eventually(lambda: engine.state == "late")
         state = await engine.ready()
@@ -71,26 +72,26 @@ async def test_a_hang_answers_everyone_and_ends_the_engine(quick: None, stuck: S
     reasons: list[str] = []
     runtime = FakeRuntime(max_batch=1, before=stuck)
     async with started(runtime, decode_threads=decode_threads, on_fatal=reasons.append) as engine:
-        calls = [asyncio.ensure_future(engine.infer(given(marker), soon())) for marker in (7, 1, 2)]
+        calls = [asyncio.ensure_future(engine.infer(MODEL, given(marker), soon())) for marker in (7, 1, 2)]
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(end) for end in ends] == [NotReady] * 3
         assert engine.state == "hung"
         assert len(reasons) == 1
         assert reasons[0].startswith("runner-0 does not come back from threading.py:")
         with pytest.raises(NotReady):
-            await engine.infer(given(1), soon())
+            await engine.infer(MODEL, given(1), soon())
         async with asyncio.timeout(10):
             await engine.aclose()
 
 
 async def test_while_one_runner_hangs_another_goes_on(quick: None, stuck: Stuck) -> None:
     async with started(FakeRuntime(max_batch=1, before=stuck), runners=2) as engine:
-        call = asyncio.ensure_future(engine.infer(given(7), soon()))
+        call = asyncio.ensure_future(engine.infer(MODEL, given(7), soon()))
         assert await asyncio.to_thread(stuck.entered.wait, 30)
         async with asyncio.timeout(30):
             while engine.state != "hung":
                 try:
-                    assert marker_of((await engine.infer(given(1), soon())).output.embedding) == 1
+                    assert marker_of((await engine.infer(MODEL, given(1), soon())).output.embedding) == 1
                 except NotReady:
                     break
         assert engine.state == "hung"
@@ -105,16 +106,16 @@ async def test_a_decode_that_does_not_end_is_a_hang(quick: None, decode_threads:
     async with started(FakeRuntime(), decode_threads=decode_threads, on_fatal=reasons.append) as engine:
         try:
             with pytest.raises(NotReady):
-                await engine.infer(endless, soon(), 10_000)
+                await engine.infer(MODEL, Decode(endless, 10_000), soon())
         finally:
             endless.release.set()
         assert reasons[0].startswith(("runner-0 does", "decode_0 does"))
 
 
-async def never_late(runtime: FakeRuntime, prepare: Callable[[], Prepared], pixels: int | None = None) -> None:
+async def never_late(runtime: FakeRuntime, source: Source) -> None:
     """An engine over ``runtime`` stays ready while it works on one image."""
     async with started(runtime) as engine:
-        call = asyncio.ensure_future(engine.infer(prepare, soon(), pixels))
+        call = asyncio.ensure_future(engine.infer(MODEL, source, soon()))
         while not call.done():
             assert engine.state == "ready"
             await asyncio.sleep(0.005)
@@ -122,11 +123,11 @@ async def never_late(runtime: FakeRuntime, prepare: Callable[[], Prepared], pixe
 
 
 async def test_a_large_image_may_take_its_time_to_decode(quick: None) -> None:
-    def slow() -> Prepared:
+    def slow() -> Pixels:
         time.sleep(3 * QUICK_FLOOR_S)
-        return given(1)()
+        return image(1)
 
-    await never_late(FakeRuntime(), slow, 50_000_000)
+    await never_late(FakeRuntime(), Decode(slow, 50_000_000))
 
 
 async def test_a_slow_device_is_not_late(quick: None) -> None:
@@ -140,14 +141,14 @@ async def test_what_is_usual_is_learnt_from_every_batch() -> None:
         assert engine._watchdog._image_s < 0.001
         runtime.before = lambda images: time.sleep(0.002)
         for _ in range(20):
-            await engine.infer(given(1), soon())
+            await engine.infer(MODEL, given(1), soon())
         assert engine._watchdog._image_s > 0.001
 
 
 @pytest.mark.parametrize("decode_threads", [0, 1])
 async def test_an_idle_thread_is_never_late(quick: None, decode_threads: int) -> None:
     async with started(FakeRuntime(), decode_threads=decode_threads) as engine:
-        await engine.infer(given(1), soon(), 0)
+        await engine.infer(MODEL, Decode(lambda: image(1), 0), soon())
         long_after = time.monotonic() + 2 * QUICK_FLOOR_S
         await eventually(lambda: time.monotonic() > long_after)
         assert engine.state == "ready"
@@ -162,12 +163,12 @@ async def test_a_model_that_fails_for_good_ends_the_engine_without_any_probe(qui
     async with started(runtime, on_fatal=reasons.append) as engine:
         runtime.before = broken
         with pytest.raises(InferenceFailed):
-            await engine.infer(given(1), soon())
+            await engine.infer(MODEL, given(1), soon())
         assert engine.state == "failing"
         await eventually(lambda: engine.state == "failed")
         assert reasons == ["the model fails on every image, the canary included; see the log"]
         with pytest.raises(NotReady):
-            await engine.infer(given(1), soon())
+            await engine.infer(MODEL, given(1), soon())
     assert runtime.closed
 
 
@@ -178,5 +179,5 @@ async def test_a_passing_failure_heals_without_traffic_and_probes(quick: None) -
 
     async with started(FakeRuntime(before=raises)) as engine:
         with pytest.raises(InferenceFailed):
-            await engine.infer(given(1), soon())
+            await engine.infer(MODEL, given(1), soon())
         await eventually(lambda: engine.state == "ready")

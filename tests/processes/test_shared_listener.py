@@ -10,14 +10,14 @@ from typing import cast
 
 import pytest
 
-from service.processes import shared_listener as accept
-from service.processes.shared_listener import Drainable, SharedListener
+from service.processes import shared_listener
+from service.processes.shared_listener import SharedListener
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 
-class Made(Drainable):
+class Made(asyncio.Protocol):
     """Says so when it is told to drain."""
 
     transport: asyncio.Transport | None = None
@@ -97,7 +97,7 @@ async def test_a_connection_that_crosses_the_close_is_drained_and_not_just_close
 
 
 async def test_who_has_more_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accept, "_DEFER_S", 60)
+    monkeypatch.setattr(shared_listener, "_DEFER_S", 60)
     many, few = Side(), Side()
     few.fewest_elsewhere = 100
     many.taken = [Made()]

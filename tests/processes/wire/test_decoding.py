@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from service import logs
 from service.engine import EngineClient, watchdog
 from service.engine.batcher import Batcher, Item
+from service.engine.client import Decode
 from service.errors import BadImage, InferenceFailed, NotReady, ServiceError
-from service.image import Prepared
+from service.image import Pixels
 from service.metrics import Metrics
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import REQUEST_ID_BYTES, Layout
 from tests.engine.remote import LAYOUT, engine_server, free
-from tests.fakes import Endless, FakeRuntime, given, marker_of, queue_depth, started
+from tests.fakes import MODEL, Endless, FakeRuntime, given, marker_of, queue_depth, started
 from tests.waiting import eventually, soon, until_ready
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ class Worker:
         self.reasons: list[str] = []
         self.metrics = Metrics()
         self.engine = RemoteEngine(
-            [address], layout, decode_threads=1, metrics=self.metrics, on_fatal=self.reasons.append
+            MODEL, [address], layout, decode_threads=1, metrics=self.metrics, on_fatal=self.reasons.append
         )
 
     def depth(self) -> float | None:
@@ -74,7 +75,7 @@ async def test_readiness_goes_while_a_decoder_is_late_and_comes_back_with_it(
     monkeypatch.setattr(watchdog, "HUNG_AFTER", 10_000)
     async with worker() as here:
         assert here.engine.state == "ready"
-        call = asyncio.ensure_future(here.engine.infer(endless, soon(), PIXELS))
+        call = asyncio.ensure_future(here.engine.infer(MODEL, Decode(endless, PIXELS), soon()))
         await eventually(lambda: here.engine.state == "late")
         state = await here.engine.ready()
         assert (state.ok, state.reason) == (False, "late")
@@ -87,13 +88,14 @@ async def test_readiness_goes_while_a_decoder_is_late_and_comes_back_with_it(
 
 async def test_a_decoder_that_hangs_answers_who_waits_for_it_and_is_told_once(quick: None, endless: Endless) -> None:
     async with worker() as here:
-        calls = [here.engine.infer(prepare, soon(), PIXELS) for prepare in (endless, given(1), given(2))]
+        sources = (Decode(endless, PIXELS), given(1), given(2))
+        calls = [here.engine.infer(MODEL, source, soon()) for source in sources]
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(end) for end in ends] == [NotReady] * 3
         assert here.engine.state == "hung"
         assert not (await here.engine.ready()).ok
         with pytest.raises(NotReady):
-            await here.engine.infer(given(1), soon())
+            await here.engine.infer(MODEL, given(1), soon())
         async with asyncio.timeout(10):
             await here.engine.aclose()
     (reason,) = here.reasons
@@ -102,7 +104,7 @@ async def test_a_decoder_that_hangs_answers_who_waits_for_it_and_is_told_once(qu
 
 async def test_an_image_of_unknown_size_is_not_watched(quick: None, endless: Endless) -> None:
     async with worker() as here:
-        call = asyncio.ensure_future(here.engine.infer(endless, soon()))
+        call = asyncio.ensure_future(here.engine.infer(MODEL, Decode(endless), soon()))
         assert await asyncio.to_thread(endless.entered.wait, 30)
         await asyncio.sleep(0.3)  # three times the floor
         assert here.engine.state == "ready"
@@ -113,10 +115,10 @@ async def test_an_image_of_unknown_size_is_not_watched(quick: None, endless: End
 async def test_the_queue_is_what_has_no_slot_or_thread_yet(endless: Endless) -> None:
     layout = Layout(LAYOUT.image_size, LAYOUT.num_classes, LAYOUT.embedding_dim, LAYOUT.map_size, slots=3)
     async with worker(layout=layout) as here:
-        first = asyncio.ensure_future(here.engine.infer(endless, soon()))
+        first = asyncio.ensure_future(here.engine.infer(MODEL, Decode(endless), soon()))
         assert await asyncio.to_thread(endless.entered.wait, 30)
         assert here.depth() == 0, "it is being decoded"
-        others = [asyncio.ensure_future(here.engine.infer(given(marker), soon())) for marker in range(5)]
+        others = [asyncio.ensure_future(here.engine.infer(MODEL, given(marker), soon())) for marker in range(5)]
         await eventually(lambda: here.depth() == 5)
         others.pop().cancel()
         await eventually(lambda: here.depth() == 4)
@@ -135,7 +137,7 @@ async def test_images_lent_to_an_engine_are_its_queue_alone() -> None:
     runtime = FakeRuntime(max_batch=1)
     async with worker(runtime) as here:
         runtime.before = lambda images: assert_opened(gate)
-        calls = [asyncio.ensure_future(here.engine.infer(given(marker), soon())) for marker in range(4)]
+        calls = [asyncio.ensure_future(here.engine.infer(MODEL, given(marker), soon())) for marker in range(4)]
         await eventually(lambda: queue_depth(runtime.metrics) == 3)
         assert here.depth() == 0
         gate.set()
@@ -144,7 +146,9 @@ async def test_images_lent_to_an_engine_are_its_queue_alone() -> None:
 
 async def test_a_caller_that_leaves_while_it_is_decoded_gives_its_slot_back_once(endless: Endless) -> None:
     async with worker() as here:
-        calls = [asyncio.ensure_future(here.engine.infer(prepare, soon())) for prepare in (endless, given(1))]
+        calls = [
+            asyncio.ensure_future(here.engine.infer(MODEL, source, soon())) for source in (Decode(endless), given(1))
+        ]
         assert await asyncio.to_thread(endless.entered.wait, 30)
         for call in calls:
             call.cancel()
@@ -152,22 +156,22 @@ async def test_a_caller_that_leaves_while_it_is_decoded_gives_its_slot_back_once
         assert free(here.engine) == LAYOUT.slots - 1, "the decoder may still write into the first one's"
         endless.release.set()
         await eventually(lambda: free(here.engine) == LAYOUT.slots)
-        (link,) = here.engine._links
-        assert sorted(link._free) == list(range(LAYOUT.slots))
+        (connection,) = here.engine._connections
+        assert sorted(connection._free) == list(range(LAYOUT.slots))
 
 
 async def test_a_caller_that_leaves_as_its_image_is_decoded_gives_its_slot_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with worker() as here:
-        prepared = here.engine._prepared
+        decoded = here.engine._decoded
 
         def crossing(*given: object) -> None:
-            prepared(*given)  # type: ignore[arg-type]
+            decoded(*given)  # type: ignore[arg-type]
             call.cancel()
 
-        monkeypatch.setattr(here.engine, "_prepared", crossing)
-        call = asyncio.ensure_future(here.engine.infer(given(1), soon()))
+        monkeypatch.setattr(here.engine, "_decoded", crossing)
+        call = asyncio.ensure_future(here.engine.infer(MODEL, given(1), soon()))
         with pytest.raises(asyncio.CancelledError):
             await call
         assert free(here.engine) == LAYOUT.slots
@@ -177,12 +181,12 @@ async def test_a_caller_that_leaves_as_its_image_is_decoded_gives_its_slot_back(
 async def test_an_image_that_cannot_be_decoded_is_its_senders_error_or_ours(
     raised: Exception, told: type[ServiceError]
 ) -> None:
-    def fail() -> Prepared:
+    def fail() -> Pixels:
         raise raised
 
     async with worker() as here:
         with pytest.raises(ServiceError) as caught:
-            await here.engine.infer(fail, soon())
+            await here.engine.infer(MODEL, Decode(fail), soon())
         assert type(caught.value) is told
         assert free(here.engine) == LAYOUT.slots
 
@@ -200,7 +204,7 @@ async def test_the_engine_knows_whose_image_it_has(wire: bool, monkeypatch: pyte
 
     async def ask(engine: EngineClient, request_id: str) -> None:
         logs.request_id.set(request_id)  # of this task alone
-        await engine.infer(given(1), soon())
+        await engine.infer(MODEL, given(1), soon())
 
     async def ask_all(engine: EngineClient) -> None:
         for request_id in ids:
@@ -226,7 +230,7 @@ async def test_the_engines_log_names_the_request_whose_image_it_failed_on(caplog
     async def ask(engine: EngineClient) -> None:
         logs.request_id.set("whose-seven")
         with pytest.raises(InferenceFailed):
-            await engine.infer(given(7), soon())
+            await engine.infer(MODEL, given(7), soon())
 
     async with worker(FakeRuntime(before=fail_on_seven)) as here:
         await asyncio.create_task(ask(here.engine))

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from service.processes.wire import messages
-from service.processes.wire.slots import Arena, Layout
+from service.processes.wire.slots import Layout, SlotMemory
 from tests.engine.remote import LAYOUT, ask, descriptors, engine_server, worker
 from tests.fakes import FakeRuntime
 from tests.waiting import eventually, until_ready
@@ -56,8 +56,8 @@ async def test_nonsense_is_hung_up_on_and_hurts_nobody(packets: list[bytes]) -> 
     ):
         await until_ready(engine)
         before = descriptors()
-        arena, descriptor = Arena.create(LAYOUT)
-        del arena  # and the descriptor that its map holds
+        memory, descriptor = SlotMemory.create(LAYOUT)
+        del memory  # and the descriptor that its map holds
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
             stranger.settimeout(20)
             stranger.connect(address)

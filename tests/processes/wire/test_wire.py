@@ -15,7 +15,7 @@ from service.processes.wire import messages
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import Layout
 from tests.engine.remote import LAYOUT, ask, descriptors, engine_server, free, listen, worker
-from tests.fakes import FakeRuntime, given
+from tests.fakes import MODEL, FakeRuntime, given
 from tests.processes.wire.engine_process import EngineProcess
 from tests.waiting import eventually, soon, until_ready
 
@@ -33,7 +33,7 @@ async def test_more_images_than_slots_wait_their_turn() -> None:
 async def test_a_caller_that_leaves_gives_its_slot_back() -> None:
     async with engine_server(FakeRuntime(before=lambda images: time.sleep(0.01))) as address, worker(address) as engine:
         await until_ready(engine)
-        calls = [asyncio.ensure_future(engine.infer(given(marker), soon())) for marker in range(100)]
+        calls = [asyncio.ensure_future(engine.infer(MODEL, given(marker), soon())) for marker in range(100)]
         for turn, call in enumerate(calls):
             await asyncio.sleep(0 if turn % 7 else 0.003)
             call.cancel()
@@ -45,15 +45,15 @@ async def test_a_caller_that_leaves_gives_its_slot_back() -> None:
 async def test_an_answer_that_crosses_a_cancellation_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     async with engine_server(FakeRuntime()) as address, worker(address) as engine:
         await until_ready(engine)
-        (link,) = engine._links
-        answered = link._answered
+        (connection,) = engine._connections
+        answered = connection._answered
 
         def crossing(done: messages.Done) -> None:
             answered(done)
             call.cancel()
 
-        monkeypatch.setattr(link, "_answered", crossing)
-        call = asyncio.ensure_future(engine.infer(given(1), soon()))
+        monkeypatch.setattr(connection, "_answered", crossing)
+        call = asyncio.ensure_future(engine.infer(MODEL, given(1), soon()))
         with pytest.raises(asyncio.CancelledError):
             await call
         assert free(engine) == LAYOUT.slots
@@ -70,7 +70,7 @@ async def test_an_engine_that_is_killed_costs_what_it_had_and_no_more() -> None:
             fates = await asyncio.gather(*calls)
             assert set(fates) == {"right", "not_ready"}
             with pytest.raises(NotReady):
-                await engine.infer(given(1), soon())
+                await engine.infer(MODEL, given(1), soon())
             process.start()
             await until_ready(engine)
             assert await asyncio.gather(*(ask(engine, marker) for marker in range(40))) == ["right"] * 40
@@ -81,17 +81,17 @@ async def test_an_engine_that_is_killed_costs_what_it_had_and_no_more() -> None:
 async def test_an_engine_that_is_stopped_is_not_asked_and_comes_back() -> None:
     with EngineProcess() as stopped, EngineProcess() as other:
         async with worker(stopped.address, other.address) as engine:
-            await eventually(lambda: all(link.ready for link in engine._links))
+            await eventually(lambda: all(connection.ready for connection in engine._connections))
             stopped.process.send_signal(signal.SIGSTOP)
             try:
                 fates = await asyncio.gather(*(ask(engine, marker, 0.5) for marker in range(20)))
                 assert set(fates) <= {"right", "deadline"}
-                await eventually(lambda: not engine._links[0].ready)
+                await eventually(lambda: not engine._connections[0].ready)
                 assert (await engine.ready()).ok
                 assert await asyncio.gather(*(ask(engine, marker) for marker in range(20))) == ["right"] * 20
             finally:
                 stopped.process.send_signal(signal.SIGCONT)
-            await eventually(lambda: engine._links[0].ready)
+            await eventually(lambda: engine._connections[0].ready)
             assert await asyncio.gather(*(ask(engine, marker) for marker in range(40))) == ["right"] * 40
             await eventually(lambda: free(engine) == 2 * LAYOUT.slots)
 
@@ -99,7 +99,7 @@ async def test_an_engine_that_is_stopped_is_not_asked_and_comes_back() -> None:
 async def test_each_image_goes_to_the_engine_with_the_fewest() -> None:
     slow, fast = FakeRuntime(max_batch=1, before=lambda images: time.sleep(0.02)), FakeRuntime(max_batch=1)
     async with engine_server(slow) as one, engine_server(fast) as two, worker(one, two) as engine:
-        await eventually(lambda: all(link.ready for link in engine._links))
+        await eventually(lambda: all(connection.ready for connection in engine._connections))
         slow.batches.clear()
         fast.batches.clear()
         turn = itertools.count()
@@ -150,7 +150,7 @@ async def test_readiness_does_not_wait_for_an_engine_that_is_silent() -> None:
     try:
         async with engine_server(FakeRuntime()) as alive:
             engine = RemoteEngine(
-                [address, alive], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=lambda reason: None
+                MODEL, [address, alive], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=lambda reason: None
             )
             engine.start()
             await until_ready(engine)
