@@ -67,7 +67,7 @@ def explain(photo: Path, out: Path, index: int | None, opacity: float, **given: 
 async def _explain(
     settings: Settings, found: Artifact, data: bytes, classes: tuple[int, ...], opacity: float
 ) -> tuple[list[Prediction], ClassMap, bytes]:
-    """The strongest classes, the one to be shown, and its picture."""
+    """The strongest classes, the map to be shown, and its drawing as PNG."""
     chosen = plan(for_one_photo(settings))
     transform = found.manifest.preprocessing.transform()
     limits = Limits(max_pixels=chosen.capacity.max_pixels)

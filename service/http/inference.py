@@ -30,8 +30,9 @@ from service.preprocess import PREVIEW_SIDE, Header, Limits, Mode, Preview, Tran
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
-#: What a drawing weighs beside its photo: the reduced photo, of four bytes per pixel, and after it the PNG, of three.
-_DRAWING_UNITS = 4 * PREVIEW_SIDE**2 // BYTES_PER_UNIT
+#: What a drawing weighs beside its photo. Each pixel takes four bytes in the preview, which the allocator may keep
+#: when it is gone, and little more than three in the PNG.
+_DRAWING_UNITS = 8 * PREVIEW_SIDE**2 // BYTES_PER_UNIT
 
 #: What became of one image.
 Outcome = InferResult | ServiceError
