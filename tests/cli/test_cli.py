@@ -131,13 +131,13 @@ def test_explain_draws_the_map_of_a_class(store: Path, folder: Path, tmp_path: P
     assert len(predictions) == 5
     strongest = predictions[0].split()[1]
     assert last.startswith(f"{out}: class {strongest}, class {strongest}: logit ")
-    with Image.open(out) as picture:
-        assert (picture.format, picture.size) == ("PNG", (320, 320))
-        assert picture.info["Description"] == last.removeprefix(f"{out}: ")
+    with Image.open(out) as drawing:
+        assert (drawing.format, drawing.size) == ("PNG", (320, 320))
+        assert drawing.info["Description"] == last.removeprefix(f"{out}: ")
     weakest = run("explain", folder / "photo0.jpg", "--out", out, "--class", "9", "--opacity", "0.3", *model(store))
     assert weakest.stdout.splitlines()[:-1] == predictions
-    with Image.open(out) as picture:
-        assert picture.info["Description"].startswith("class 9, ")
+    with Image.open(out) as drawing:
+        assert drawing.info["Description"].startswith("class 9, ")
     assert [path.name for path in tmp_path.iterdir()] == ["map.png"]
 
 

@@ -166,5 +166,5 @@ def test_the_page_and_a_class_map_come_through_the_balancer(stack: Stack) -> Non
         assert {client.get(f"/{file}").status_code for file in files} == {200}
         answer = client.post("/explain", content=png(7), headers={"Accept": "image/png"})
         assert answer.status_code == 200
-        with Image.open(io.BytesIO(answer.content)) as picture:
-            assert picture.size == (224, 224)
+        with Image.open(io.BytesIO(answer.content)) as drawing:
+            assert drawing.size == (224, 224)

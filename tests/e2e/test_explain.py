@@ -19,7 +19,7 @@ from tests.e2e.process import ServerProcess, server
 from tests.image.pictures import encode, exif, stored
 from tests.photos import Photo
 
-PICTURE = {"Accept": "image/png"}
+DRAWING = {"Accept": "image/png"}
 
 
 def turned(data: bytes, orientation: int) -> bytes:
@@ -45,22 +45,22 @@ def test_the_mean_of_a_map_plus_the_bias_is_the_logit(
     assert worst < 1e-3
 
 
-def picture(client: httpx.Client, data: bytes, query: str = "") -> Image.Image:
-    answer = client.post(f"/explain?{query}", content=data, headers=PICTURE)
+def drawing(client: httpx.Client, data: bytes, query: str = "") -> Image.Image:
+    answer = client.post(f"/explain?{query}", content=data, headers=DRAWING)
     assert answer.status_code == 200, answer.text
     return Image.open(io.BytesIO(answer.content))
 
 
-def test_a_turned_photo_has_the_picture_of_the_upright_one(openvino_server: ServerProcess, photos: list[Photo]) -> None:
+def test_a_turned_photo_has_the_drawing_of_the_upright_one(openvino_server: ServerProcess, photos: list[Photo]) -> None:
     """The artifact is a rotated one, too: all turns cancel out."""
     with openvino_server.client() as client:
         for photo in photos[:4]:
             buffer = io.BytesIO()
             with Image.open(io.BytesIO(photo.data)) as image:
                 image.convert("RGB").save(buffer, "PNG")
-            expected = picture(client, buffer.getvalue())
+            expected = drawing(client, buffer.getvalue())
             for orientation in (3, 5, 6):
-                actual = picture(client, turned(photo.data, orientation))
+                actual = drawing(client, turned(photo.data, orientation))
                 assert actual.size == expected.size
                 difference = np.abs(np.asarray(actual).astype(int) - np.asarray(expected))
                 assert difference.max() <= 1, "the level of a place may round the other way"
@@ -115,7 +115,7 @@ def test_the_command_draws_what_the_server_draws(
     result = CliRunner().invoke(cli, ["explain", str(path), "--out", str(out), "--class", "3", "--opacity", "0.7"])
     assert result.exit_code == 0, result.output
     with openvino_server.client() as client, Image.open(out) as drawn:
-        expected = picture(client, photos[0].data, "class=3&opacity=0.7")
+        expected = drawing(client, photos[0].data, "class=3&opacity=0.7")
         difference = np.abs(np.asarray(drawn).astype(int) - np.asarray(expected))
         assert difference.max() <= 1
         # Digits of the logit may differ with the number of cores at work.
@@ -130,4 +130,4 @@ def test_maps_come_through_workers_and_engines_as_well(real_artifact: Artifact, 
             assert [shown["index"] for shown in result["maps"]] == [999, 5]
             for shown in result["maps"]:
                 assert abs(np.mean(shown["map"]) + bias[shown["index"]] - shown["logit"]) < 1e-3
-            assert picture(client, photo.data).size == (result["photo"]["width"], result["photo"]["height"])
+            assert drawing(client, photo.data).size == (result["photo"]["width"], result["photo"]["height"])

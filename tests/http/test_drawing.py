@@ -178,7 +178,7 @@ def fetch_nothing(app: RunningApp, body: bytes) -> socket.socket:
 def test_a_drawing_holds_its_place_until_it_is_fetched(artifact: Artifact) -> None:
     """In units of its photo's body, its preview and its PNG: memory in flight is never more than the limit says."""
     body = noisy()
-    units = 1 + len(body) // BYTES_PER_UNIT + 2
+    units = 1 + len(body) // BYTES_PER_UNIT + 4
     with running_app(artifact, max_in_flight=2 * units + 1) as app, fetch_nothing(app, body) as first:
         assert first.recv(12) == b"HTTP/1.1 200"
         assert app.metric("mobilenet_in_flight") == units
