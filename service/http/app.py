@@ -1,7 +1,7 @@
 """The ASGI application: routes, middleware and error handlers around one ``EngineClient``.
 
-``create_app`` starts nothing: whoever calls it owns the engine and the server (``service.cli`` in production, a
-fixture in tests).
+``create_app`` starts nothing: whoever calls it owns the engine and the server (``service.single``
+or a worker in production, a fixture in tests).
 """
 
 from __future__ import annotations
