@@ -41,7 +41,7 @@ def plan(settings: Settings, *, engines: int = 1) -> Plan:
     torch gathers batches of what a pool has decoded.
     """
     wish = runtimes.RuntimeOptions(runtime=settings.runtime, device=settings.device)
-    runtime, device = runtimes.resolve(wish)
+    runtime, device = runtimes.runtime_and_device(wish)
     kind = "cpu" if device == "cpu" else "cuda"
     cores = available_cores() if kind == "cuda" else max(1, available_cores() // engines)
     automatic = cores if kind == "cpu" else 2

@@ -52,7 +52,7 @@ def create(artifact: Artifact, options: RuntimeOptions) -> OpenVinoRuntime | Tor
     """
     if min(options.runners, options.threads_per_runner, options.max_batch) < 1:
         raise OperatorError("runners, threads_per_runner and max_batch must be at least 1")
-    runtime, device = resolve(options)
+    runtime, device = runtime_and_device(options)
     if runtime == "openvino":
         from service.runtimes.openvino import OpenVinoRuntime
 
@@ -76,7 +76,7 @@ def create(artifact: Artifact, options: RuntimeOptions) -> OpenVinoRuntime | Tor
     )
 
 
-def resolve(options: RuntimeOptions) -> tuple[str, str]:
+def runtime_and_device(options: RuntimeOptions) -> tuple[str, str]:
     """(runtime, device) without "auto": CUDA where it is usable, else the CPU; OpenVINO on a CPU, torch on CUDA.
 
     Raises OperatorError for unknown names and for openvino on a GPU. Whether a device asked for by name exists is

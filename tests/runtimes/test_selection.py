@@ -10,7 +10,7 @@ import pytest
 from service import runtimes
 from service.artifact import Artifact
 from service.errors import MissingExtra, OperatorError
-from service.runtimes import RuntimeOptions, create, resolve
+from service.runtimes import RuntimeOptions, create, runtime_and_device
 from tests.runtimes.conftest import python
 
 
@@ -70,7 +70,7 @@ def test_auto(
     monkeypatch: pytest.MonkeyPatch, runtime: str, device: str, cuda: bool, resolved: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(runtimes, "cuda_usable", lambda: cuda)
-    assert resolve(RuntimeOptions(runtime, device)) == resolved
+    assert runtime_and_device(RuntimeOptions(runtime, device)) == resolved
 
 
 def test_a_gpu_without_torch_is_worth_a_warning(
@@ -78,7 +78,7 @@ def test_a_gpu_without_torch_is_worth_a_warning(
 ) -> None:
     monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert resolve(RuntimeOptions()) == ("openvino", "cpu")
+    assert runtime_and_device(RuntimeOptions()) == ("openvino", "cpu")
     assert "needs the extra 'torch'" in caplog.text
 
 
@@ -88,7 +88,7 @@ def test_a_driver_without_a_gpu_is_worth_a_warning(
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert resolve(RuntimeOptions()) == ("openvino", "cpu")
+    assert runtime_and_device(RuntimeOptions()) == ("openvino", "cpu")
     assert "no GPU" in caplog.text
 
 
