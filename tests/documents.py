@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from service.errors import ServiceError
 
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+ADRS = sorted((DOCS / "adr").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
+
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SPAN = re.compile(r"`([^`\n]+)`")
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
 
 
 def prose(text: str) -> str:
     """Without fenced blocks."""
     return FENCE.sub("", text)
+
+
+def spans(text: str) -> list[str]:
+    """Inline code."""
+    return SPAN.findall(text)
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of every table row; a pipe inside backticks does not occur."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in prose(text).splitlines()
+        if line.startswith("|") and not set(line) <= set("|- ")
+    ]
 
 
 def anchors(text: str) -> set[str]:

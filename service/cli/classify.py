@@ -21,9 +21,9 @@ from service.model.outputs import DEFAULT_TOP_K, classify
 @click.option("--top-k", type=click.IntRange(min=1), default=DEFAULT_TOP_K, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @setting_options(LOCAL_SETTINGS)
-def classify_command(paths: Sequence[Path], top_k: int, as_json: bool, **given: Any) -> None:
+def classify_command(paths: Sequence[Path], top_k: int, as_json: bool, **options: Any) -> None:
     """Print the most probable classes of photos (files, or folders of them)."""
-    settings = settings_from(**given)
+    settings = settings_from(**options)
     files = files_of(paths)
     artifact, results = infer_files(settings, files)
     for path, result in zip(files, results, strict=True):

@@ -22,14 +22,14 @@ from service.model.outputs import normalize
 @click.option("--normalize/--no-normalize", "unit_length", default=True, show_default=True, help="Unit length.")
 @click.option("--skip-errors", is_flag=True, help="Leave bad files out instead of writing nothing.")
 @setting_options(LOCAL_SETTINGS)
-def embed_command(paths: Sequence[Path], out: Path, unit_length: bool, skip_errors: bool, **given: Any) -> None:
+def embed_command(paths: Sequence[Path], out: Path, unit_length: bool, skip_errors: bool, **options: Any) -> None:
     """Write the feature vectors of photos (files, or folders of them) to an NPY file, one row per photo.
 
     The rows' paths go to a text file of the same name with .txt, one line per row.
     """
     if out.suffix != ".npy":
         raise OperatorError(f"--out {out}: the name must end in .npy")
-    settings = settings_from(**given)
+    settings = settings_from(**options)
     files = files_of(paths)
     _, results = infer_files(settings, files)
     rows: list[NDArray[np.float32]] = []

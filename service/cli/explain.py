@@ -38,13 +38,13 @@ _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision"
     help="How much the map covers the photo where it is strongest.",
 )
 @setting_options(_SETTINGS)
-def explain_command(photo: Path, out: Path, index: int | None, opacity: float, **given: Any) -> None:
+def explain_command(photo: Path, out: Path, index: int | None, opacity: float, **options: Any) -> None:
     """Draw where in a photo the network finds a class.
 
     Prints the strongest classes and writes the photo under the map of one of them, upright and reduced to at most 1,024
     pixels per side. What the network does not see, outside the centre crop, is dimmed.
     """
-    settings = settings_from(**given)
+    settings = settings_from(**options)
     if out.suffix != ".png":
         raise OperatorError(f"--out {out}: the name must end in .png")
     logs.configure("text", "warning")

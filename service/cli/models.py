@@ -111,8 +111,8 @@ def add_command(checkpoint: Path, labels: Path, inverted_residual_setting: str |
     from service.store.add import add
 
     store = settings_from(model_store=options.pop("model_store")).model_store
-    given = {key: value for key, value in options.items() if value is not None}
-    artifact = add(store, checkpoint, labels, inverted_residual_setting=_rows(inverted_residual_setting), **given)
+    arguments = {key: value for key, value in options.items() if value is not None}
+    artifact = add(store, checkpoint, labels, inverted_residual_setting=_rows(inverted_residual_setting), **arguments)
     click.echo(f"{artifact.reference} is ready. Serve it with:")
     click.echo(f"  mobilenet-service serve --model {artifact.manifest.name} --version {artifact.manifest.version}")
 

@@ -21,30 +21,30 @@ Command = Callable[..., Any]
 
 def setting_options(names: Iterable[str] = ()) -> Callable[[Command], Command]:
     """Decorate a command with an option for each of ``names``, or for every setting."""
-    chosen = list(names) or [name for name in Settings.model_fields if name not in _ENVIRONMENT_ONLY]
+    fields = list(names) or [name for name in Settings.model_fields if name not in _ENVIRONMENT_ONLY]
 
     def decorate(command: Command) -> Command:
-        for name in reversed(chosen):
+        for name in reversed(fields):
             command = _option(name)(command)
         return command
 
     return decorate
 
 
-def settings_from(**given: Any) -> Settings:
+def settings_from(**overrides: Any) -> Settings:
     """Settings from the environment and what the command line gave; OperatorError names everything that is wrong."""
     for name in sorted(os.environ):
         # A warning and no more: orchestrators put variables of their own beside ours (MOBILENET_SERVICE_HOST).
         if name.startswith("MOBILENET_") and name.removeprefix("MOBILENET_").lower() not in Settings.model_fields:
             click.echo(f"warning: {name} is set, but there is no such setting", err=True)
-    given = {name: value for name, value in given.items() if value is not None}
+    overrides = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)
+        return Settings(**overrides)
     except ValidationError as error:
         wrong: dict[str, list[ErrorDetails]] = {}
         for detail in error.errors():  # one for each type of a union
             wrong.setdefault(str(detail["loc"][0]), []).append(detail)
-        raise OperatorError("; ".join(_complaint(name, wrong[name], name in given) for name in wrong)) from None
+        raise OperatorError("; ".join(_complaint(name, wrong[name], name in overrides) for name in wrong)) from None
 
 
 def _complaint(name: str, details: list[ErrorDetails], on_the_command_line: bool) -> str:

@@ -9,7 +9,7 @@ import click
 
 
 class ProgressBars:
-    """A ``store.Progress``: one bar a step. Use as a context manager, so that the last bar is finished."""
+    """A ``store.progress.Progress``: one bar a step. Use as a context manager, so that the last bar is finished."""
 
     def __init__(self) -> None:
         self._bar: Any = None  # click's ProgressBar is not exported as a type

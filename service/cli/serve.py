@@ -21,13 +21,13 @@ from service.model.artifact import load as load_artifact
 
 @click.command("serve")
 @setting_options()
-def serve_command(**given: Any) -> None:
+def serve_command(**options: Any) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C.
 
     One process by default. With --workers N, N processes read, decode and answer, and one more for each of --devices
     computes: for GPUs, and for machines with many cores.
     """
-    settings = settings_from(**given)
+    settings = settings_from(**options)
     logs.configure(settings.log_format, settings.log_level)
     # Refused here, before anything listens, if manifest or labels are not in order.
     artifact = load_artifact(settings.model_store, settings.model, settings.version)

@@ -1,7 +1,7 @@
 """Canonical image (upright RGB, any size) to the square that a runtime takes, bit-equal to torchvision.
 
-The reference is torchvision's ``ImageClassification`` preset on the same PIL image: resize the shorter side, the
-longer one to ``int(resize_size * long / short)``, then ``center_crop``. Pillow resizes in two passes, one per axis,
+The reference is torchvision's ``presets.ImageClassification`` on the same PIL image: resize the shorter side, the
+longer one to ``int(resize_size * long / short)``, then ``F.center_crop``. Pillow resizes in two passes, one per axis,
 and a pass only reads what the one before it wrote; so each pass is run on its own, on no more than the crop needs.
 
 The long axis of a thin image is resampled in numpy (``_resample``), for the crop alone. Pillow resamples 8-bit images
@@ -69,7 +69,7 @@ class _Axis:
 
     @classmethod
     def centred(cls, source: int, resized: int, crop: int) -> _Axis:
-        """torchvision's ``center_crop``: an odd remainder is rounded half to even, or padded less on the left."""
+        """torchvision's ``F.center_crop``: an odd remainder is rounded half to even, or padded less on the left."""
         if crop > resized:
             return cls(source, resized, 0, resized, (crop - resized) // 2)
         return cls(source, resized, round((resized - crop) / 2.0), crop, 0)

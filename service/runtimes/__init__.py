@@ -31,7 +31,7 @@ def create(artifact: Artifact, options: RuntimeOptions) -> Runtime:
     """
     if min(options.runners, options.threads_per_runner, options.max_batch) < 1:
         raise OperatorError("runners, threads_per_runner and max_batch must be at least 1")
-    runtime, device = resolve(options.runtime, options.device)
+    runtime, device = runtime_and_device(options.runtime, options.device)
     if runtime == "openvino":
         from service.runtimes.openvino.runtime import OpenVinoRuntime
 
@@ -42,7 +42,7 @@ def create(artifact: Artifact, options: RuntimeOptions) -> Runtime:
     return TorchRuntime(artifact, options)
 
 
-def resolve(runtime: str, device: str) -> tuple[str, str]:
+def runtime_and_device(runtime: str, device: str) -> tuple[str, str]:
     """(runtime, device) without "auto": CUDA where it is usable, else the CPU; OpenVINO on a CPU, torch on CUDA.
 
     Raises OperatorError for unknown names and for openvino on a GPU. Whether a device asked for by name exists is

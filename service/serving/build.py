@@ -41,7 +41,7 @@ def plan(settings: Settings, *, engines: int = 1) -> Plan:
     processes; on a GPU two, of which one copies while the other computes. OpenVINO's runners decode their own images;
     torch gathers batches of images that a pool has decoded.
     """
-    runtime, device = runtimes.resolve(settings.runtime, settings.device)
+    runtime, device = runtimes.runtime_and_device(settings.runtime, settings.device)
     on_cpu = device == "cpu"
     cores = max(1, available_cores() // engines) if on_cpu else available_cores()
     runners = (cores if on_cpu else 2) if settings.runners == "auto" else settings.runners

@@ -22,8 +22,9 @@ from service.serving.admission import BYTES_PER_UNIT, Admission, Permit, body_we
 from service.serving.served import Served
 from service.serving.stage_times import StageTimes
 
-#: What a drawing weighs beside its photo: the reduced photo, of four bytes per pixel, and after it the PNG, of three.
-DRAWING_UNITS = 4 * PREVIEW_SIDE**2 // BYTES_PER_UNIT
+#: What a drawing weighs beside its photo. Each pixel takes four bytes in the preview, which the allocator may keep
+#: when it is gone, and little more than three in the PNG.
+DRAWING_UNITS = 8 * PREVIEW_SIDE**2 // BYTES_PER_UNIT
 
 
 class Photo(NamedTuple):

@@ -16,7 +16,7 @@ from service.model.artifact import Artifact, FileDigest, Manifest, WeightsSource
 from service.store import write
 from service.store.checkpoint import read_checkpoint
 
-#: torchvision's ``ImageClassification`` transform, which most checkpoints were trained for.
+#: torchvision's ``presets.ImageClassification``, which most checkpoints were trained for.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -35,14 +35,14 @@ RUN_ELSEWHERE = {
     "SERVICE_IMAGE=": "tests/containers/test_swarm.py",
     "mobilenet-service models quantize": "tests/runtimes/test_int8.py",
     "mobilenet-service serve --precision int8": "tests/runtimes/test_int8.py",
-    "mobilenet-service models parity": "tests/cli/test_parity.py",
+    "mobilenet-service models parity": "tests/store/test_parity.py",
     "kubectl apply": "tests/deploy/test_kustomize.py",
 }
 
 #: And those that no test runs.
 RUN_BY_NOBODY = {
     "make bench": "measures for minutes; docs/performance.md has what it printed",
-    "make help": "prints the targets, which test_docs.py holds against the documents",
+    "make help": "prints the targets, which tests/docs holds against the documents",
     "pip install -c": "the extra is part of dev",
     "source .venv/bin/activate": "for people; here programs are called by their paths",
     "docker inspect --format": "for a stack in trouble",

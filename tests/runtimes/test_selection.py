@@ -11,7 +11,7 @@ from service import runtimes
 from service.errors import MissingExtra, OperatorError
 from service.model.artifact import Artifact
 from service.model.runtime import RuntimeOptions
-from service.runtimes import create, resolve
+from service.runtimes import create, runtime_and_device
 from tests.runtimes.conftest import python
 
 
@@ -72,7 +72,7 @@ def test_auto(
     monkeypatch: pytest.MonkeyPatch, runtime: str, device: str, cuda: bool, resolved: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(runtimes, "cuda_usable", lambda: cuda)
-    assert resolve(RuntimeOptions(runtime, device)) == resolved
+    assert runtime_and_device(RuntimeOptions(runtime, device)) == resolved
 
 
 def test_a_gpu_without_torch_is_worth_a_warning(
@@ -80,7 +80,7 @@ def test_a_gpu_without_torch_is_worth_a_warning(
 ) -> None:
     monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert resolve(RuntimeOptions()) == ("openvino", "cpu")
+    assert runtime_and_device(RuntimeOptions()) == ("openvino", "cpu")
     assert "needs the extra 'torch'" in caplog.text
 
 
@@ -90,7 +90,7 @@ def test_a_driver_without_a_gpu_is_worth_a_warning(
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert resolve(RuntimeOptions()) == ("openvino", "cpu")
+    assert runtime_and_device(RuntimeOptions()) == ("openvino", "cpu")
     assert "no GPU" in caplog.text
 
 

@@ -1,0 +1,72 @@
+"""Links lead somewhere, the index is complete, decisions have one form, threats name the tests that show them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ADRS, DOCS, HEADING, LINK, PAGES, ROOT, SPAN, anchors, page_name, prose, read, rows, spans
+
+
+def link_complaints(page: Path, text: str) -> Iterator[str]:
+    for target in LINK.findall(SPAN.sub("", prose(text))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name) if name else page
+        if not path.exists():
+            yield f"{target}: no such file"
+        elif anchor and anchor not in anchors(path.read_text() if name else text):
+            yield f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert list(link_complaints(page, page.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["[x](docs/gone.md)", "[x](#gone)", "[x](docs/index.md#gone)", "![x](docs/figures/gone.svg)"]
+)
+def test_a_link_to_nowhere_is_noticed(text: str) -> None:
+    assert len(list(link_complaints(ROOT / "README.md", f"# Here\n\n{text}\n"))) == 1
+
+
+def test_anchors_are_those_of_github() -> None:
+    assert anchors("# One, `two` & three\n```sh\n# none\n```\n") == {"one-two--three"}
+
+
+def test_decisions_are_numbered_without_gap_or_repetition() -> None:
+    assert [int(adr.name.split("-")[0]) for adr in ADRS] == list(range(1, len(ADRS) + 1))
+    for adr in ADRS:
+        text = adr.read_text()
+        assert text.startswith(f"# {int(adr.name.split('-')[0])}. ")
+        headings = [heading for heading in HEADING.findall(prose(text)) if heading != text.splitlines()[0][2:]]
+        assert headings == ["Context", "Decision", "Numbers", "Consequences"]
+
+
+def test_the_index_lists_every_document() -> None:
+    listed = {(DOCS / target).resolve() for target in LINK.findall(read("docs/index.md"))}
+    assert listed >= set(PAGES) - {DOCS / "index.md"}  # and documents beside the code they are about
+
+
+def security_complaints(text: str) -> Iterator[str]:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", text))
+    yield from (f"{name}: no such test" for name in sorted(named) if f"def {name}(" not in tests)
+    for row in rows(text):
+        if row[0] != "sends" and not any(span in named for span in spans(row[-1])):
+            yield f"'{row[0]}' is shown by no test"
+
+
+def test_every_threat_names_tests_that_exist() -> None:
+    text = read("SECURITY.md")
+    assert list(security_complaints(text)) == []
+
+
+@pytest.mark.parametrize("row", ["| a bomb | a limit | `test_a_bomb_of_no_kind` |", "| a bomb | a limit | |"])
+def test_a_threat_without_a_test_is_noticed(row: str) -> None:
+    assert list(security_complaints(f"| sends | what bounds it | shown by |\n|---|---|---|\n{row}\n")) != []
