@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,17 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import uvicorn
 import uvloop
 from PIL import Image
 
 from service.config import Settings
 from service.engine import LocalEngine
-from service.host.capacity import capacity
 from service.http.app import Service, create_app
-from service.http.server.connection import protocol
+from service.http.server.http_server import Server
+from service.http.server.listener import listen
 from service.metrics import Metrics
 from service.model.artifact import Artifact
+from service.serving.build import create_intake, create_served, plan
+from service.serving.intake import Intake
+from service.serving.lifecycle import Lifecycle
 from tests.fakes import FakeRuntime
 from tests.scrape import samples
 
@@ -33,6 +37,8 @@ class RunningApp:
     host: str
     port: int
     app: Service
+    intake: Intake
+    lifecycle: Lifecycle
     runtime: FakeRuntime
     metrics: Metrics
     client: httpx.Client
@@ -78,59 +84,65 @@ def running_app(
     runtime: FakeRuntime | None = None,
     *,
     load: bool = True,
-    drain_timeout_s: float = 10.0,
+    decode_threads: int = 0,
     **changes: Any,
 ) -> Iterator[RunningApp]:
-    """Serve ``artifact`` until the block ends. ``load=False`` leaves the engine as it is before the model is there."""
+    """Serve ``artifact`` until the block ends. ``load=False`` leaves the engine as it is before the model is there.
+
+    The server, the application and the engine are those that ship; the runtime is not, and signals stay pytest's.
+    """
     settings = Settings(port=0, **changes)
     metrics = Metrics()
     fake = runtime or FakeRuntime()
-    engine = LocalEngine(
-        lambda: fake,
-        image_size=artifact.manifest.preprocessing.crop_size,
-        runners=1,
-        max_batch_size=fake.max_batch,
-        max_queue_delay=0.0,
-        decode_threads=2,
-        metrics=metrics,
-        on_fatal=lambda reason: None,
-    )
-    metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
-    app = create_app(settings, engine, artifact, metrics, capacity(settings, 1))
-    started = threading.Event()
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            started.set()
-
-    http = protocol(metrics, max_connections=settings.max_connections)
-    config = uvicorn.Config(app, port=0, http=http, loop="none", log_config=None, ws="none", server_header=False)
-    config.timeout_graceful_shutdown = drain_timeout_s  # type: ignore[assignment]  # seconds; a fraction will do
-    server = Server(config)
+    listener = listen("127.0.0.1", 0)
+    host, port = listener.getsockname()[:2]
+    parts: queue.Queue[tuple[Service, Intake, Lifecycle, asyncio.AbstractEventLoop]] = queue.Queue()
 
     async def main() -> None:
+        lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3)
+        engine = LocalEngine(
+            artifact.reference,
+            lambda: fake,
+            image_size=artifact.manifest.preprocessing.crop_size,
+            runners=1,
+            max_batch_size=fake.max_batch,
+            max_queue_delay=0.0,
+            decode_threads=decode_threads,
+            metrics=metrics,
+            on_fatal=lambda reason: None,
+        )
+        metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
+        planned = plan(settings)
+        served = create_served(settings, artifact, engine, planned.max_pixels)
+        intake = create_intake(settings, planned.max_in_flight, metrics)
+        app = create_app(settings, served, intake, lifecycle, metrics)
+        server = Server(app, settings, metrics, lifecycle)
         if load:
             await engine.start()
             fake.batches.clear()
-        await server._serve()  # serve() would take the process's signal handlers
-        await engine.aclose()
+        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+        while not server.started:  # noqa: ASYNC110  # uvicorn has no event to wait for
+            await asyncio.sleep(0.005)
+        parts.put((app, intake, lifecycle, asyncio.get_running_loop()))
+        await serving
+        await lifecycle.close("the engine", engine.aclose())
 
     def run() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
 
-    def stop() -> None:
-        server.should_exit = True
-
     thread = threading.Thread(target=run)
     thread.start()
+    app, intake, lifecycle, loop = parts.get(timeout=30)
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(lifecycle.drain)
+
     try:
-        assert started.wait(30)
-        host, port = server.servers[0].sockets[0].getsockname()[:2]
         with httpx.Client(base_url=f"http://{host}:{port}", timeout=30) as client:
-            yield RunningApp(host, port, app, fake, metrics, client, stop)
+            yield RunningApp(host, port, app, intake, lifecycle, fake, metrics, client, stop)
     finally:
-        stop()
+        with contextlib.suppress(RuntimeError):  # its loop has ended
+            stop()
         thread.join(30)
         assert not thread.is_alive()

@@ -72,7 +72,7 @@ def test_auto(
     monkeypatch: pytest.MonkeyPatch, runtime: str, device: str, cuda: bool, resolved: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(runtimes, "cuda_usable", lambda: cuda)
-    assert runtime_and_device(RuntimeOptions(runtime, device)) == resolved
+    assert runtime_and_device(runtime, device) == resolved
 
 
 def test_a_gpu_without_torch_is_worth_a_warning(
@@ -80,7 +80,7 @@ def test_a_gpu_without_torch_is_worth_a_warning(
 ) -> None:
     monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert runtime_and_device(RuntimeOptions()) == ("openvino", "cpu")
+    assert runtime_and_device("auto", "auto") == ("openvino", "cpu")
     assert "needs the extra 'torch'" in caplog.text
 
 
@@ -90,7 +90,7 @@ def test_a_driver_without_a_gpu_is_worth_a_warning(
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert runtime_and_device(RuntimeOptions()) == ("openvino", "cpu")
+    assert runtime_and_device("auto", "auto") == ("openvino", "cpu")
     assert "no GPU" in caplog.text
 
 
