@@ -44,7 +44,7 @@ def available() -> list[str]:
     usable = []
     for precision in ("fp32", "bf16", "int8"):
         try:
-            create_runtime(plan(settings.model_copy(update={"precision": precision})), found).close()
+            create_runtime(plan(settings.model_copy(update={"precision": precision})).options, found).close()
         except OperatorError as reason:
             sys.stderr.write(f"  without {precision}: {reason}\n")
         else:

@@ -77,7 +77,7 @@ def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
     from service.image import Limits, inspect, preprocess
     from service.model.outputs import classify
 
-    runtime = create_runtime(plan(settings), found)
+    runtime = create_runtime(plan(settings).options, found)
     transform = found.manifest.preprocessing.transform()
     limits = Limits()
 

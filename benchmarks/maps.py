@@ -25,7 +25,8 @@ from PIL import Image, ImageOps
 
 from benchmarks.processes import Server
 from benchmarks.report import table
-from service.store.calibration import fetch_photos, image_files, read_photos
+from service.store.calibration import fetch_photos, read_photos
+from service.store.photos import image_files
 
 QUARTERS = ("top left", "top right", "bottom left", "bottom right")
 #: Side of a quarter in pixels.

@@ -23,9 +23,10 @@ _ALONE = "one process alone"
 def request(measured: Metrics) -> None:
     measured.requests.labels("classify", "200").inc()
     measured.request_duration.labels("classify").observe(0.004)
-    for stage in measured.stages.values():
+    model = measured.model("mobilenet_v2/1")
+    for stage in model.stages.values():
         stage.observe(0.001)
-    measured.images.labels("jpeg", "ok").inc()
+    model.image("jpeg", "ok").inc()
 
 
 def microseconds(call: Callable[[], object], count: int) -> float:

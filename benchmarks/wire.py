@@ -24,15 +24,15 @@ import uvloop
 from benchmarks.processes import tree_cpu
 from benchmarks.report import table
 from service.engine import LocalEngine
-from service.engine.client import Classes, Images
-from service.image import Prepared
 from service.metrics import Metrics
 from service.model.outputs import BatchOutputs
+from service.model.runtime import Classes, Images
 from service.processes.wire import messages
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.remote_engine import RemoteEngine
-from service.processes.wire.slots import Arena, Layout
+from service.processes.wire.slots import Layout, SlotMemory, SlotRequest
 
+_MODEL = "mobilenet_v2/1"
 LAYOUT = Layout(image_size=224, num_classes=1000, embedding_dim=1280, map_size=7, slots=256)
 _PIXELS = 224 * 224 * 3
 _ANSWER = 4 * (1000 + 1280) + 5 * (8 + 4 * 49) + 8
@@ -67,6 +67,7 @@ class Instant:
 async def serve(address: str) -> None:
     """The engine's process."""
     engine = LocalEngine(
+        _MODEL,
         Instant,
         image_size=224,
         runners=1,
@@ -140,7 +141,9 @@ def measured(pid: int, work: Callable[[], int]) -> list[str]:
 
 def bare_records(address: str, pid: int, seconds: float) -> list[str]:
     connection = connect(address, socket.SOCK_SEQPACKET)
-    _, descriptor = Arena.create(LAYOUT)
+    memory, descriptor = SlotMemory.create(LAYOUT)
+    for slot in range(LAYOUT.slots):
+        memory.write_request(slot, SlotRequest(_MODEL, (), "normal", ""))
     socket.send_fds(connection, [messages.hello(LAYOUT)], [descriptor])
     while not (
         (packet := connection.recv(messages.MAX_PACKET))[:1] == messages.STATE and messages.read_state(packet).ok
@@ -174,17 +177,17 @@ def bare_records(address: str, pid: int, seconds: float) -> list[str]:
 
 
 async def whole_way(address: str, seconds: float) -> int:
-    engine = RemoteEngine([address], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=sys.exit)
+    engine = RemoteEngine(_MODEL, [address], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=sys.exit)
     engine.start()
     while not (await engine.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for
         await asyncio.sleep(0.01)
-    prepared = Prepared(np.zeros((224, 224, 3), np.uint8), "jpeg", (), (224, 224))
+    pixels = np.zeros((224, 224, 3), np.uint8)
     ends = time.monotonic() + seconds
 
     async def client() -> int:
         count = 0
         while time.monotonic() < ends:
-            await engine.infer(lambda: prepared, time.monotonic() + 10)
+            await engine.infer(_MODEL, pixels, time.monotonic() + 10)
             count += 1
         return count
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-LAYERS = {
-    **dict.fromkeys(["cgroup", "config", "cores", "errors", "extras", "logs", "memory", "metrics"], 0),
-    **dict.fromkeys(["image", "postprocess", "overlay", "batcher", "admission", "capacity", "pace", "mobilenetv2"], 1),
-    **dict.fromkeys(["artifact", "store", "runtimes"], 2),
-    **dict.fromkeys(["engine", "ipc"], 3),
-    "http": 4,
-    **dict.fromkeys(["assembly", "single", "supervisor", "cli", "__main__"], 5),
-}
+#: Rooms that stand beside each other do not import each other.
+ORDER: tuple[frozenset[str], ...] = (
+    frozenset({"config", "errors", "logs"}),
+    frozenset({"metrics"}),
+    frozenset({"host"}),
+    frozenset({"image"}),
+    frozenset({"model"}),
+    frozenset({"runtimes"}),
+    frozenset({"store", "engine"}),
+    frozenset({"serving"}),
+    frozenset({"http"}),
+    frozenset({"processes"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
+)
+
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -26,6 +26,7 @@ from service.model.artifact import Artifact
 from service.serving.build import create_intake, create_served, plan
 from service.serving.intake import Intake
 from service.serving.lifecycle import Lifecycle
+from service.serving.served import Served
 from tests.fakes import FakeRuntime
 from tests.scrape import samples
 
@@ -37,6 +38,7 @@ class RunningApp:
     host: str
     port: int
     app: Service
+    served: Served
     intake: Intake
     lifecycle: Lifecycle
     runtime: FakeRuntime
@@ -96,7 +98,7 @@ def running_app(
     fake = runtime or FakeRuntime()
     listener = listen("127.0.0.1", 0)
     host, port = listener.getsockname()[:2]
-    parts: queue.Queue[tuple[Service, Intake, Lifecycle, asyncio.AbstractEventLoop]] = queue.Queue()
+    parts: queue.Queue[tuple[Service, Served, Intake, Lifecycle, asyncio.AbstractEventLoop]] = queue.Queue()
 
     async def main() -> None:
         lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3)
@@ -123,7 +125,7 @@ def running_app(
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         while not server.started:  # noqa: ASYNC110  # uvicorn has no event to wait for
             await asyncio.sleep(0.005)
-        parts.put((app, intake, lifecycle, asyncio.get_running_loop()))
+        parts.put((app, served, intake, lifecycle, asyncio.get_running_loop()))
         await serving
         await lifecycle.close("the engine", engine.aclose())
 
@@ -133,14 +135,14 @@ def running_app(
 
     thread = threading.Thread(target=run)
     thread.start()
-    app, intake, lifecycle, loop = parts.get(timeout=30)
+    app, served, intake, lifecycle, loop = parts.get(timeout=30)
 
     def stop() -> None:
         loop.call_soon_threadsafe(lifecycle.drain)
 
     try:
         with httpx.Client(base_url=f"http://{host}:{port}", timeout=30) as client:
-            yield RunningApp(host, port, app, intake, lifecycle, fake, metrics, client, stop)
+            yield RunningApp(host, port, app, served, intake, lifecycle, fake, metrics, client, stop)
     finally:
         with contextlib.suppress(RuntimeError):  # its loop has ended
             stop()

@@ -9,7 +9,7 @@ from typing import Any
 
 from service import runtimes
 from service.image import Limits, inspect
-from service.image import prepare as decode
+from service.image import preprocess as decode
 from service.model import artifact
 from service.model.outputs import classify as most_probable
 from service.model.runtime import RuntimeOptions
@@ -23,7 +23,7 @@ Answer = list[dict[str, Any]]
 
 def prepare(jpeg: bytes) -> Any:
     """A JPEG → (224, 224, 3) uint8."""
-    return decode(jpeg, inspect(jpeg, _LIMITS), _TRANSFORM, "exact", _LIMITS).image
+    return decode(jpeg, inspect(jpeg, _LIMITS), _TRANSFORM, "exact", _LIMITS)
 
 
 def load(threads: int, callers: int = 1) -> Callable[[Sequence[Any]], list[Answer]]:

@@ -56,10 +56,18 @@ class Admission:
     whole latency; under load it becomes the pace of the queue.
     """
 
-    def __init__(self, limit: int, *, share: float = 1.0, on_release: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        share: float = 1.0,
+        on_release: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``on_release`` is called each time a permit is given back."""
         self.limit = limit
         self.on_release = on_release
+        self._clock = clock
         self.in_flight = 0
         self._client_limit = max(1, int(limit * share))
         self._clients: Counter[str] | None = Counter() if share < 1.0 else None
@@ -90,7 +98,7 @@ class Admission:
     def check_time(self, units: int, deadline: float) -> None:
         """Raise Overloaded if images of ``units`` that came now could not count on an answer before ``deadline``."""
         wait = self.estimated_wait(units)
-        if wait * _MARGIN + min(wait, _MARGIN_S) > deadline - time.monotonic():
+        if wait * _MARGIN + min(wait, _MARGIN_S) > deadline - self._clock():
             raise Overloaded("the queue is too long for this request's deadline", retry_after=self.retry_after())
 
     def estimated_wait(self, units: int = 1) -> float:
@@ -108,16 +116,16 @@ class Admission:
     def in_engine(self, units: int) -> Iterator[None]:
         """The enclosed call infers one image of ``units``: its duration corrects the estimate."""
         self._in_engine += units
-        ahead, started = self._in_engine, time.monotonic()
+        ahead, started = self._in_engine, self._clock()
         try:
             yield
         except DeadlineExceeded:
             # It costs at least the time that it has waited.
-            if time.monotonic() - started > ahead * self._unit_s:
-                self._observe(ahead, time.monotonic() - started)
+            if self._clock() - started > ahead * self._unit_s:
+                self._observe(ahead, self._clock() - started)
             raise
         else:
-            self._observe(ahead, time.monotonic() - started)
+            self._observe(ahead, self._clock() - started)
         finally:
             self._in_engine -= units
 

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from service import __version__
 from service.config import Settings
-from service.host.capacity import USUAL_PIXELS, capacity
 from service.metrics import Metrics
+from service.serving.capacity import USUAL_PIXELS, pixels_per_image, units_in_flight
 
 Objects = dict[str, dict[str, Any]]
 Check = Callable[[Objects], Iterator[str]]
@@ -73,7 +73,7 @@ def scaling(objects: Objects) -> Iterator[str]:
                 yield "the autoscaler looks at another container"
         elif (name := metric["pods"]["metric"]["name"]) not in metric_names():
             yield f"{name} is no metric"
-        elif not int(metric["pods"]["target"]["averageValue"]) < capacity_of(objects).max_in_flight // 2:
+        elif not int(metric["pods"]["target"]["averageValue"]) < capacity_of(objects)[0] // 2:
             yield "requests are refused before the autoscaler would act"
     if autoscaler["metrics"][0]["type"] != "ContainerResource":
         yield "CPU does not count"
@@ -83,11 +83,13 @@ def metric_names() -> set[str]:
     return {family.name for family in Metrics().registry.collect()}
 
 
-def capacity_of(objects: Objects) -> Any:
+def capacity_of(objects: Objects) -> tuple[int, int]:
+    """The automatic ``max_in_flight`` and ``max_pixels`` of a container with these limits."""
     limits = container(objects)["resources"]["limits"]
     memory = re.fullmatch(r"(\d+)([MG])i", limits["memory"])
     assert memory is not None
-    return capacity(settings(objects), int(limits["cpu"]), int(memory[1]) * {"M": 2**20, "G": 2**30}[memory[2]])
+    available = int(memory[1]) * {"M": 2**20, "G": 2**30}[memory[2]]
+    return units_in_flight(available), pixels_per_image(available, int(limits["cpu"]))
 
 
 def resources(objects: Objects) -> Iterator[str]:
@@ -95,7 +97,7 @@ def resources(objects: Objects) -> Iterator[str]:
     gpu = limits.pop("nvidia.com/gpu", None)
     if container(objects)["resources"]["requests"] != limits:
         yield "requests are not the limits"
-    if capacity_of(objects).max_pixels != USUAL_PIXELS:
+    if capacity_of(objects)[1] != USUAL_PIXELS:
         yield "the memory is too little for the usual max_pixels"
     compose = (ROOT / ("docker-compose.gpu.yml" if gpu else "docker-compose.yml")).read_text()
     defaults = dict(re.findall(r"\$\{SERVICE_(CPUS|MEMORY):-(\w+)\}", compose))

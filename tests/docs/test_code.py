@@ -23,7 +23,7 @@ import pytest
 
 from service.image import Limits
 from tests.documents import PAGES, ROOT, page_name, prose, read, rows, spans
-from tests.layers import LAYERS
+from tests.layers import ORDER
 
 SERVICE = ROOT / "service"
 MODULES = sorted(SERVICE.rglob("*.py"))
@@ -220,7 +220,7 @@ def test_the_limits_of_an_image_are_described_as_they_are() -> None:
 # The table of layers
 
 
-def test_the_architecture_has_the_layers_of_the_code() -> None:
-    layers = read("docs/architecture.md").partition("## Layers")[2].partition("\n## ")[0]
-    documented = {span.strip("/"): int(row[0]) for row in rows(layers)[1:] for span in spans(row[1])}
-    assert documented == {name: layer for name, layer in LAYERS.items() if name != "__main__"}
+def test_the_architecture_has_the_rooms_of_the_code_in_their_order() -> None:
+    rooms = read("docs/architecture.md").partition("## Rooms")[2].partition("\n## ")[0]
+    documented = [frozenset(span.strip("/") for span in spans(row[0])) for row in rows(rooms)[1:]]
+    assert documented == [level for level in ORDER if level != {"__main__"}]

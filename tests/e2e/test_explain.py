@@ -16,7 +16,7 @@ from benchmarks import maps
 from service.cli import cli
 from service.model.artifact import Artifact
 from tests.e2e.process import ServerProcess, server
-from tests.image.pictures import encode, exif, stored
+from tests.image.samples import encode, exif, stored
 from tests.photos import Photo
 
 DRAWING = {"Accept": "image/png"}

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from service.config import Settings
 from service.host import cgroup
-from service.host.capacity import available_memory, capacity
 from service.host.cores import available_cores
+from service.host.memory import available_memory
 
 MiB = 2**20
 
@@ -99,25 +98,3 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert available_memory() == machine
     monkeypatch.setattr(cgroup, "memory_limit", lambda: 512 * MiB)
     assert available_memory() == 512 * MiB
-
-
-@pytest.mark.parametrize(
-    ("memory", "decoders", "in_flight", "megapixels"),
-    [  # the table of docs/configuration.md
-        (512, 1, 32, 12.6),
-        (1024, 1, 96, 37.7),
-        (1024, 2, 96, 18.9),
-        (1536, 1, 160, 50),
-        (4096, 4, 256, 47.2),
-        (100, 1, 8, 1),
-        (100_000, 2, 256, 50),
-    ],
-)
-def test_capacity_follows_memory(memory: int, decoders: int, in_flight: int, megapixels: float) -> None:
-    found = capacity(Settings(), decoders, memory * MiB)
-    assert found.max_in_flight == in_flight
-    assert found.max_pixels / 1e6 == pytest.approx(megapixels, abs=0.05)
-
-
-def test_numbers_are_taken_as_they_are() -> None:
-    assert capacity(Settings(max_in_flight=300, max_pixels=10**9), 2, 300 * MiB) == (300, 10**9)

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message
 
 from service.http.body import ClientGone
-from service.serving.intake import cancelled_by_disconnect
+from service.http.exchange import cancelled_by_disconnect
 
 pytestmark = pytest.mark.anyio
 

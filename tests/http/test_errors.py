@@ -201,7 +201,7 @@ def test_draining_turns_readiness_off_and_still_answers(artifact: Artifact, bloc
     with running_app(artifact, blocking) as app:
         first = Background(app)
         assert blocking.entered.wait(30)
-        app.app.inference.draining = True
+        app.lifecycle.draining = True
         assert app.client.get("/readyz").json() == {"status": "draining"}
         assert app.client.get("/readyz").status_code == 503
         assert app.client.get("/livez").status_code == 200
@@ -213,10 +213,9 @@ def test_draining_turns_readiness_off_and_still_answers(artifact: Artifact, bloc
 
 
 def test_work_that_outlasts_the_drain_is_told_so(artifact: Artifact, blocking: Blocking) -> None:
-    with running_app(artifact, blocking, drain_timeout_s=0.2) as app:
+    with running_app(artifact, blocking, drain_timeout_ms=1000) as app:
         first = Background(app)
         assert blocking.entered.wait(30)
-        app.app.inference.drain()
         app.stop()
         problem(first.result(), 503)
         blocking.release.set()
@@ -225,13 +224,13 @@ def test_work_that_outlasts_the_drain_is_told_so(artifact: Artifact, blocking: B
 def test_draining_shows_in_the_metrics(artifact: Artifact) -> None:
     with running_app(artifact) as app:
         assert app.metric("mobilenet_ready") == 1
-        app.app.inference.drain()
+        app.lifecycle.draining = True
         assert app.metric("mobilenet_ready") == 0
 
 
 def test_a_closed_engine_is_503(artifact: Artifact) -> None:
     with running_app(artifact) as app:
-        asyncio.run(app.app.inference.engine.aclose())
+        asyncio.run(app.served.engine.aclose())
         refused = app.client.post("/classify", content=png(2))
         problem(refused, 503)
         assert refused.headers["retry-after"] == "1"

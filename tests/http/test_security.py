@@ -115,8 +115,8 @@ def test_no_error_shows_the_inside(
     async def fails(*given: object, **named: object) -> None:
         raise error("the detail") if issubclass(error, ServiceError) else error(2, secret, secret)
 
-    monkeypatch.setattr(app.app.inference, "run", fails)
-    monkeypatch.setattr(app.app.inference.engine, "ready", fails)
+    monkeypatch.setattr(app.intake, "infer", fails)
+    monkeypatch.setattr(app.served.engine, "ready", fails)
     answer = app.client.get(path) if path == "/models" else app.client.post(path, content=png(1))
     status = error.status if issubclass(error, ServiceError) else 500
     assert answer.status_code == status

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.image import Prepared, Transform, inspect, prepare
+from service.image import Pixels, Transform, inspect, preprocess
 
 #: Leaves the pixels of a SMALL picture as they are: its shorter side is already 48, and the crop takes nothing off.
 IDENTITY = Transform(resize_size=48, crop_size=48)
@@ -61,8 +61,18 @@ def stored(image: Image.Image, orientation: int) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def run(data: bytes, transform: Transform = IDENTITY) -> Prepared:
-    return prepare(data, inspect(data), transform)
+class Decoded(NamedTuple):
+    """What a request learns of an image: its pixels for the model, and the facts that its header gives."""
+
+    image: Pixels
+    format: str
+    warnings: tuple[str, ...]
+    size: tuple[int, int]
+
+
+def run(data: bytes, transform: Transform = IDENTITY) -> Decoded:
+    header = inspect(data)
+    return Decoded(preprocess(data, header, transform), header.format, header.warnings, header.upright_size)
 
 
 @cache

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
-from service.image import Transform, inspect, prepare
+from service.image import Transform, inspect, preprocess
 from service.image.transform import crop_box, resize_and_crop
 from tests.image.samples import encode, gradient, noise, run
 
@@ -131,7 +131,7 @@ def test_a_thin_image_costs_what_its_crop_costs(size: tuple[int, int], monkeypat
     run(encode(noise(8, 8), "PNG"), V1)  # imports and caches
     monkeypatch.setattr(Image.Image, "resize", counting)
     tracemalloc.start()
-    image = prepare(data, header, V1).image
+    image = preprocess(data, header, V1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000  # bytes; numpy's part

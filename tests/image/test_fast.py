@@ -9,7 +9,7 @@ import pytest
 import torchvision.transforms.functional as F  # noqa: N812
 from PIL import Image
 
-from service.image import Transform, inspect, prepare
+from service.image import Transform, inspect, preprocess
 from tests.image.samples import encode, exif, gradient
 
 TRANSFORM = Transform(64, 56)
@@ -35,29 +35,30 @@ def test_the_scale_keeps_twice_the_target(size: tuple[int, int], scale: int) -> 
     expected_side = -(-size[0] // scale), -(-size[1] // scale)
     assert image.size == expected_side
     expected = np.asarray(F.center_crop(F.resize(image, [64]), [56]))
-    np.testing.assert_array_equal(prepare(data, inspect(data), TRANSFORM, "fast").image, expected)
+    np.testing.assert_array_equal(preprocess(data, inspect(data), TRANSFORM, "fast"), expected)
 
 
 def test_it_stays_close_to_exact() -> None:
     data = encode(gradient(1600, 1200), "JPEG", quality=90)
     header = inspect(data)
-    exact = prepare(data, header, TRANSFORM, "exact").image.astype(int)
-    fast = prepare(data, header, TRANSFORM, "fast").image.astype(int)
+    exact = preprocess(data, header, TRANSFORM, "exact").astype(int)
+    fast = preprocess(data, header, TRANSFORM, "fast").astype(int)
     assert abs(exact - fast).max() <= 3  # a smooth picture: what is lost is below its noise
 
 
 def test_other_formats_are_not_touched() -> None:
     data = encode(gradient(600, 500), "PNG")
     header = inspect(data)
-    exact, fast = prepare(data, header, TRANSFORM), prepare(data, header, TRANSFORM, "fast")
-    np.testing.assert_array_equal(exact.image, fast.image)
+    exact, fast = preprocess(data, header, TRANSFORM), preprocess(data, header, TRANSFORM, "fast")
+    np.testing.assert_array_equal(exact, fast)
 
 
 def test_the_orientation_is_applied_after_scaling() -> None:
     data = encode(gradient(600, 500), "JPEG", exif=exif(6))
-    result = prepare(data, inspect(data), TRANSFORM, "fast")
-    assert result.warnings == ("EXIF orientation 6 applied",)
+    header = inspect(data)
+    pixels = preprocess(data, header, TRANSFORM, "fast")
+    assert header.warnings == ("EXIF orientation 6 applied",)
     # Turned clockwise, the red gradient, which grew to the right, grows downwards.
-    red = result.image[..., 0].astype(int)
+    red = pixels[..., 0].astype(int)
     assert red[-1].mean() - red[0].mean() > 150
     assert abs(red[:, -1].mean() - red[:, 0].mean()) < 5

@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 
 from service.errors import BadImage, ServiceError
-from service.image import Limits, Prepared, inspect, prepare
+from service.image import Limits, inspect, preprocess
 from service.image.decode import silence_decoders
-from tests.image.samples import IDENTITY, encode, noise, run, seeds
+from tests.image.samples import IDENTITY, Decoded, encode, noise, run, seeds
 
 SEEDS = seeds()
 
 
-def attempt(data: bytes) -> Prepared | ServiceError:
+def attempt(data: bytes) -> Decoded | ServiceError:
     try:
         return run(data)
     except ServiceError as error:
@@ -86,7 +86,7 @@ def test_a_lack_of_memory_is_not_the_senders_fault(monkeypatch: pytest.MonkeyPat
 def test_what_the_decoder_finds_is_held_to_the_limit_too() -> None:
     header = inspect(SEEDS["png"])
     with pytest.raises(ServiceError, match="megapixels") as caught:
-        prepare(SEEDS["png"], header, IDENTITY, limits=Limits(max_pixels=100))
+        preprocess(SEEDS["png"], header, IDENTITY, limits=Limits(max_pixels=100))
     assert caught.value.status == 413
 
 
@@ -115,11 +115,11 @@ def test_the_filter_is_installed_once() -> None:
 _FAX = """
 import sys
 from service.errors import BadImage
-from service.image import Transform, inspect, prepare
+from service.image import Transform, inspect, preprocess
 for path in sys.argv[1:]:
     data = open(path, "rb").read()
     try:
-        prepare(data, inspect(data), Transform(48, 48))
+        preprocess(data, inspect(data), Transform(48, 48))
     except BadImage:
         pass
 """
@@ -148,7 +148,7 @@ def test_many_threads_at_once() -> None:
         results = list(pool.map(lambda name: attempt(SEEDS[name]), names))
     for name, result in zip(names, results, strict=True):
         alone = expected[name]
-        assert isinstance(alone, Prepared)
-        assert isinstance(result, Prepared)
+        assert isinstance(alone, Decoded)
+        assert isinstance(result, Decoded)
         assert (result.image == alone.image).all()
         assert result.warnings == alone.warnings

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.image import Mode, Prepared, Preview, Transform, inspect, prepare
-from tests.image.pictures import encode, exif, gradient, stored
+from service.image import Mode, Pixels, Preview, Transform, inspect, preprocess
+from tests.image.samples import encode, exif, gradient, stored
 
 TRANSFORM = Transform(256, 224)
 
 
-def previewed(data: bytes, mode: Mode = "exact") -> tuple[Prepared, Image.Image]:
+def previewed(data: bytes, mode: Mode = "exact") -> tuple[Pixels, Image.Image]:
     preview = Preview()
-    prepared = prepare(data, inspect(data), TRANSFORM, mode, preview=preview)
+    pixels = preprocess(data, inspect(data), TRANSFORM, mode, preview=preview)
     assert preview.photo.mode == "RGB"
-    return prepared, preview.photo
+    return pixels, preview.photo
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def previewed(data: bytes, mode: Mode = "exact") -> tuple[Prepared, Image.Image]
 )
 def test_it_is_reduced_by_a_whole_factor(size: tuple[int, int], expected: tuple[int, int]) -> None:
     data = encode(gradient(*size), "PNG")
-    prepared, photo = previewed(data)
+    pixels, photo = previewed(data)
     assert photo.size == expected
-    np.testing.assert_array_equal(prepared.image, prepare(data, inspect(data), TRANSFORM).image)
+    np.testing.assert_array_equal(pixels, preprocess(data, inspect(data), TRANSFORM))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

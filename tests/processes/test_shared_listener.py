@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from service.http.server.connection import Connection
 from service.processes import shared_listener
 from service.processes.shared_listener import SharedListener
 from tests.waiting import eventually
@@ -41,9 +42,9 @@ class Side:
         self.taken: list[Made] = []
         self.fewest_elsewhere = 0
 
-    def connect(self) -> Made:
+    def connect(self) -> Connection:
         self.taken.append(Made())
-        return self.taken[-1]
+        return cast(Connection, self.taken[-1])  # a listener only asks it to shut down
 
 
 @asynccontextmanager

@@ -16,8 +16,10 @@ pytest.importorskip("torchvision")
 from service.errors import DeviceLost, OperatorError  # noqa: E402
 from service.model.artifact import Artifact  # noqa: E402
 from service.model.outputs import BatchOutputs  # noqa: E402
-from service.model.runtime import Images  # noqa: E402
+from service.model.runtime import Images, RuntimeOptions  # noqa: E402
 from service.runtimes.pool import Pool  # noqa: E402
+from service.runtimes.torch import replay as torch_replay  # noqa: E402
+from service.runtimes.torch import runtime as torch_runtime  # noqa: E402
 from service.runtimes.torch.network import load_classifier  # noqa: E402
 from service.runtimes.torch.replay import (  # noqa: E402
     Lane,
@@ -28,8 +30,6 @@ from service.runtimes.torch.replay import (  # noqa: E402
     run_or_halve,
 )
 from service.runtimes.torch.runtime import EagerLane, TorchRuntime  # noqa: E402
-from service.runtimes.torch.runtime import replay as torch_replay  # noqa: E402
-from service.runtimes.torch.runtime import runtime as torch_runtime  # noqa: E402
 from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -208,7 +208,7 @@ def test_answers_are_read_once_the_device_is_done(
 
 def with_lanes(artifact: Artifact, lanes: Sequence[object]) -> TorchRuntime:
     """The CPU's runtime with ``lanes`` in place of its own."""
-    model = TorchRuntime(artifact, device="cpu", precision="fp32", runners=1, threads_per_runner=1, max_batch=4)
+    model = TorchRuntime(artifact, RuntimeOptions("torch", max_batch=4))
     inside: Any = model
     inside._lanes = Pool(lanes)
     return model
@@ -282,9 +282,7 @@ def test_a_device_is_lost_when_it_does_not_answer_any_more(
 def test_threads_of_the_cpu_reference(artifact_of: Callable[[str], Artifact]) -> None:
     before = torch.get_num_threads()
     try:
-        torch_runtime.TorchRuntime(
-            artifact_of("tiny"), device="cpu", precision="fp32", runners=2, threads_per_runner=2, max_batch=1
-        )
+        torch_runtime.TorchRuntime(artifact_of("tiny"), RuntimeOptions("torch", runners=2, threads_per_runner=2))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -6,8 +6,8 @@ import pytest
 
 from service.config import Settings
 from service.errors import Overloaded, TooManyRequests
-from service.host.capacity import USUAL_IN_FLIGHT, USUAL_PIXELS
 from service.serving.admission import Admission, body_weight, image_weight
+from service.serving.capacity import USUAL_IN_FLIGHT, USUAL_PIXELS
 
 
 def test_permits_are_given_up_to_the_limit_and_come_back() -> None:
@@ -54,18 +54,19 @@ def test_weight_grows_with_pixels(pixels: int, units: int) -> None:
 
 
 def test_the_refusal_says_when_to_come_back() -> None:
-    admission = Admission(1, retry_after=lambda: 7)
-    with admission.admit(), pytest.raises(Overloaded) as refused:
+    admission = Admission(1)
+    admission.seed({1: 7.0})
+    with admission.admit(), admission.in_engine(1), pytest.raises(Overloaded) as refused:
         admission.admit()
     assert (refused.value.status, refused.value.retry_after) == (503, 7)
 
 
 def test_no_client_holds_more_than_its_share() -> None:
-    admission = Admission(8, share=0.5, retry_after=lambda: 3)
+    admission = Admission(8, share=0.5)
     greedy = [admission.admit(client="a") for _ in range(4)]
     with pytest.raises(TooManyRequests) as refused:
         admission.admit(client="a")
-    assert (refused.value.status, refused.value.retry_after) == (429, 3)
+    assert (refused.value.status, refused.value.retry_after) == (429, 1)
     modest = [admission.admit(client="b") for _ in range(4)]
     with pytest.raises(Overloaded) as full:
         admission.admit(client="c")

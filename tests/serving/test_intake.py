@@ -1,125 +1,95 @@
-"""Answers of ``/classify`` and ``/embed``: shapes, order, several images, formats of the answer."""
+"""The core without a transport: what is refused at once, what is inspected, what is counted."""
 
 from __future__ import annotations
 
-import io
-from typing import Any
+import asyncio
+import time
+from pathlib import Path
 
-import httpx
-import numpy as np
 import pytest
 
-from tests.fakes import EMBEDDING_DIM, marker_of
-from tests.running import RunningApp, png
+from service.config import Settings
+from service.errors import BadImage, BodyTooLarge, Overloaded, UnsupportedFormat
+from service.metrics import Metrics
+from service.processes.wire.remote_engine import RemoteEngine
+from service.processes.wire.slots import Layout
+from service.serving.build import create_intake, create_served
+from service.serving.intake import Answer
+from service.serving.stage_times import StageTimes
+from tests.artifacts import make_artifact
+from tests.engine.remote import listen
+from tests.fakes import FakeRuntime, marker_of, started
+from tests.running import png
+
+pytestmark = pytest.mark.anyio
 
 
-def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
-    return [("file", (f"{index}.png", content)) for index, content in enumerate(contents)]
+async def test_images_of_one_request_have_an_outcome_each(tmp_path: Path) -> None:
+    artifact, metrics = make_artifact(tmp_path, crop_size=32), Metrics()
+    async with started(FakeRuntime(), model=artifact.reference, metrics=metrics) as engine:
+        served = create_served(Settings(), artifact, engine, max_pixels=100_000)
+        intake = create_intake(Settings(), 8, metrics)
+        deadline, times = intake.deadline(None), StageTimes()
+        with intake.admit(1000, deadline) as permit:
+            photos = await intake.inspect(served, [png(5), b"", b"text", png(6)], permit, deadline)
+            assert intake.admission.in_flight == 2
+            first, empty, text, last = await intake.infer(served, photos, deadline, times)
+        assert intake.admission.in_flight == 0
+    assert isinstance(first, Answer)
+    assert isinstance(last, Answer)
+    assert [marker_of(answer.result.output.embedding) for answer in (first, last)] == [5, 6]
+    assert first.header.format == "png"
+    assert (type(empty), type(text)) == (BadImage, UnsupportedFormat)
+    assert "decode;dur=" in times.header()
+    counted = {
+        (sample.labels["format"], sample.labels["outcome"]): sample.value
+        for family in metrics.images.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+    assert counted == {("png", "ok"): 2, ("unknown", "bad_image"): 1, ("unknown", "unsupported_format"): 1}
 
 
-def results(response: httpx.Response) -> list[dict[str, Any]]:
-    assert response.status_code == 200, response.text
-    body = response.json()
-    assert (body["model"], body["version"]) == ("tiny", "1")
-    found: list[dict[str, Any]] = body["results"]
-    return found
+async def test_a_client_can_only_shorten_the_deadline() -> None:
+    intake = create_intake(Settings(request_timeout_ms=2000), 8, Metrics())
+    now = time.monotonic()
+    for timeout_ms, seconds in ((None, 2.0), (500, 0.5), (60_000, 2.0)):
+        assert intake.deadline(timeout_ms) - now == pytest.approx(seconds, abs=0.2)
 
 
-def best(result: dict[str, Any]) -> int:
-    index: int = result["predictions"][0]["index"]
-    return index
+async def test_a_body_over_the_limit_is_refused_before_anything_is_held() -> None:
+    intake = create_intake(Settings(max_body_bytes=1000), 8, Metrics())
+    with pytest.raises(BodyTooLarge, match="1000 bytes"):
+        intake.admit(1001, intake.deadline(None))
+    assert intake.admission.in_flight == 0
 
 
-@pytest.mark.parametrize(
-    "content_type", [None, "image/png", "image/jpeg", "application/x-www-form-urlencoded", "text/plain", "nonsense"]
-)
-def test_the_body_is_an_image_whatever_its_type_says(app: RunningApp, content_type: str | None) -> None:
-    headers = {} if content_type is None else {"Content-Type": content_type}
-    (result,) = results(app.client.post("/classify", content=png(7), headers=headers))
-    assert best(result) == 7
-    assert result["warnings"] == []
-
-
-def test_predictions_carry_index_label_and_probability(app: RunningApp) -> None:
-    (result,) = results(app.client.post("/classify", content=png(3)))
-    predictions = result["predictions"]
-    assert len(predictions) == 5
-    assert predictions[0]["label"] == "class 3"
-    # The fake's logits are 5 for one class and 0 for nine.
-    assert predictions[0]["probability"] == pytest.approx(np.exp(5) / (np.exp(5) + 9), rel=1e-6)
-    assert [p["index"] for p in predictions[1:]] == [0, 1, 2, 4], "equal probabilities come in index order"
-
-
-@pytest.mark.parametrize(("top_k", "count"), [(1, 1), (10, 10)])
-def test_top_k(app: RunningApp, top_k: int, count: int) -> None:
-    (result,) = results(app.client.post("/classify", params={"top_k": top_k}, content=png(0)))
-    assert len(result["predictions"]) == count
-    if count == 10:
-        assert sum(p["probability"] for p in result["predictions"]) == pytest.approx(1, abs=1e-6)
-
-
-def test_several_images_are_answered_in_the_order_sent(app: RunningApp) -> None:
-    answer = app.client.post("/classify", files=files(png(4), png(2), png(9)))
-    assert [best(result) for result in results(answer)] == [4, 2, 9]
-
-
-def test_parts_of_other_names_are_passed_over(app: RunningApp) -> None:
-    parts = [("note", ("n.txt", b"x" * 5000)), *files(png(6)), ("image", ("i.png", png(1)))]
-    assert [best(result) for result in results(app.client.post("/classify", files=parts))] == [6]
-
-
-def test_a_bad_image_is_reported_beside_the_good_ones(app: RunningApp) -> None:
-    good, bad, other = results(app.client.post("/classify", files=files(png(1), png(2)[:150], png(3))))
-    assert (best(good), best(other)) == (1, 3)
-    assert bad == {"error": {"status": 422, "title": "Unprocessable image", "detail": bad["error"]["detail"]}}
-
-
-def test_if_all_are_bad_the_first_decides_the_status(app: RunningApp) -> None:
-    answer = app.client.post("/classify", files=files(b"hello", b"", png(2)[:150]))
-    assert answer.status_code == 415
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert [result["error"]["status"] for result in answer.json()["results"]] == [415, 422, 422]
-
-
-def test_an_embedding_has_unit_length_unless_asked_otherwise(app: RunningApp) -> None:
-    (unit,) = results(app.client.post("/embed", content=png(200)))
-    (raw,) = results(app.client.post("/embed", params={"normalize": "false"}, content=png(200)))
-    assert np.linalg.norm(unit["embedding"]) == pytest.approx(1, abs=1e-6)
-    assert raw["embedding"][:3] == [200, 0, 1]
-    assert len(raw["embedding"]) == EMBEDDING_DIM
-    np.testing.assert_allclose(np.array(raw["embedding"]) / np.linalg.norm(raw["embedding"]), unit["embedding"], 1e-6)
-
-
-def test_embeddings_as_raw_float32(app: RunningApp) -> None:
-    answer = app.client.post(
-        "/embed?normalize=0", files=files(png(5), png(6)), headers={"Accept": "application/octet-stream"}
+async def test_admission_waits_for_nothing_when_the_engine_is_silent(tmp_path: Path) -> None:
+    """The engine's socket is open and nobody answers on it: a hundred requests at once, a limit of eight."""
+    silent, address = listen()
+    artifact, metrics = make_artifact(tmp_path, crop_size=32), Metrics()
+    engine = RemoteEngine(
+        artifact.reference,
+        [address],
+        Layout.of(artifact),
+        decode_threads=1,
+        metrics=metrics,
+        on_fatal=lambda reason: None,
     )
-    assert answer.headers["content-type"] == "application/octet-stream"
-    matrix = np.frombuffer(answer.content, "<f4").reshape(2, EMBEDDING_DIM)
-    assert [marker_of(row) for row in matrix] == [5, 6]
+    engine.start()
+    intake = create_intake(Settings(), 8, metrics)
+    held: list[object] = []
 
+    async def request() -> str:
+        try:
+            held.append(intake.admit(1000, intake.deadline(None)))
+        except Overloaded:
+            return "refused"
+        return "admitted"
 
-def test_embeddings_as_npy(app: RunningApp) -> None:
-    answer = app.client.post("/embed?normalize=0", files=files(png(5), png(6)), headers={"Accept": "application/x-npy"})
-    matrix = np.load(io.BytesIO(answer.content), allow_pickle=False)
-    assert matrix.shape == (2, EMBEDDING_DIM)
-    assert matrix.dtype == np.float32
-    assert [marker_of(row) for row in matrix] == [5, 6]
-
-
-def test_a_matrix_cannot_hold_an_error_so_a_bad_image_fails_the_request(app: RunningApp) -> None:
-    answer = app.client.post("/embed", files=files(png(5), b"hello"), headers={"Accept": "application/x-npy"})
-    assert answer.status_code == 415
-    assert answer.headers["content-type"] == "application/problem+json"
-
-
-def test_json_and_binary_embeddings_are_the_same_numbers(app: RunningApp) -> None:
-    (as_json,) = results(app.client.post("/embed", content=png(300)))
-    raw = app.client.post("/embed", content=png(300), headers={"Accept": "application/octet-stream"}).content
-    assert np.array_equal(np.array(as_json["embedding"], np.float32), np.frombuffer(raw, "<f4"))
-
-
-def test_server_timing_names_every_stage_in_order(app: RunningApp) -> None:
-    header = app.client.post("/classify", content=png(0)).headers["server-timing"]
-    assert [entry.split(";dur=")[0] for entry in header.split(", ")] == ["read", "decode", "queue", "infer", "encode"]
-    assert all(float(entry.split(";dur=")[1]) >= 0 for entry in header.split(", "))
+    try:
+        fates = await asyncio.wait_for(asyncio.gather(*(request() for _ in range(100))), 1.0)
+    finally:
+        await engine.aclose()
+        silent.close()
+    assert (fates.count("admitted"), fates.count("refused")) == (8, 92)

@@ -67,7 +67,7 @@ def main() -> None:
 
     faults = Faults()
     decode.load_pixels = load_or_fail  # type: ignore[assignment]
-    build.create_runtime = lambda chosen, artifact: FakeRuntime(before=faults)
+    build.create_runtime = lambda options, artifact: FakeRuntime(before=faults)
     if os.environ.get(QUICK):
         watchdog.TICK_S, watchdog.FAILED_AFTER = 0.15, 10
         watchdog.INFER_FLOOR_S = watchdog.DECODE_FLOOR_S = 0.3

@@ -1,4 +1,4 @@
-"""One input through ``inspect`` and ``prepare``, and what may not happen then."""
+"""One input through ``inspect`` and ``preprocess``, and what may not happen then."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from service.errors import ServiceError
-from service.image import Header, Limits, Transform, inspect, prepare
+from service.image import Header, Limits, Transform, inspect, preprocess
 
 #: Low, so that an execution is short: what larger images cost is a matter of arithmetic (ADR 10) and of its own test.
 LIMITS: Final = Limits(max_pixels=250_000, max_blocks=2_000, max_scan_pixels=2_000_000, max_rle_pixels=10_000)
@@ -30,12 +30,11 @@ def run(data: bytes, limits: Limits = LIMITS) -> None:
     try:
         header = inspect(data, limits)
         _agree(data, header)
-        prepared = prepare(data, header, _TRANSFORM, limits=limits)
+        image = preprocess(data, header, _TRANSFORM, limits=limits)
     except ServiceError as error:
         if error.status not in (413, 415, 422) or "0x" in error.detail or "PIL" in error.detail:
             raise Finding(f"{error.status} {error.detail}") from None
     else:
-        image = prepared.image
         if image.shape != (56, 56, 3) or image.dtype != np.uint8 or not image.flags.c_contiguous:
             raise Finding(f"{image.dtype} of shape {image.shape}")
     if (seconds := time.thread_time() - started) > MAX_SECONDS:

@@ -27,8 +27,8 @@ from PIL import Image
 
 from service.config import Settings
 from service.errors import ServiceError
-from service.host.capacity import USUAL_PIXELS
-from service.image import Limits, Transform, inspect, prepare
+from service.image import Limits, Transform, inspect, preprocess
+from service.serving.capacity import USUAL_PIXELS
 from tests.hostile.images import tiff_writer as t
 from tests.hostile.images import vp8l
 from tests.hostile.images.bmps import bmp
@@ -212,7 +212,7 @@ def measure(name: str, data: bytes) -> Cost:
     try:
         header = inspect(data, LIMITS)
         pixels, inspected = header.pixels, time.process_time()
-        prepare(data, header, _TRANSFORM, limits=LIMITS)
+        preprocess(data, header, _TRANSFORM, limits=LIMITS)
     except ServiceError as error:
         outcome = error.detail
     seconds = time.process_time() - started
@@ -233,7 +233,7 @@ def measure(name: str, data: bytes) -> Cost:
 def _warm_up() -> None:
     for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
         data = encode(plain(), kind)
-        prepare(data, inspect(data), _TRANSFORM)
+        preprocess(data, inspect(data), _TRANSFORM)
 
 
 def _watch(stop: threading.Event, longest: list[float]) -> None:

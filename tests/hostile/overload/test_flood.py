@@ -14,8 +14,8 @@ import uvloop
 
 from benchmarks import load, photos
 from benchmarks.processes import tree_memory
-from service.host.capacity import USUAL_IN_FLIGHT
 from service.model.artifact import Artifact
+from service.serving.capacity import USUAL_IN_FLIGHT
 from tests.e2e.process import ServerProcess, server
 
 BODIES = photos.collection("500x375", 8)

@@ -10,9 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.config import Settings
-from service.http.server.http_server import Server, config
-from service.metrics import Metrics
+from service.serving.lifecycle import Lifecycle
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -37,20 +35,14 @@ class Interrupted(io.StringIO):
             self._writing = False
 
 
-def server() -> Server:
-    async def app(scope: object, receive: object, send: object) -> None: ...
-
-    return Server(config(app, Settings(), Metrics()), on_drain=lambda: None)  # type: ignore[arg-type]  # any will do
-
-
 async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = server()
+    lifecycle = Lifecycle(drain_s=1.0)
     told: list[int] = []
 
     def by() -> None:
         if not told:
             told.append(signal.SIGTERM)
-            made.handle_exit(signal.SIGTERM, None)
+            lifecycle.handle_signal(signal.SIGTERM, None)
 
     stream = Interrupted(by)
     monkeypatch.setattr(sys, "stderr", stream)
@@ -59,7 +51,7 @@ async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(monkeypatch: pyt
     monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
     logging.getLogger("service.access").info("request")
     assert told
-    await eventually(lambda: made.should_exit)
+    await eventually(lambda: lifecycle.draining)
     assert stream.getvalue() == "request\ndraining\n"
 
 
@@ -67,7 +59,7 @@ async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(monkeypatch: pyt
 async def test_a_second_one_ends_the_process_whatever_the_log_says(
     monkeypatch: pytest.MonkeyPatch, within_a_line: bool
 ) -> None:
-    made = server()
+    lifecycle = Lifecycle(drain_s=1.0)
     ended: list[int] = []
 
     def leave(status: int) -> None:
@@ -78,12 +70,12 @@ async def test_a_second_one_ends_the_process_whatever_the_log_says(
 
     monkeypatch.setattr("os._exit", leave)
     if within_a_line:
-        monkeypatch.setattr(logging.getLogger("service.http.server.http_server"), "warning", refuse)
-    made.handle_exit(signal.SIGINT, None)
+        monkeypatch.setattr(logging.getLogger("service.serving.lifecycle"), "warning", refuse)
+    lifecycle.handle_signal(signal.SIGINT, None)
     assert ended == []
     if within_a_line:
         with pytest.raises(RuntimeError):
-            made.handle_exit(signal.SIGINT, None)
+            lifecycle.handle_signal(signal.SIGINT, None)
     else:
-        made.handle_exit(signal.SIGINT, None)
+        lifecycle.handle_signal(signal.SIGINT, None)
     assert ended == [130]
