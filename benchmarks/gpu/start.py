@@ -1,0 +1,219 @@
+"""Part ``start``: where the seconds until ready go, and what cuDNN's search buys.
+
+First what a single process does at its start, as shipped. Then, in fresh processes (cuDNN's choices are kept per
+process), fewer algorithms tried for each convolution: the seconds that takes, and the speed that results.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from benchmarks.gpu import options as part
+from benchmarks.gpu.options import Options, decide, say, say_table
+
+T = TypeVar("T")
+
+#: Algorithms that cuDNN may try; 0: it does not search.
+_LIMITS = (0, 1, 3, 2)
+_SIZES = (1, 8, 64)
+#: What a start with a limit is expected to take before one was seen, in seconds.
+_VARIANT_S = 15.0
+_SPEED_S = 0.5
+
+
+class Stopwatch:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, float] = defaultdict(float)
+
+    def timed(self, step: str, call: Callable[..., T]) -> Callable[..., T]:
+        def measured(*arguments: Any, **named: Any) -> T:
+            began = time.perf_counter()
+            try:
+                return call(*arguments, **named)
+            finally:
+                self.steps[step] += time.perf_counter() - began
+
+        return measured
+
+
+def main(options: Options, deadline: float) -> None:
+    if len(sys.argv) > 2:
+        _one(options, float(sys.argv[2]), int(sys.argv[3]))
+        return
+    shipped = _child(options, deadline, -1)
+    decide(
+        f"Of {shipped['ready']:.1f} s until a single process is ready, the passes before capturing (cuDNN's search) "
+        f"take {shipped['search']:.1f} s."
+    )
+    if not options.gpu:
+        say("No search on a CPU.\n")
+    say(f"One lane with buckets {', '.join(map(str, _SIZES))}, {options.precision}:\n")
+    say("| algorithms tried | passes before capturing, s | capture and first launch, s | bare at 64, images/s |")
+    say("|---|---|---|---|")
+    sizes, known = shipped["sizes"], [str(size) for size in _SIZES]
+    say(
+        f"| 10, as shipped (above) | {sum(sizes[size]['search'] for size in known if size in sizes):.2f} "
+        f"| {sum(sizes[size]['capture'] for size in known if size in sizes):.2f} | {shipped['bare']:.0f} |"
+    )
+    expected, bares = _VARIANT_S, {10: shipped["bare"]}
+    for limit in _LIMITS if options.gpu else _LIMITS[:1]:
+        name = str(limit) if limit else "none: heuristics"
+        if time.monotonic() + expected > deadline:
+            say(f"| {name} | skipped: no time | | |")
+            continue
+        began = time.monotonic()
+        try:
+            found = _child(options, deadline, limit)
+        except RuntimeError as error:
+            say(f"| {name} | {error} | | |")
+            continue
+        expected = 1.3 * (time.monotonic() - began)
+        say(f"| {name} | {found['search']:.2f} | {found['capture']:.2f} | {found['bare']:.0f} |")
+        bares[limit] = found["bare"]
+        decide(
+            f"Of {shipped['ready']:.1f} s until a single process is ready, the passes before capturing (cuDNN's search)"
+            f" take {shipped['search']:.1f} s; images/s at 64 by algorithms tried: "
+            + ", ".join(f"{limit}: {bare:.0f}" for limit, bare in bares.items())
+            + "."
+        )
+    say()
+
+
+def _child(options: Options, deadline: float, limit: int) -> dict[str, Any]:
+    """What ``_one`` found in a fresh process; what it prints before that is passed on."""
+    command = [sys.executable, "-m", "benchmarks.gpu.start", options.dump(), str(time.monotonic()), str(limit)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                found: dict[str, Any] = json.loads(line)
+                return found
+            say(line.removesuffix("\n"))
+    raise RuntimeError(f"the process ended with status {process.returncode}")
+
+
+def _one(options: Options, spawned: float, limit: int) -> None:
+    """``limit`` -1: everything, as shipped."""
+    watch = Stopwatch()
+    steps = watch.steps
+    steps["interpreter"] = time.monotonic() - spawned
+    torch = watch.timed("import torch", __import__)("torch")
+    watch.timed("import torchvision", __import__)("torchvision.models.mobilenetv2")
+    watch.timed("import the service", __import__)("service.cli.serve")
+    watch.timed("import the service", __import__)("service.single")
+
+    from service.runtimes import torch as torch_runtime
+    from service.runtimes import torch_module, torch_replay
+
+    torch_replay.warm_up = watch.timed("search", torch_replay.warm_up)
+    torch_replay.record = watch.timed("record", torch_replay.record)
+    torch_replay.capture = watch.timed("capture", torch_replay.capture)
+    replay, sizes = torch_replay.Replay, []
+
+    def bucket(module: Any, size: int, *arguments: Any) -> Any:
+        before = dict(steps)
+        made = watch.timed("buckets", replay)(module, size, *arguments)
+        sizes.append((size, {step: steps[step] - before.get(step, 0.0) for step in _STEPS}))
+        return made
+
+    torch_replay.Replay = bucket  # type: ignore[assignment,misc]  # called in the same way
+    found = part.load_artifact()
+    device = torch_runtime.check_device(options.device, options.precision)
+    watch.timed("context", torch.zeros)(1, device=device)
+    if limit < 0:
+        result = _as_shipped(options, watch, found)
+    else:
+        torch_replay.SEARCH_LIMIT = limit
+        module = torch_module.load_classifier(found, folded_to=options.precision).to(device)
+        lane = torch_replay.Lane(module, _SIZES, found.manifest.preprocessing.crop_size, device)
+        result = _figures(watch) | {"bare": _bare(lane)}
+    if limit < 0:
+        _say_buckets(sizes)
+        first = {str(size): {"search": spent["search"], "capture": spent["capture"] - spent["search"]}
+                 for size, spent in reversed(sizes)}  # fmt: skip
+        result["sizes"] = first
+    say(json.dumps(result))
+
+
+_STEPS = ("search", "record", "capture", "buckets")
+
+
+def _as_shipped(options: Options, watch: Stopwatch, found: Any) -> dict[str, Any]:
+    """As ``assembly`` and ``LocalEngine`` do it."""
+    from service import assembly
+    from service.config import Settings
+    from service.engine import warmup
+    from service.runtimes import torch as torch_runtime
+
+    steps = watch.steps
+    settings = Settings(device=options.device, runtime="torch", precision=options.precision)  # type: ignore[arg-type]
+    chosen = assembly.plan(settings)
+    lanes: list[Any] = []
+    inside: Any = torch_runtime
+    lane = inside.Lane
+
+    def kept(*arguments: Any) -> Any:
+        lanes.append(lane(*arguments))
+        return lanes[-1]
+
+    inside.load_classifier = watch.timed("weights", inside.load_classifier)
+    inside.Lane = kept
+    runtime = watch.timed("runtime", assembly.create_runtime)(chosen, found)
+    canary = warmup.canary(found.manifest.preprocessing.crop_size)
+    watch.timed("warm-up", warmup.check)(runtime, canary)
+    watch.timed("warm-up", warmup.batch_cost)(runtime, canary)
+    parts = {
+        "the interpreter": steps["interpreter"],
+        "import of torch": steps["import torch"],
+        "import of torchvision": steps["import torchvision"],
+        "import of the service": steps["import the service"],
+        "the device's context": steps["context"],
+        "weights: read and folded": steps["weights"],
+        "weights to the device, streams": steps["runtime"] - steps["weights"] - steps["buckets"],
+        "buckets: buffers": steps["buckets"] - steps["capture"],
+        "buckets: passes before capturing, cuDNN's search": steps["search"],
+        "buckets: capture": steps["record"],
+        "buckets: first launch": steps["capture"] - steps["search"] - steps["record"],
+        "the engine's warm-up": steps["warm-up"],
+    }
+    ready = sum(parts.values())
+    say(f"One process as shipped, {options.precision}, {chosen.options.runners} lanes, up to {runtime.max_batch}:\n")
+    say("| step | seconds |\n|---|---|")
+    for step, seconds in parts.items():
+        say(f"| {step} | {seconds:.2f} |")
+    say(f"| **ready** | **{ready:.2f}** |\n")
+    return _figures(watch) | {"ready": ready, "bare": _bare(lanes[0]) if lanes else 0.0}
+
+
+def _figures(watch: Stopwatch) -> dict[str, Any]:
+    return {"search": watch.steps["search"], "capture": watch.steps["capture"] - watch.steps["search"]}
+
+
+def _say_buckets(sizes: list[tuple[int, dict[str, float]]]) -> None:
+    rows, lane = [], 0
+    for index, (size, spent) in enumerate(sizes):
+        lane += index == 0 or size > sizes[index - 1][0]
+        first = spent["capture"] - spent["search"] - spent["record"]
+        figures = [spent["search"], spent["record"], first, spent["buckets"]]
+        rows.append([str(lane), str(size), *(f"{seconds:.3f}" for seconds in figures)])
+    say_table(["lane", "bucket", "passes before capturing, s", "capture, s", "first launch, s", "all, s"], rows)
+
+
+def _bare(lane: Any) -> float:
+    from benchmarks.gpu.device import launches, rate
+
+    size = max(_SIZES)
+    rate([lambda: launches(lane, size, 20)], _SPEED_S / 5)
+    return rate([lambda: launches(lane, size, 20)], _SPEED_S)
+
+
+if __name__ == "__main__":
+    part.run(main)
