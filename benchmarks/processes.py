@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 #: Seconds that a request of a benchmark's own may take.
 _ANSWER_S = 10.0
@@ -64,22 +64,33 @@ class Server(_Process):
             text=True,
             env={**os.environ, **(variables or {})},
         )
-        assert self.process.stdout is not None
         alarm = threading.Timer(start_limit, self.process.kill)
         alarm.start()
         try:
-            for line in self.process.stdout:
-                if match := ADDRESS.search(line):
-                    self.url = match[1]
-                    break
-            else:
-                self.process.wait(60)
-                raise RuntimeError(f"the server did not start: {self._last_words()}")
+            self.url = self._address()
             #: Seconds from the start of the process to the first "ready" answer of its own health check.
             self.start_seconds = self._until_ready(started)
+        except BaseException:
+            self.stop()
+            raise
         finally:
             alarm.cancel()
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def _address(self) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if match := ADDRESS.search(line):
+                # What else it prints must not fill the pipe.
+                threading.Thread(target=self._discard, args=(self.process.stdout,), daemon=True).start()
+                return match[1]
+        self.process.stdout.close()
+        self.process.wait(60)
+        raise RuntimeError(f"the server did not start: {self._last_words()}")
+
+    @staticmethod
+    def _discard(output: IO[str]) -> None:
+        with output:
+            output.read()
 
     def _until_ready(self, started: float) -> float:
         while True:

@@ -60,15 +60,13 @@ def run(
         if limit <= MARGIN_S:
             outcomes.append(Outcome(part, 0.0, "skipped: the budget is used up", ""))
             continue
-        emit(f"## {part.title}\n\n")
         try:
+            emit(f"## {part.title}\n\n")
             outcome, decision = _run(part, options, limit, emit)
+            emit("\n" if outcome == "ok" else f"\n**{part.name}: {outcome}**\n\n")
         except KeyboardInterrupt:
             outcomes.append(Outcome(part, time.monotonic() - began, "interrupted", ""))
             break
-        if outcome != "ok":
-            emit(f"\n**{part.name}: {outcome}**\n")
-        emit("\n")
         outcomes.append(Outcome(part, time.monotonic() - began, outcome, decision))
     return outcomes
 
@@ -83,13 +81,15 @@ def _run(part: Part, options: Options, limit: float, emit: Callable[[str], None]
             stdout=subprocess.PIPE,
             stderr=errors,
             process_group=0,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         try:
             assert process.stdout is not None
-            in_time, decision = _pass_on(process.stdout, time.monotonic() + limit, emit)
+            deadline = time.monotonic() + limit
+            in_time, decision = _pass_on(process.stdout, deadline, emit)
             if in_time:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(MARGIN_S)
+                    process.wait(max(0.0, deadline - time.monotonic()))
         finally:
             end(process)
         # What it said on being told to stop.

@@ -39,17 +39,17 @@ Profile = dict[str, dict[str, Any]]
 
 
 def start(path: Path, *, seconds: float = SECONDS) -> None:
-    """To be called before any other thread is started: SIGUSR1 is blocked in all of them, and taken by the sampler."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    """To be called by the main thread, which takes the signal, once it has something to do."""
 
-    def wait() -> None:
-        while True:
-            signal.sigwait([signal.SIGUSR1])
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(sample(seconds)))
-            partial.rename(path)
+    def leave() -> None:
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(sample(seconds)))
+        partial.rename(path)
 
-    threading.Thread(target=wait, name="sampler", daemon=True).start()
+    def begin(number: int, frame: object) -> None:
+        threading.Thread(target=leave, name="sampler", daemon=True).start()
+
+    signal.signal(signal.SIGUSR1, begin)
 
 
 def sample(seconds: float) -> Profile:

@@ -141,14 +141,14 @@ class Group:
 
 
 class Generator:
-    """Processes that ask."""
+    """Processes that ask; what they send lies in ``folder``."""
 
-    def __init__(self, pool: ProcessPoolExecutor, bodies: Sequence[bytes], members: int) -> None:
+    def __init__(self, pool: ProcessPoolExecutor, folder: Path, bodies: Sequence[bytes], members: int) -> None:
         self._pool = pool
         self._members = members
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = folder
         for index, body in enumerate(bodies):
-            (Path(self._folder.name) / f"{index:03}.jpg").write_bytes(body)
+            (folder / f"{index:03}.jpg").write_bytes(body)
         self.pids = {future.result() for future in [pool.submit(_pid) for _ in range(members)]}
 
     def run(self, urls: Sequence[str], concurrency: int, seconds: float) -> Sample:
@@ -157,7 +157,7 @@ class Generator:
         for connection in range(concurrency):
             shares[connection // len(urls) % self._members][connection % len(urls)] += 1
         futures = [
-            self._pool.submit(_ask, self._folder.name, list(zip(urls, share, strict=True)), seconds)
+            self._pool.submit(_ask, self._folder, list(zip(urls, share, strict=True)), seconds)
             for share in shares
             if any(share)
         ]
@@ -178,8 +178,8 @@ def _pid() -> int:
     return os.getpid()
 
 
-def _ask(folder: str, shares: Sequence[tuple[str, int]], seconds: float) -> Sample:
-    bodies = [path.read_bytes() for path in sorted(Path(folder).iterdir())]
+def _ask(folder: Path, shares: Sequence[tuple[str, int]], seconds: float) -> Sample:
+    bodies = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
 
     async def all_loops() -> Sample:
         loops = [
@@ -307,8 +307,9 @@ def main(options: Options, deadline: float) -> None:
     )
     results: list[Measured] = []
     begin = _START_S
-    with ProcessPoolExecutor(members, mp_context=context) as pool, tempfile.TemporaryDirectory() as folder:
-        generator = Generator(pool, part.jpegs(options), members)
+    with ProcessPoolExecutor(members, mp_context=context) as pool, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        generator = Generator(pool, folder, part.jpegs(options), members)
         for configuration in configurations:
             work = len(concurrencies) * (_WARM_UP_S + _MEASURE_S + 0.5) + (PROFILE_S + 1) * configuration.profiled
             needed = begin + _SEARCH_S * configuration.search * options.gpu + work + 2.0
@@ -318,7 +319,7 @@ def main(options: Options, deadline: float) -> None:
                 continue
             idle_memory = card_memory()
             try:
-                with started(configuration, options, Path(folder), left - work) as group:
+                with started(configuration, options, folder, left - work) as group:
                     if not configuration.search:
                         begin = max(group.ready, 0.7 * begin)
                     rows = []
@@ -328,7 +329,7 @@ def main(options: Options, deadline: float) -> None:
                     results += rows
                     decide(decision(results))
                     if configuration.profiled:
-                        profile(group, generator, concurrencies[-1], Path(folder))
+                        profile(group, generator, concurrencies[-1], folder)
             except Exception as error:
                 say(f"{configuration}: failed: {error or type(error).__name__}\n")
         say("All of them:\n")
