@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.gpu import options as part
-from benchmarks.gpu.options import PHOTOS, Options, decide, say
+from benchmarks.gpu.options import PHOTOS, Options, decide, say, say_head, say_row
 from service.artifact import Artifact
 from service.cores import available_cores
 from service.engine.protocols import Images
@@ -68,19 +68,20 @@ def main(options: Options, deadline: float) -> None:
     images = prepared(artifact, part.jpegs(options))
     expected = reference(artifact, images)
     say(f"{len(images)} photos in one batch, cuDNN's search {'on' if torch_replay.SEARCH_LIMIT else 'off'}.\n")
-    say("| against torch on the CPU, fp32 | least cosine of embeddings | same top class | logits, relative error |")
-    say("|---|---|---|---|")
+    say_head(
+        ["against torch on the CPU, fp32", "least cosine of embeddings", "same top class", "logits, relative error"]
+    )
     found: dict[str, Accuracy] = {}
     for precision in DTYPES:
         try:
             device = check_device(options.device, precision)
         except OperatorError as reason:
-            say(f"| {precision} | {reason} | | |")
+            say_row([precision, str(reason), "", ""])
             continue
         module = load_classifier(artifact, folded_to=precision).to(device)
         found[precision] = accuracy(Lane(module, (PHOTOS,), side, device).run(images), expected)
         cosine, top1, logits = found[precision]
-        say(f"| {precision} | {cosine:.6f} | {top1:.1%} | {logits:.1e} |")
+        say_row([precision, f"{cosine:.6f}", f"{top1:.1%}", f"{logits:.1e}"])
     say()
     least = min(found.values())
     decide(f"Answers: in every precision the embeddings' cosine is at least {least.cosine:.4f}.")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu import options as part
-from benchmarks.gpu.options import Options, decide, say, say_table
+from benchmarks.gpu.options import Options, decide, say, say_head, say_row, say_table
 from service.runtimes import torch_replay
 from service.runtimes.batch import Images
 from service.runtimes.torch import check_device
@@ -25,7 +25,8 @@ from service.runtimes.torch_module import load_classifier
 from service.runtimes.torch_replay import Lane
 
 _LANES = 2
-_SECONDS = 0.5  # of each measurement
+_SHIPPED_LIMIT = torch_replay.SEARCH_LIMIT
+_SECONDS = 0.3  # of each measurement
 _WARM_UP_S = 0.1
 #: Launches between two waits take at least this long, so that waiting does not count.
 _LAUNCHES_S = 0.02
@@ -120,15 +121,15 @@ def kernels(lane: Lane, size: int) -> dict[str, tuple[int, float]]:
 
 def short(name: str) -> str:
     """A kernel's name without types and template arguments, but with what tells elementwise kernels apart."""
-    inner = re.search(r"(\w+Functor\w*|clamp\w*|direct_copy\w*|\w+_kernel_cuda)", name)
+    inner = re.search(r"(\w+Functor\w*|cutlass_tensorop\w+|clamp\w*|direct_copy\w*|\w+Ops|\w+_kernel_cuda)", name)
     base = re.sub(r"<.*|\(.*", "", name.replace("(anonymous namespace)::", "").removeprefix("void "))
     base = base.split("::")[-1][:70] or name[:70]
-    return f"{base} [{inner[1][:40]}]" if inner and inner[1] not in base else base
+    return f"{base} [{inner[1][:60]}]" if inner and inner[1] not in base else base
 
 
 def measure(options: Options, precision: str, sizes: Sequence[int], searching: bool) -> list[Lane]:
     """Print the rows of one precision; the lanes, for what comes after."""
-    torch_replay.SEARCH_LIMIT = 10 if searching else 1
+    torch_replay.SEARCH_LIMIT = limit = _SHIPPED_LIMIT if searching else 1
     device = check_device(options.device, precision)
     artifact = part.load_artifact()
     side = artifact.manifest.preprocessing.crop_size
@@ -137,17 +138,15 @@ def measure(options: Options, precision: str, sizes: Sequence[int], searching: b
     lanes = [Lane(module, sizes, side, device) for _ in range(_LANES)]
     say(
         f"{precision}: {len(sizes)} buckets and {_LANES} lanes captured in {time.monotonic() - began:.1f} s; "
-        f"cuDNN tries {'10 algorithms, as shipped' if searching else 'one algorithm'} for each convolution.\n"
+        f"algorithms that cuDNN tries for each convolution: {limit}{', as shipped' if searching else ''}.\n"
     )
     pixels = np.random.default_rng(0).integers(0, 256, (max(sizes), side, side, 3), np.uint8)
-    rows = []
+    say_head(["images/s", "batch", "bare", f"bare, {_LANES} lanes", "run", f"run, {_LANES} threads", "of the limit"])
     for size in sizes:
         found = speed(lanes, list(pixels[:size]), _SECONDS)
         figures = [f"{value:.0f}" for value in (*found.bare, *found.run)]
-        rows.append([precision, str(size), *figures, f"{found.share:.0%}"])
-    say_table(
-        ["images/s", "batch", "bare", f"bare, {_LANES} lanes", "run", f"run, {_LANES} threads", "of the limit"], rows
-    )
+        say_row([precision, str(size), *figures, f"{found.share:.0%}"])
+    say()
     return lanes
 
 

@@ -77,6 +77,16 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
+def say_head(columns: list[str]) -> None:
+    """The first lines of a table whose rows come one by one; an empty ``say`` ends it."""
+    say_row(columns)
+    say("|" + "---|" * len(columns))
+
+
+def say_row(cells: list[str]) -> None:
+    say(f"| {' | '.join(cells)} |")
+
+
 def say_table(head: list[str], rows: list[list[str]]) -> None:
     say(table(head, rows))
 

@@ -27,7 +27,7 @@ def main(module: str = "benchmarks.gpu.program") -> None:
 
         worker.main()
     elif name.startswith("engine"):
-        _limit_search()
+        limit_search()
         from service.supervisor import engine
 
         engine.main()
@@ -37,7 +37,7 @@ def main(module: str = "benchmarks.gpu.program") -> None:
         supervisor.ENGINE_MODULE = supervisor.WORKER_MODULE = module
         _serve()
     else:
-        _limit_search()
+        limit_search()
         _serve()
 
 
@@ -47,7 +47,7 @@ def _serve() -> None:
     service_main()
 
 
-def _limit_search() -> None:
+def limit_search() -> None:
     if limit := os.environ.get(SEARCH_LIMIT):
         from service.runtimes import torch_replay
 

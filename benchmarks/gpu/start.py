@@ -15,16 +15,19 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from benchmarks.gpu import options as part
-from benchmarks.gpu.options import Options, decide, say, say_table
+from benchmarks.gpu.options import Options, decide, say, say_head, say_row, say_table
 
 T = TypeVar("T")
 
 #: Algorithms that cuDNN may try; 0: it does not search.
 _LIMITS = (0, 1, 3, 2)
-_SIZES = (1, 8, 64)
+_SIZES, _SMOKE_SIZES = (1, 8, 64), (1, 8)
 #: What a start with a limit is expected to take before one was seen, in seconds.
-_VARIANT_S = 15.0
+_VARIANT_S = 12.0
 _SPEED_S = 0.5
+_AS_SHIPPED = -1
+
+_STEPS = ("search", "record", "capture", "buckets")
 
 
 class Stopwatch:
@@ -48,46 +51,54 @@ def main(options: Options, deadline: float) -> None:
     if len(sys.argv) > 2:
         _one(options, float(sys.argv[2]), int(sys.argv[3]))
         return
-    shipped = _child(options, deadline, -1)
-    decide(
-        f"Of {shipped['ready']:.1f} s until a single process is ready, the passes before capturing (cuDNN's search) "
-        f"take {shipped['search']:.1f} s."
+    shipped = _child(options, _AS_SHIPPED)
+    ready = (
+        f"Of {shipped['ready']:.1f} s until a single process is ready, passes before capturing (cuDNN's search) take "
+        f"{shipped['all_searches']:.1f} s"
     )
+    decide(f"{ready}.")
     if not options.gpu:
         say("No search on a CPU.\n")
-    say(f"One lane with buckets {', '.join(map(str, _SIZES))}, {options.precision}:\n")
-    say("| algorithms tried | passes before capturing, s | capture and first launch, s | bare at 64, images/s |")
-    say("|---|---|---|---|")
-    sizes, known = shipped["sizes"], [str(size) for size in _SIZES]
-    say(
-        f"| 10, as shipped (above) | {sum(sizes[size]['search'] for size in known if size in sizes):.2f} "
-        f"| {sum(sizes[size]['capture'] for size in known if size in sizes):.2f} | {shipped['bare']:.0f} |"
+    sizes = _sizes(options)
+    say(f"One lane with buckets {', '.join(map(str, sizes))}, {options.precision}:\n")
+    say_head(
+        [
+            "algorithms tried",
+            "passes before capturing, s",
+            "capture and first launch, s",
+            f"bare at {sizes[-1]}, images/s",
+        ]
     )
-    expected, bares = _VARIANT_S, {10: shipped["bare"]}
+    say_row([f"{shipped['limit']}, as shipped (above)", *_cells(shipped)])
+    expected, bares = _VARIANT_S, {shipped["limit"]: shipped["bare"]}
     for limit in _LIMITS if options.gpu else _LIMITS[:1]:
         name = str(limit) if limit else "none: heuristics"
         if time.monotonic() + expected > deadline:
-            say(f"| {name} | skipped: no time | | |")
+            say_row([name, "skipped: no time", "", ""])
             continue
         began = time.monotonic()
         try:
-            found = _child(options, deadline, limit)
+            found = _child(options, limit)
         except RuntimeError as error:
-            say(f"| {name} | {error} | | |")
+            say_row([name, str(error), "", ""])
             continue
         expected = 1.3 * (time.monotonic() - began)
-        say(f"| {name} | {found['search']:.2f} | {found['capture']:.2f} | {found['bare']:.0f} |")
+        say_row([name, *_cells(found)])
         bares[limit] = found["bare"]
-        decide(
-            f"Of {shipped['ready']:.1f} s until a single process is ready, the passes before capturing (cuDNN's search)"
-            f" take {shipped['search']:.1f} s; images/s at 64 by algorithms tried: "
-            + ", ".join(f"{limit}: {bare:.0f}" for limit, bare in bares.items())
-            + "."
-        )
+        speeds = ", ".join(f"{limit}: {bare:.0f}" for limit, bare in bares.items())
+        decide(f"{ready}; images/s at {sizes[-1]} by algorithms tried: {speeds}.")
     say()
 
 
-def _child(options: Options, deadline: float, limit: int) -> dict[str, Any]:
+def _sizes(options: Options) -> tuple[int, ...]:
+    return _SIZES if options.gpu else _SMOKE_SIZES
+
+
+def _cells(found: dict[str, Any]) -> list[str]:
+    return [f"{found['search']:.2f}", f"{found['capture']:.2f}", f"{found['bare']:.0f}"]
+
+
+def _child(options: Options, limit: int) -> dict[str, Any]:
     """What ``_one`` found in a fresh process; what it prints before that is passed on."""
     command = [sys.executable, "-m", "benchmarks.gpu.start", options.dump(), str(time.monotonic()), str(limit)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -101,7 +112,7 @@ def _child(options: Options, deadline: float, limit: int) -> dict[str, Any]:
 
 
 def _one(options: Options, spawned: float, limit: int) -> None:
-    """``limit`` -1: everything, as shipped."""
+    """With ``_AS_SHIPPED`` for a limit all that a start does, else one lane of a few buckets."""
     watch = Stopwatch()
     steps = watch.steps
     steps["interpreter"] = time.monotonic() - spawned
@@ -128,22 +139,20 @@ def _one(options: Options, spawned: float, limit: int) -> None:
     found = part.load_artifact()
     device = torch_runtime.check_device(options.device, options.precision)
     watch.timed("context", torch.zeros)(1, device=device)
-    if limit < 0:
+    if limit == _AS_SHIPPED:
         result = _as_shipped(options, watch, found)
+        _say_buckets(sizes)
     else:
         torch_replay.SEARCH_LIMIT = limit
         module = torch_module.load_classifier(found, folded_to=options.precision).to(device)
-        lane = torch_replay.Lane(module, _SIZES, found.manifest.preprocessing.crop_size, device)
-        result = _figures(watch) | {"bare": _bare(lane)}
-    if limit < 0:
-        _say_buckets(sizes)
-        first = {str(size): {"search": spent["search"], "capture": spent["capture"] - spent["search"]}
-                 for size, spent in reversed(sizes)}  # fmt: skip
-        result["sizes"] = first
+        lane = torch_replay.Lane(module, _sizes(options), found.manifest.preprocessing.crop_size, device)
+        result = {"bare": _bare(lane, options)}
+    # Of the first lane: what it chose is there for the second one.
+    first = [spent for size, spent in dict(reversed(sizes)).items() if size in _sizes(options)]
+    result["search"] = sum(spent["search"] for spent in first)
+    result["capture"] = sum(spent["capture"] - spent["search"] for spent in first)
+    result["limit"] = torch_replay.SEARCH_LIMIT
     say(json.dumps(result))
-
-
-_STEPS = ("search", "record", "capture", "buckets")
 
 
 def _as_shipped(options: Options, watch: Stopwatch, found: Any) -> dict[str, Any]:
@@ -186,15 +195,9 @@ def _as_shipped(options: Options, watch: Stopwatch, found: Any) -> dict[str, Any
     }
     ready = sum(parts.values())
     say(f"One process as shipped, {options.precision}, {chosen.options.runners} lanes, up to {runtime.max_batch}:\n")
-    say("| step | seconds |\n|---|---|")
-    for step, seconds in parts.items():
-        say(f"| {step} | {seconds:.2f} |")
-    say(f"| **ready** | **{ready:.2f}** |\n")
-    return _figures(watch) | {"ready": ready, "bare": _bare(lanes[0]) if lanes else 0.0}
-
-
-def _figures(watch: Stopwatch) -> dict[str, Any]:
-    return {"search": watch.steps["search"], "capture": watch.steps["capture"] - watch.steps["search"]}
+    rows = [[step, f"{seconds:.2f}"] for step, seconds in parts.items()]
+    say_table(["step", "seconds"], [*rows, ["**ready**", f"**{ready:.2f}**"]])
+    return {"ready": ready, "all_searches": steps["search"], "bare": _bare(lanes[0], options) if lanes else 0.0}
 
 
 def _say_buckets(sizes: list[tuple[int, dict[str, float]]]) -> None:
@@ -207,12 +210,12 @@ def _say_buckets(sizes: list[tuple[int, dict[str, float]]]) -> None:
     say_table(["lane", "bucket", "passes before capturing, s", "capture, s", "first launch, s", "all, s"], rows)
 
 
-def _bare(lane: Any) -> float:
+def _bare(lane: Any, options: Options) -> float:
     from benchmarks.gpu.device import launches, rate
 
-    size = max(_SIZES)
-    rate([lambda: launches(lane, size, 20)], _SPEED_S / 5)
-    return rate([lambda: launches(lane, size, 20)], _SPEED_S)
+    size, times = _sizes(options)[-1], 20 if options.gpu else 1
+    rate([lambda: launches(lane, size, times)], _SPEED_S / 5)
+    return rate([lambda: launches(lane, size, times)], _SPEED_S)
 
 
 if __name__ == "__main__":
