@@ -94,6 +94,7 @@ def _run(part: Part, options: Options, limit: float, emit: Callable[[str], None]
             end(process)
         # What it said on being told to stop.
         _, late = _pass_on(process.stdout, time.monotonic() + 0.1, emit)
+        process.stdout.close()
         if not in_time:
             outcome = f"cut off after {limit:.0f} s"
         elif process.returncode:

@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -38,6 +39,8 @@ _WARM_UP_S, _MEASURE_S = 1.0, 3.0
 #: After a measurement, for answers that are late: the service's own limit of a request, and some.
 _LATE_S = 12.0
 _STOP_S = 5.0
+#: Into the load.
+_PROFILE_AFTER_S = 0.4
 #: What a start is expected to take before one was seen, and how much longer one with the search takes.
 _START_S, _SEARCH_S = 15.0, 25.0
 #: The ratio from which many processes are worth their code.
@@ -253,9 +256,13 @@ def profile(group: Group, generator: Generator, concurrency: int, folder: Path) 
     chosen = {"a worker" if processes["engine"] else "a replica": processes["front"][0]}
     if processes["engine"]:
         chosen["the engine"] = processes["engine"][0]
-    for pid in chosen.values():
-        os.kill(pid, signal.SIGUSR1)
-    generator.run(group.urls, concurrency, PROFILE_S + 0.5)
+
+    def begin() -> None:
+        for pid in chosen.values():
+            os.kill(pid, signal.SIGUSR1)
+
+    threading.Timer(_PROFILE_AFTER_S, begin).start()
+    generator.run(group.urls, concurrency, PROFILE_S + 2 * _PROFILE_AFTER_S)
     for name, pid in chosen.items():
         path = folder / f"{pid}.json"
         waited = time.monotonic()
@@ -311,7 +318,7 @@ def main(options: Options, deadline: float) -> None:
         folder = Path(name)
         generator = Generator(pool, folder, part.jpegs(options), members)
         for configuration in configurations:
-            work = len(concurrencies) * (_WARM_UP_S + _MEASURE_S + 0.5) + (PROFILE_S + 1) * configuration.profiled
+            work = len(concurrencies) * (_WARM_UP_S + _MEASURE_S + 0.5) + (PROFILE_S + 1.5) * configuration.profiled
             needed = begin + _SEARCH_S * configuration.search * options.gpu + work + 2.0
             left = deadline - time.monotonic()
             if left < needed:

@@ -74,13 +74,13 @@ def main(options: Options, deadline: float) -> None:
     for limit in _LIMITS if options.gpu else _LIMITS[:1]:
         name = str(limit) if limit else "none: heuristics"
         if time.monotonic() + expected > deadline:
-            say_row([name, "skipped: no time", "", ""])
+            say_row([name, "skipped: no time", "", "", ""])
             continue
         began = time.monotonic()
         try:
             found = _child(options, limit)
         except RuntimeError as error:
-            say_row([name, str(error), "", ""])
+            say_row([name, str(error), "", "", ""])
             continue
         expected = 1.3 * (time.monotonic() - began)
         say_row([name, *_cells(found)])
@@ -95,7 +95,7 @@ def _sizes(options: Options) -> tuple[int, ...]:
 
 
 def _cells(found: dict[str, Any]) -> list[str]:
-    return [f"{found['search']:.2f}", f"{found['capture']:.2f}", f"{found['bare']:.0f}"]
+    return [f"{found['imports']:.1f}", f"{found['search']:.2f}", f"{found['capture']:.2f}", f"{found['bare']:.0f}"]
 
 
 def _child(options: Options, limit: int) -> dict[str, Any]:
@@ -120,6 +120,8 @@ def _one(options: Options, spawned: float, limit: int) -> None:
     watch.timed("import torchvision", __import__)("torchvision.models.mobilenetv2")
     watch.timed("import the service", __import__)("service.cli.serve")
     watch.timed("import the service", __import__)("service.single")
+
+    imports = sum(steps.values())
 
     from service.runtimes import torch as torch_runtime
     from service.runtimes import torch_module, torch_replay
@@ -151,6 +153,7 @@ def _one(options: Options, spawned: float, limit: int) -> None:
     first = [spent for size, spent in dict(reversed(sizes)).items() if size in _sizes(options)]
     result["search"] = sum(spent["search"] for spent in first)
     result["capture"] = sum(spent["capture"] - spent["search"] for spent in first)
+    result["imports"] = imports
     result["limit"] = torch_replay.SEARCH_LIMIT
     say(json.dumps(result))
 

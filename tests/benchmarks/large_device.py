@@ -46,7 +46,9 @@ class LargeDevice:
         gather(images, self._pinned)
         with self._free:
             time.sleep(_LAUNCH_S + _IMAGE_S * len(images))
-        return BatchOutputs(*(answer[: len(images)] for answer in self._answers))
+        logits, embeddings, top, maps = self._answers
+        count = len(images)
+        return BatchOutputs(logits[:count], embeddings[:count], top[:count], maps[:count])
 
     def close(self) -> None:
         pass
