@@ -65,7 +65,7 @@ def main(options: Options, deadline: float) -> None:
         torch_replay.SEARCH_LIMIT = 0
     artifact = part.load_artifact()
     side = artifact.manifest.preprocessing.crop_size
-    images = prepared(artifact, part.jpegs(options))
+    images = prepared(artifact, part.jpegs(options)[: PHOTOS if options.gpu else _BATCH])
     expected = reference(artifact, images)
     say(f"{len(images)} photos in one batch, cuDNN's search {'on' if torch_replay.SEARCH_LIMIT else 'off'}.\n")
     say_head(
@@ -79,7 +79,7 @@ def main(options: Options, deadline: float) -> None:
             say_row([precision, str(reason), "", ""])
             continue
         module = load_classifier(artifact, folded_to=precision).to(device)
-        found[precision] = accuracy(Lane(module, (PHOTOS,), side, device).run(images), expected)
+        found[precision] = accuracy(Lane(module, (len(images),), side, device).run(images), expected)
         cosine, top1, logits = found[precision]
         say_row([precision, f"{cosine:.6f}", f"{top1:.1%}", f"{logits:.1e}"])
     say()
