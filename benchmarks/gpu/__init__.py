@@ -7,5 +7,6 @@
                  answers   against torch on the CPU
                  suite     the tests marked gpu                                                    (tests)
 
-``program`` is the service as ``served`` starts it; ``sampler`` is the profiler inside.
+``program`` is the service as ``served`` starts it; ``sampler`` is the profiler inside, ``generator``
+asks.
 """

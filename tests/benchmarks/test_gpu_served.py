@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import photos
+from benchmarks.gpu import generator as generators
 from benchmarks.gpu import served
+from benchmarks.gpu.generator import Generator
 from benchmarks.gpu.options import Options
-from benchmarks.gpu.served import Configuration, Generator, Measured, Used
+from benchmarks.gpu.served import Configuration, Measured, Used
 from benchmarks.load import Sample
 from service.artifact import Artifact
 from tests.artifacts import make_artifact
@@ -121,7 +123,7 @@ def measured(configuration: Configuration, rate: float) -> Measured:
 
 def test_loops_at_the_same_time_add_up() -> None:
     pieces = [Sample(seconds=seconds, latencies=[0.1] * 10, statuses=Counter({200: 10})) for seconds in (1.0, 2.0)]
-    assert served.together(pieces).rate == 10.0
+    assert generators.together(pieces).rate == 10.0
 
 
 def test_the_sentence_that_is_decided() -> None:
