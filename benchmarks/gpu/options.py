@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import signal
@@ -16,6 +17,8 @@ from benchmarks.report import table
 from service import artifact
 from service.artifact import Artifact
 from service.config import Settings
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 PROGRAM = "benchmarks.gpu.program"
 PHOTOS = 64
@@ -56,6 +59,8 @@ def run(part: Callable[[Options, float], None]) -> None:
 
     started = time.monotonic()
     signal.signal(signal.SIGTERM, stop)
+    # Also where the program was killed, and could not tell its parts.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     options = Options(**json.loads(sys.argv[1]))
     part(options, started + options.seconds)
 
