@@ -64,6 +64,7 @@ def main(options: Options, deadline: float) -> None:
     say_head(
         [
             "algorithms tried",
+            "imports, s",
             "passes before capturing, s",
             "capture and first launch, s",
             f"bare at {sizes[-1]}, images/s",
