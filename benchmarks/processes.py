@@ -9,14 +9,19 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
+
+#: Seconds that a request of a benchmark's own may take.
+_ANSWER_S = 10.0
 
 ADDRESS = re.compile(r"curl --data-binary @photo\.jpg (http://[^/]+)/classify")
 
@@ -35,36 +40,78 @@ class _Process:
 
 
 class Server(_Process):
-    """``mobilenet-service serve`` on a free port, as a user starts it, without its access log."""
+    """``mobilenet-service serve`` on a free port, as a user starts it, without its access log.
 
-    def __init__(self, *arguments: str, program: Sequence[str] = ("-m", "service")) -> None:
+    Raises RuntimeError with its last words if it is not ready after ``start_limit`` seconds. Stopped by SIGTERM, and
+    by SIGKILL after ``stop_limit`` seconds more.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        program: Sequence[str] = ("-m", "service"),
+        variables: Mapping[str, str] | None = None,
+        start_limit: float = 600.0,
+        stop_limit: float = 60.0,
+    ) -> None:
         started = time.perf_counter()
+        self._stop_limit = stop_limit
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         self.process = subprocess.Popen(
             [sys.executable, *program, "serve", "--port", "0", "--no-access-log", *arguments],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._log,
             text=True,
+            env={**os.environ, **(variables or {})},
         )
+        alarm = threading.Timer(start_limit, self.process.kill)
+        alarm.start()
+        try:
+            self.url = self._address()
+            #: Seconds from the start of the process to the first "ready" answer of its own health check.
+            self.start_seconds = self._until_ready(started)
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            alarm.cancel()
+
+    def _address(self) -> str:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if match := ADDRESS.search(line):
-                self.url = match[1]
-                break
-        else:
-            self.process.wait(60)
-            raise RuntimeError("the server did not start")
-        #: Seconds from the start of the process to the first "ready" answer of its own health check.
-        self.start_seconds = self._until_ready(started)
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+                # What else it prints must not fill the pipe.
+                threading.Thread(target=self._discard, args=(self.process.stdout,), daemon=True).start()
+                return match[1]
+        self.process.stdout.close()
+        self.process.wait(60)
+        raise RuntimeError(f"the server did not start: {self._last_words()}")
+
+    @staticmethod
+    def _discard(output: IO[str]) -> None:
+        with output:
+            output.read()
 
     def _until_ready(self, started: float) -> float:
         while True:
-            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{self.url}/readyz"):
+            with (
+                contextlib.suppress(urllib.error.HTTPError),
+                urllib.request.urlopen(f"{self.url}/readyz", timeout=_ANSWER_S),
+            ):
                 return time.perf_counter() - started
 
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit status {self.process.returncode}"
+
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}{path}") as answer:
-            return json.load(answer)
+        return json.loads(self.text(path))
+
+    def text(self, path: str) -> str:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=_ANSWER_S) as answer:
+            body: bytes = answer.read()
+            return body.decode()
 
     def memory(self) -> float:
         return tree_memory(self.process.pid)
@@ -75,7 +122,12 @@ class Server(_Process):
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(60)
+            try:
+                self.process.wait(self._stop_limit)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._log.close()
 
 
 class Loop(_Process):
@@ -146,14 +198,23 @@ def tree_memory(pid: int) -> float:
 
 def descendants(pid: int) -> list[tuple[int, str]]:
     """Process and name of everybody below ``pid``."""
-    return [(member, Path(f"/proc/{member}/comm").read_text().strip()) for member in _descendants(pid)[1:]]
+    found = []
+    for member in _descendants(pid)[1:]:
+        with contextlib.suppress(OSError):
+            found.append((member, Path(f"/proc/{member}/comm").read_text().strip()))
+    return found
 
 
 def _descendants(pid: int) -> list[int]:
+    # By their parents: not every kernel lists a process's children.
+    children = defaultdict(list)
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            children[int(fields[1])].append(int(process.name))
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += _descendants(int(child))
+    for member in found:
+        found += children[member]
     return found
 
 
@@ -168,9 +229,12 @@ def environment(packages: Sequence[str]) -> dict[str, str]:
         if line.startswith("model name"):
             cpu = line.partition(":")[2].strip()
             break
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+    except FileNotFoundError:
+        commit = ""
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{cpu}, {available_cores()} cores",

@@ -1,22 +1,29 @@
-"""What only a GPU can show. Skipped elsewhere; run with ``pytest -m gpu`` on a machine that has one."""
+"""What only a GPU can show. Skipped elsewhere; run with ``pytest -m gpu`` on a machine that has one.
+
+A capture costs a good part of a second, and cuDNN's search seconds more. So there are 22 captures, one of them with
+the search: a bucket for each precision and architecture, and one runtime of two lanes for what concerns lanes. How
+buckets are chosen is tested on the CPU (``test_torch_replay``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from service.model.artifact import Artifact
-from service.model.runtime import RuntimeOptions
-from service.runtimes import create
+from service.runtimes import RuntimeOptions, create
 from tests.runtimes.conftest import images_for, relative_error, torchvision_answers
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
+from service.runtimes.torch.network import load_classifier  # noqa: E402
 from service.runtimes.torch.runtime import TorchRuntime  # noqa: E402
+from service.runtimes.torch.runtime import replay as torch_replay  # noqa: E402
+from service.runtimes.torch.runtime import runtime as torch_runtime  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,11 +34,37 @@ pytestmark = [
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1}
 
 
+@pytest.fixture(autouse=True)
+def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_replay, "SEARCH_LIMIT", 0)
+
+
+def with_buckets(artifact: Artifact, *sizes: int, precision: str = "fp32", runners: int = 1) -> TorchRuntime:
+    """The CUDA runtime with these buckets in place of all powers of two."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_runtime, "bucket_sizes", lambda max_batch: sizes)
+        options = RuntimeOptions("torch", "cuda", precision, runners=runners, max_batch=max(sizes))
+        model = create(artifact, options)
+    assert isinstance(model, TorchRuntime)
+    return model
+
+
+@pytest.fixture(scope="module")
+def two_lanes(artifact_of: Callable[[str], Artifact]) -> Iterator[TorchRuntime]:
+    """Of the network "tiny", for up to 4 images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_replay, "SEARCH_LIMIT", 0)
+        model = with_buckets(artifact_of("tiny"), 2, 4, runners=2)
+    yield model
+    model.close()
+
+
 @pytest.mark.parametrize("name", ["tiny", "width-0.75-nearest-4", "own-table-odd-size", "paper-rotated"])
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], name: str, precision: str) -> None:
+    """Of full batches and of batches that are padded."""
     artifact = artifact_of(name)
-    model = create(artifact, RuntimeOptions("torch", "cuda", precision, max_batch=5))
+    model = with_buckets(artifact, 5, precision=precision)
     assert model.device == "cuda:0"
     for count in (5, 3, 1, 4, 2):
         images = images_for(artifact, count, seed=count)
@@ -45,44 +78,57 @@ def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], name: 
     model.close()
 
 
-def test_images_of_a_batch_lie_apart(artifact_of: Callable[[str], Artifact]) -> None:
+def test_what_cudnn_finds_in_its_search_is_right(
+    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert torch_replay.SEARCH_LIMIT > 0
     artifact = artifact_of("tiny")
-    model = create(artifact, RuntimeOptions("torch", "cuda", max_batch=4))
-    images = images_for(artifact, 3)
-    for actual, expected in zip(model.run(list(images)), model.run(images), strict=True):
+    images = images_for(artifact, 2)
+    model = with_buckets(artifact, 2)
+    assert relative_error(model.run(images).logits, torchvision_answers(artifact, images).logits) < 1e-3
+    model.close()
+
+
+def test_images_of_a_batch_lie_apart(artifact_of: Callable[[str], Artifact], two_lanes: TorchRuntime) -> None:
+    images = images_for(artifact_of("tiny"), 3)
+    for actual, expected in zip(two_lanes.run(list(images)), two_lanes.run(images), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
 
-def test_replays_leave_answers_alone(artifact_of: Callable[[str], Artifact]) -> None:
+def test_launches_leave_answers_alone(artifact_of: Callable[[str], Artifact]) -> None:
+    """Those of another bucket in the same memory pool, too."""
     artifact = artifact_of("tiny")
-    model = create(artifact, RuntimeOptions("torch", "cuda", runners=2, max_batch=4))
-    assert isinstance(model, TorchRuntime)
+    device = torch.device("cuda", 0)
+    module = load_classifier(artifact, folded_to="fp32").to(device)
+    lane = torch_replay.Lane(module, (2, 4), 64, device)
     images = images_for(artifact, 4)
-    expected = model.run(images)
-    with ThreadPoolExecutor(2) as threads:
-        replays = [threads.submit(model.replay, size, 100) for size in (1, 2, 4)]
-        runs = [threads.submit(model.run, images) for _ in range(20)]
-        for replay in replays:
-            replay.result()
-        for run in runs:
-            np.testing.assert_allclose(run.result().logits, expected.logits, rtol=1e-3, atol=1e-3)
+    answers = lane.run(images)
+    kept = answers.logits.copy()
+    with torch.inference_mode(), lane.on_stream():
+        for size in (2, 4, 2):
+            lane.replays[size].launch()
+        lane.wait()
+    np.testing.assert_array_equal(answers.logits, kept)
+    np.testing.assert_allclose(lane.run(images).logits, kept, rtol=1e-3, atol=1e-3)
 
 
 def test_a_bucket_too_large_for_the_device_is_left_out(
     artifact_of: Callable[[str], Artifact], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The network at 1024 images of 224 × 224 takes some 10 GB; the process may have a part of it."""
+    artifact = artifact_of("paper")
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 3e9 / total))
     try:
-        model = create(artifact_of("paper"), RuntimeOptions("torch", "cuda", max_batch=1024))
+        model = with_buckets(artifact, 2, 1024)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert 1 <= model.max_batch < 1024
+    assert model.max_batch == 2
     assert "batches of 1024 do not fit" in caplog.text
-    images = images_for(artifact_of("paper"), 2)
-    assert relative_error(model.run(images).logits, torchvision_answers(artifact_of("paper"), images).logits) < 1e-3
+    images = images_for(artifact, 2)
+    assert relative_error(model.run(images).logits, torchvision_answers(artifact, images).logits) < 1e-3
 
 
 def test_auto_takes_the_gpu(artifact_of: Callable[[str], Artifact]) -> None:
@@ -90,12 +136,10 @@ def test_auto_takes_the_gpu(artifact_of: Callable[[str], Artifact]) -> None:
     assert (model.name, model.device) == ("torch", "cuda:0")
 
 
-def test_runners_have_graphs_of_their_own(artifact_of: Callable[[str], Artifact]) -> None:
-    artifact = artifact_of("tiny")
-    model = create(artifact, RuntimeOptions("torch", "cuda", runners=2, max_batch=4))
-    images = images_for(artifact, 40)
+def test_runners_have_graphs_of_their_own(artifact_of: Callable[[str], Artifact], two_lanes: TorchRuntime) -> None:
+    images = images_for(artifact_of("tiny"), 40)
     batches = [images[start : start + 1 + start % 4] for start in range(36)]
-    expected = [model.run(batch) for batch in batches]
+    expected = [two_lanes.run(batch) for batch in batches]
     with ThreadPoolExecutor(4) as threads:
-        for actual, wanted in zip(threads.map(model.run, batches), expected, strict=True):
+        for actual, wanted in zip(threads.map(two_lanes.run, batches), expected, strict=True):
             np.testing.assert_allclose(actual.logits, wanted.logits, rtol=1e-3, atol=1e-3)

@@ -18,8 +18,6 @@ from service.model.artifact import Artifact  # noqa: E402
 from service.model.outputs import BatchOutputs  # noqa: E402
 from service.model.runtime import Images, RuntimeOptions  # noqa: E402
 from service.runtimes.pool import Pool  # noqa: E402
-from service.runtimes.torch import replay as torch_replay  # noqa: E402
-from service.runtimes.torch import runtime as torch_runtime  # noqa: E402
 from service.runtimes.torch.network import load_classifier  # noqa: E402
 from service.runtimes.torch.replay import (  # noqa: E402
     Lane,
@@ -30,6 +28,8 @@ from service.runtimes.torch.replay import (  # noqa: E402
     run_or_halve,
 )
 from service.runtimes.torch.runtime import EagerLane, TorchRuntime  # noqa: E402
+from service.runtimes.torch.runtime import replay as torch_replay  # noqa: E402
+from service.runtimes.torch.runtime import runtime as torch_runtime  # noqa: E402
 from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -180,9 +180,6 @@ class Recording:
     def start(self, images: Images, rows: Rows) -> None:
         events.append(("start", self.size, len(images)))
 
-    def launch(self) -> None:
-        events.append(("launch", self.size))
-
     def answers(self, batch: int) -> BatchOutputs:
         events.append(("answers", self.size, batch))
         zeros = np.zeros((batch, 1), np.float32)
@@ -196,14 +193,11 @@ def test_answers_are_read_once_the_device_is_done(
     artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_replay, "Replay", Recording)
-    monkeypatch.setattr(Lane, "_wait", lambda lane: events.append("wait"))
+    monkeypatch.setattr(Lane, "wait", lambda lane: events.append("wait"))
     lane = Lane(load_classifier(artifact_of("tiny")), bucket_sizes(8), 64, CPU)
     events.clear()
     lane.run(np.zeros((3, 64, 64, 3), np.uint8))
     assert events == [("start", 4, 3), "wait", ("answers", 4, 3)]
-    events.clear()
-    lane.replay(8, times=3)
-    assert events == [("launch", 8)] * 3 + ["wait"]
 
 
 def with_lanes(artifact: Artifact, lanes: Sequence[object]) -> TorchRuntime:
@@ -228,24 +222,27 @@ def test_lanes_share_no_buffer(artifact_of: Callable[[str], Artifact]) -> None:
 
 
 class Meeting:
-    """A lane whose ``replay`` ends once another one's runs, too."""
+    """A lane whose ``run`` ends once another one's runs, too."""
 
     def __init__(self, barrier: threading.Barrier) -> None:
         self._barrier = barrier
 
-    def replay(self, size: int, times: int) -> None:
+    def run(self, images: Images, rows: Rows = None) -> BatchOutputs:
         self._barrier.wait(10)
+        zeros = np.zeros((len(images), 1), np.float32)
+        return BatchOutputs(zeros, zeros, np.zeros((len(images), 1), np.int64), zeros)
 
 
-def test_two_threads_replay_on_two_lanes(artifact_of: Callable[[str], Artifact]) -> None:
+def test_two_threads_run_on_two_lanes(artifact_of: Callable[[str], Artifact]) -> None:
     barrier = threading.Barrier(2)
     model = with_lanes(artifact_of("tiny"), [Meeting(barrier), Meeting(barrier)])
+    images = np.zeros((1, 64, 64, 3), np.uint8)
     with ThreadPoolExecutor(2) as threads:
-        for done in [threads.submit(model.replay, 1, 1) for _ in range(2)]:
+        for done in [threads.submit(model.run, images) for _ in range(2)]:
             done.result()
     model.close()
     with pytest.raises(RuntimeError, match="closed"):
-        model.replay(1, 1)
+        model.run(images)
 
 
 class BrokenLane:

@@ -36,6 +36,9 @@ Launch = Callable[[], None]
 #: What ``map_rows`` makes.
 Rows = NDArray[np.int32] | None
 
+#: Algorithms that cuDNN times for each convolution before a graph is captured; 0: none, its heuristics choose.
+SEARCH_LIMIT = 10
+
 
 def bucket_sizes(max_batch: int) -> tuple[int, ...]:
     """1, 2, 4, … below ``max_batch``, then ``max_batch`` itself."""
@@ -78,44 +81,36 @@ class Lane:
 
     def __init__(self, module: Classifier, sizes: Sequence[int], side: int, device: torch.device) -> None:
         self.device = device
-        self._stream: torch.cuda.Stream | None = None
+        self.stream: torch.cuda.Stream | None = None
         self._done: torch.cuda.Event | None = None
         pool = None
         if device.type == "cuda":
-            self._stream = _stream(device)
+            self.stream = _stream(device)
             # Blocking: a thread that spun until the device is done would take a core from the decoders.
             self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types here
             pool = torch.cuda.graph_pool_handle()
-        self._replays: dict[int, Replay] = {}
-        with torch.inference_mode(), self._on_stream():
+        self.replays: dict[int, Replay] = {}
+        with torch.inference_mode(), self.on_stream():
             for size in sorted(sizes, reverse=True):
                 try:
-                    self._replays[size] = Replay(module, size, side, device, self._stream, pool)
+                    self.replays[size] = Replay(module, size, side, device, self.stream, pool)
                 except RuntimeError as error:
                     if not out_of_memory(error):
                         raise
                     logger.warning("batches of %d do not fit into the memory of %s", size, device)
-        if not self._replays:
+        if not self.replays:
             raise OperatorError(f"device={device} has not enough free memory for a single image")
-        self.max_batch = max(self._replays)
+        self.max_batch = max(self.replays)
 
     def run(self, images: Images, rows: Rows = None) -> BatchOutputs:
         """B images, each (S, S, 3) uint8, B ≤ ``max_batch``, padded up to the next bucket; the padding's answers are
         cut off."""
         batch = len(images)
-        replay = self._bucket(batch)
-        with torch.inference_mode(), self._on_stream():
+        replay = self.replays[min(size for size in self.replays if size >= batch)]
+        with torch.inference_mode(), self.on_stream():
             replay.start(images, rows)
-            self._wait()
+            self.wait()
             return replay.answers(batch)
-
-    def replay(self, size: int, times: int) -> None:
-        """``times`` launches of the bucket for ``size`` images, one after the other, without copies."""
-        replay = self._bucket(size)
-        with torch.inference_mode(), self._on_stream():
-            for _ in range(times):
-                replay.launch()
-            self._wait()
 
     def alive(self) -> bool:
         """Whether the device still answers. After a sticky CUDA error every later call fails as well."""
@@ -126,17 +121,14 @@ class Lane:
                 return False
         return True
 
-    def _bucket(self, batch: int) -> Replay:
-        return self._replays[min(size for size in self._replays if size >= batch)]
-
-    def _wait(self) -> None:
+    def wait(self) -> None:
         """Until everything that was sent to the stream is done. The GIL is free meanwhile."""
         if self._done is not None:
-            self._done.record(self._stream)
+            self._done.record(self.stream)
             self._done.synchronize()
 
-    def _on_stream(self) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+    def on_stream(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
 
 class Replay:
@@ -213,18 +205,34 @@ def _eager(forward: Callable[[], Answers]) -> tuple[Launch, Answers]:
 def capture(forward: Callable[[], Answers], stream: torch.cuda.Stream, pool: Any) -> tuple[Launch, Answers]:
     """Record one forward pass as a CUDA graph that reads what ``forward`` reads; the answers lie at fixed addresses.
 
-    The passes before it let cuDNN choose its algorithms and libraries allocate their workspaces, neither of which
-    may happen while capturing. TF32 is off: it keeps 10 bits of mantissa where fp32 promises 23.
-    The first launch, which sends the graph to the device, is not left to a request.
+    TF32 is off: it keeps 10 bits of mantissa where fp32 promises 23.
     """
-    flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False)
+    searching = SEARCH_LIMIT > 0
+    # To torch a limit of 0 means all algorithms.
+    limit = max(1, SEARCH_LIMIT)
+    flags = torch.backends.cudnn.flags(
+        enabled=True, benchmark=searching, benchmark_limit=limit, deterministic=False, allow_tf32=False
+    )
     with flags:
-        for _ in range(3):
-            forward()
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=stream):
-            answers = forward()
+        warm_up(forward, stream)
+        graph, answers = record(forward, stream, pool)
+    # The first launch, which sends the graph to the device, is not left to a request.
     graph.replay()
     stream.synchronize()
     return graph.replay, answers
+
+
+def warm_up(forward: Callable[[], Answers], stream: torch.cuda.Stream) -> None:
+    """Let cuDNN choose its algorithms and libraries allocate their workspaces: neither may happen while capturing."""
+    for _ in range(3):
+        forward()
+    stream.synchronize()
+
+
+def record(
+    forward: Callable[[], Answers], stream: torch.cuda.Stream, pool: Any
+) -> tuple[torch.cuda.CUDAGraph, Answers]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool, stream=stream):
+        answers = forward()
+    return graph, answers

@@ -26,7 +26,6 @@ class _Runner(Protocol):
     """What a runner thread borrows for a call: an ``EagerLane`` or a ``Lane``."""
 
     def run(self, images: Images, rows: Rows) -> BatchOutputs: ...
-    def replay(self, size: int, times: int) -> None: ...
     def alive(self) -> bool: ...
 
 
@@ -82,14 +81,6 @@ class TorchRuntime:
                     raise
                 raise DeviceLost(f"{self.device} does not answer any more: {error}") from error
 
-    def replay(self, size: int, times: int) -> None:
-        """``times`` forward passes of ``size`` images that lie on the device: nothing is copied, nothing answered.
-
-        What the device could do, for ``benchmarks.gpu``. As many threads as there are runners may call at once.
-        """
-        with self._lane() as lane:
-            lane.replay(size, times)
-
     def _lane(self) -> contextlib.AbstractContextManager[_Runner]:
         lanes = self._lanes
         if lanes is None:
@@ -118,13 +109,6 @@ class EagerLane:
         with torch.inference_mode():
             answers = self._module(torch.from_numpy(batch), torch.from_numpy(rows))
         return BatchOutputs(*(answer.numpy() for answer in answers))
-
-    def replay(self, size: int, times: int) -> None:
-        batch = torch.zeros((size, self._side, self._side, 3), dtype=torch.uint8)
-        rows = torch.full((size, self._module.maps), -1, dtype=torch.int32)
-        with torch.inference_mode():
-            for _ in range(times):
-                self._module(batch, rows)
 
     def alive(self) -> bool:
         return True

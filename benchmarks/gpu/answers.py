@@ -1,0 +1,91 @@
+"""Part ``answers``: photos on the device, in each precision, against torch on the CPU in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from service.runtimes.batch import concatenate
+
+from benchmarks.gpu import options as part
+from benchmarks.gpu.options import PHOTOS, Options, decide, say, say_head, say_row
+from service.engine.client import Images
+from service.errors import OperatorError
+from service.host.cores import available_cores
+from service.image import Limits, inspect, prepare
+from service.model.artifact import Artifact
+from service.model.outputs import BatchOutputs
+from service.runtimes.torch.network import DTYPES, load_classifier
+from service.runtimes.torch.replay import Lane
+from service.runtimes.torch.runtime import EagerLane, check_device
+from service.runtimes.torch.runtime import replay as torch_replay
+
+#: Of this many images at once on the CPU.
+_BATCH = 8
+#: Seconds below which cuDNN does not search.
+_SEARCHING_S = 25.0
+
+
+class Accuracy(NamedTuple):
+    """Against the reference, over all photos."""
+
+    cosine: float  # of the embeddings, the least
+    top1: float  # share with the same strongest class
+    logits: float  # largest difference over the largest magnitude
+
+
+def accuracy(actual: BatchOutputs, expected: BatchOutputs) -> Accuracy:
+    products = (actual.embeddings * expected.embeddings).sum(axis=1)
+    lengths = np.linalg.norm(actual.embeddings, axis=1) * np.linalg.norm(expected.embeddings, axis=1)
+    return Accuracy(
+        cosine=float((products / lengths).min()),
+        top1=float((actual.top[:, 0] == expected.top[:, 0]).mean()),
+        logits=float(np.abs(actual.logits - expected.logits).max() / np.abs(expected.logits).max()),
+    )
+
+
+def reference(artifact: Artifact, images: Images) -> BatchOutputs:
+    """torchvision's graph on the CPU."""
+    torch.set_num_threads(available_cores())
+    lane = EagerLane(load_classifier(artifact), artifact.manifest.preprocessing.crop_size)
+    return concatenate([lane.run(images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)])
+
+
+def prepared(artifact: Artifact, jpegs: Sequence[bytes]) -> list[NDArray[np.uint8]]:
+    """Each an array of its own, as they come from slots."""
+    transform, limits = artifact.manifest.preprocessing.transform(), Limits()
+    return [prepare(jpeg, inspect(jpeg, limits), transform, "exact", limits).image for jpeg in jpegs]
+
+
+def main(options: Options, deadline: float) -> None:
+    if options.seconds < _SEARCHING_S:
+        torch_replay.SEARCH_LIMIT = 0
+    artifact = part.load_artifact()
+    side = artifact.manifest.preprocessing.crop_size
+    images = prepared(artifact, part.jpegs(options)[: PHOTOS if options.gpu else _BATCH])
+    expected = reference(artifact, images)
+    say(f"{len(images)} photos in one batch, cuDNN's search {'on' if torch_replay.SEARCH_LIMIT else 'off'}.\n")
+    say_head(
+        ["against torch on the CPU, fp32", "least cosine of embeddings", "same top class", "logits, relative error"]
+    )
+    found: dict[str, Accuracy] = {}
+    for precision in DTYPES:
+        try:
+            device = check_device(options.device, precision)
+        except OperatorError as reason:
+            say_row([precision, str(reason), "", ""])
+            continue
+        module = load_classifier(artifact, folded_to=precision).to(device)
+        found[precision] = accuracy(Lane(module, (len(images),), side, device).run(images), expected)
+        cosine, top1, logits = found[precision]
+        say_row([precision, f"{cosine:.6f}", f"{top1:.1%}", f"{logits:.1e}"])
+    say()
+    least = min(found.values())
+    decide(f"Answers: in every precision the embeddings' cosine is at least {least.cosine:.4f}.")
+
+
+if __name__ == "__main__":
+    part.run(main)

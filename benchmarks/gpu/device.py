@@ -1,0 +1,176 @@
+"""Part ``device``: images a second of the device alone, and the kernels of one forward pass.
+
+Bare: graph launches on what lies on the device, nothing copied: its limit. Run: ``Lane.run``, with images gathered into
+pinned memory and copied there, and answers back. Both with one lane and one thread, and with two.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from service.runtimes.batch import Images
+
+from benchmarks.gpu import options as part
+from benchmarks.gpu.options import Options, decide, say, say_head, say_row, say_table
+from service.runtimes.torch.network import load_classifier
+from service.runtimes.torch.replay import Lane
+from service.runtimes.torch.runtime import check_device
+from service.runtimes.torch.runtime import replay as torch_replay
+
+_LANES = 2
+_SHIPPED_LIMIT = torch_replay.SEARCH_LIMIT
+_SECONDS = 0.3  # of each measurement
+_WARM_UP_S = 0.1
+#: Launches between two waits take at least this long, so that waiting does not count.
+_LAUNCHES_S = 0.02
+_TOP = 12
+
+
+class Speed(NamedTuple):
+    """Images a second with one lane, and with ``_LANES``."""
+
+    bare: tuple[float, float]
+    run: tuple[float, float]
+
+    @property
+    def share(self) -> float:
+        """Of the device's limit that a runner gives."""
+        return max(self.run) / max(self.bare)
+
+
+def rate(works: Sequence[Callable[[], int]], seconds: float) -> float:
+    """Images a second of a thread for each of ``works``, which return how many they have done."""
+
+    def loop(work: Callable[[], int]) -> int:
+        count = 0
+        while time.perf_counter() < ends:
+            count += work()
+        return count
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        started = time.perf_counter()
+        ends = started + seconds
+        count = sum(threads.map(loop, works))
+        return count / (time.perf_counter() - started)
+
+
+def launches(lane: Lane, size: int, times: int) -> int:
+    """Forward passes of what lies in the bucket's buffers; how many images that were."""
+    with torch.inference_mode(), lane.on_stream():
+        for _ in range(times):
+            lane.replays[size].launch()
+        lane.wait()
+    return size * times
+
+
+def speed(lanes: Sequence[Lane], images: Images, seconds: float) -> Speed:
+    """Of batches of ``images``, for which there is a bucket."""
+    size, times = len(images), 1
+    while times < 1000 and _seconds(lanes[0], size, times) < _LAUNCHES_S:
+        times *= 2
+
+    def bare(lane: Lane) -> Callable[[], int]:
+        return lambda: launches(lane, size, times)
+
+    def run(lane: Lane) -> Callable[[], int]:
+        def work() -> int:
+            lane.run(images)
+            return size
+
+        return work
+
+    found = []
+    for kind in (bare, run):
+        works = [kind(lane) for lane in lanes]
+        rate(works, min(seconds, _WARM_UP_S))
+        found.append((rate(works[:1], seconds), rate(works, seconds)))
+    return Speed(*found)
+
+
+def _seconds(lane: Lane, size: int, times: int) -> float:
+    started = time.perf_counter()
+    launches(lane, size, times)
+    return time.perf_counter() - started
+
+
+def kernels(lane: Lane, size: int) -> dict[str, tuple[int, float]]:
+    """Of one forward pass: count and microseconds by name, the longest first."""
+    gpu = lane.device.type == "cuda"
+    activity = torch.profiler.ProfilerActivity.CUDA if gpu else torch.profiler.ProfilerActivity.CPU
+    launches(lane, size, 3)
+    with torch.profiler.profile(activities=[activity]) as profiler:
+        launches(lane, size, 1)
+    counts: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
+    for event in profiler.events() or ():
+        # A kernel is an event of the device's; on the CPU an operator's own time stands for it.
+        on_device = event.device_type.name == "CUDA"
+        if on_device == gpu:
+            name = short(event.name)
+            counts[name] += 1
+            spent[name] += event.time_range.elapsed_us() if gpu else event.self_cpu_time_total
+    return {name: (counts[name], microseconds) for name, microseconds in spent.most_common()}
+
+
+def short(name: str) -> str:
+    """A kernel's name without types and template arguments, but with what tells elementwise kernels apart."""
+    inner = re.search(r"(\w+Functor\w*|cutlass_tensorop\w+|clamp\w*|direct_copy\w*|\w+Ops|\w+_kernel_cuda)", name)
+    base = re.sub(r"<.*|\(.*", "", name.replace("(anonymous namespace)::", "").removeprefix("void "))
+    base = base.split("::")[-1][:70] or name[:70]
+    return f"{base} [{inner[1][:60]}]" if inner and inner[1] not in base else base
+
+
+def measure(options: Options, precision: str, sizes: Sequence[int], searching: bool) -> list[Lane]:
+    """Print the rows of one precision; the lanes, for what comes after."""
+    torch_replay.SEARCH_LIMIT = limit = _SHIPPED_LIMIT if searching else 1
+    device = check_device(options.device, precision)
+    artifact = part.load_artifact()
+    side = artifact.manifest.preprocessing.crop_size
+    module = load_classifier(artifact, folded_to=precision).to(device)
+    began = time.monotonic()
+    lanes = [Lane(module, sizes, side, device) for _ in range(_LANES)]
+    say(
+        f"{precision}: {len(sizes)} buckets and {_LANES} lanes captured in {time.monotonic() - began:.1f} s; "
+        f"algorithms that cuDNN tries for each convolution: {limit}{', as shipped' if searching else ''}.\n"
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (max(sizes), side, side, 3), np.uint8)
+    say_head(["images/s", "batch", "bare", f"bare, {_LANES} lanes", "run", f"run, {_LANES} threads", "of the limit"])
+    for size in sizes:
+        found = speed(lanes, list(pixels[:size]), _SECONDS)
+        figures = [f"{value:.0f}" for value in (*found.bare, *found.run)]
+        say_row([precision, str(size), *figures, f"{found.share:.0%}"])
+    say()
+    return lanes
+
+
+def main(options: Options, deadline: float) -> None:
+    sizes = (1, 8, 64, 128) if options.gpu else (1, 8)
+    began = time.monotonic()
+    lanes = measure(options, options.precision, sizes, searching=options.gpu)
+    spent = time.monotonic() - began
+
+    found = kernels(lanes[0], sizes[-1])
+    whole = sum(microseconds for _, microseconds in found.values())
+    say(f"Kernels of one forward pass of {sizes[-1]} images in {options.precision}, {whole / 1e3:.2f} ms:\n")
+    rows = [
+        [f"`{name}`", str(count), f"{microseconds:.0f}", f"{microseconds / whole:.1%}"]
+        for name, (count, microseconds) in list(found.items())[:_TOP]
+    ]
+    say_table(["kernel", "times", "µs", "of the time"], rows)
+    top = ", ".join(f"{name} {spent_us / whole:.0%}" for name, (_, spent_us) in list(found.items())[:3])
+    decide(f"What takes a forward pass's time ({options.precision}, {sizes[-1]} images): {top}.")
+    if options.gpu:
+        del lanes
+        left = deadline - time.monotonic()
+        measure(options, "fp32", sizes, searching=left > 1.2 * spent)
+
+
+if __name__ == "__main__":
+    part.run(main)

@@ -1,0 +1,101 @@
+"""What a part is told: as JSON on its command line. And what all parts do alike: photos, the artifact, one decision."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import photos
+from benchmarks.report import table
+from service.config import Settings
+from service.model import artifact
+from service.model.artifact import Artifact
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+PROGRAM = "benchmarks.gpu.program"
+PHOTOS = 64
+
+#: Begins a line that is not printed where it comes, but at the end of everything.
+DECIDES = "decides: "
+
+
+@dataclass(frozen=True)
+class Options:
+    device: str
+    seconds: float = 60.0  # for all of the part
+    images: str | None = None  # a folder of JPEGs
+    program: str = PROGRAM  # the module that is the service
+
+    @property
+    def gpu(self) -> bool:
+        return self.device != "cpu"
+
+    @property
+    def smoke(self) -> bool:
+        """Small sizes: nothing but whether it works is to be learnt."""
+        return not self.gpu and self.program == PROGRAM
+
+    @property
+    def precision(self) -> str:
+        return "fp16" if self.gpu else "fp32"
+
+    def dump(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+
+def run(part: Callable[[Options, float], None]) -> None:
+    """Be a part: ``part(options, deadline)``. SIGTERM is an exception there, so that servers are stopped."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, stop)
+    # Also where the program was killed, and could not tell its parts.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    options = Options(**json.loads(sys.argv[1]))
+    part(options, started + options.seconds)
+
+
+def load_artifact() -> Artifact:
+    settings = Settings()
+    return artifact.load(settings.model_store, settings.model, settings.version)
+
+
+def jpegs(options: Options) -> list[bytes]:
+    if options.images is None:
+        return photos.collection(photos.STANDARD, PHOTOS)
+    return photos.from_folder(Path(options.images), PHOTOS)
+
+
+def say(text: str = "") -> None:
+    """A piece of the report, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def say_head(columns: list[str]) -> None:
+    """The first lines of a table whose rows come one by one; an empty ``say`` ends it."""
+    say_row(columns)
+    say("|" + "---|" * len(columns))
+
+
+def say_row(cells: list[str]) -> None:
+    say(f"| {' | '.join(cells)} |")
+
+
+def say_table(head: list[str], rows: list[list[str]]) -> None:
+    say(table(head, rows))
+
+
+def decide(text: str) -> None:
+    """What the part has shown; a later call replaces an earlier one."""
+    say(DECIDES + text)

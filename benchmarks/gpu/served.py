@@ -1,0 +1,307 @@
+"""Part ``http``: JPEGs over HTTP, worker processes before one engine against replicas of a single process.
+
+Closed loop from processes of its own; connections go to replicas in turn. Servers are started by ``program``, all of
+them with cuDNN's search off but for the last, for a search in each start would take the part's time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.gpu import options as part
+from benchmarks.gpu.generator import Generator
+from benchmarks.gpu.options import Options, decide, say, say_table
+from benchmarks.gpu.program import PROFILES, SEARCH_LIMIT
+from benchmarks.gpu.sampler import SECONDS as PROFILE_S
+from benchmarks.gpu.sampler import Profile
+from benchmarks.load import Sample
+from benchmarks.processes import Cpu, Server, descendants
+from service.host.cores import available_cores
+
+_GENERATORS = 3
+_WARM_UP_S, _MEASURE_S = 1.0, 3.0
+_STOP_S = 5.0
+#: Into the load.
+_PROFILE_AFTER_S = 0.4
+#: What a start is expected to take before one was seen, and how much longer one with the search takes.
+_START_S, _SEARCH_S = 15.0, 25.0
+#: The ratio from which many processes are worth their code.
+_WORTH = 1.3
+
+_TOP = 12
+
+
+class Configuration(NamedTuple):
+    workers: int = 0
+    replicas: int = 1
+    profiled: bool = False
+    search: bool = False  # as shipped
+
+    def __str__(self) -> str:
+        name = f"--workers {self.workers}" if self.workers else f"R = {self.replicas}"
+        return f"{name}, search as shipped" if self.search else name
+
+
+CONFIGURATIONS = (
+    Configuration(workers=8, profiled=True),
+    Configuration(replicas=4, profiled=True),
+    Configuration(workers=12),
+    Configuration(replicas=8),
+    Configuration(workers=16),
+    Configuration(workers=4),
+    Configuration(replicas=1),
+    Configuration(workers=8, search=True),
+)
+SMOKE = (Configuration(workers=2, profiled=True), Configuration(replicas=2, profiled=True))
+
+
+class Used(NamedTuple):
+    """Seconds of processor time."""
+
+    loops: float  # main threads of workers or replicas
+    others: float  # their other threads
+    engine: float
+    generator: float
+
+
+class Measured(NamedTuple):
+    configuration: Configuration
+    concurrency: int
+    ready: float  # seconds from the start
+    sample: Sample
+    batch: float  # mean
+    memory: float  # MiB of the card; 0 where there is none
+    used: Used
+
+    @property
+    def row(self) -> list[str]:
+        answered = max(1, self.sample.statuses[200])
+        return [
+            str(self.configuration),
+            str(self.concurrency),
+            f"{self.ready:.1f}",
+            f"{self.sample.rate:.0f}",
+            *(f"{self.sample.percentile(share) * 1e3:.1f}" for share in (50, 99)),
+            f"{self.batch:.1f}",
+            f"{self.memory:.0f}",
+            *(f"{seconds / answered * 1e3:.2f}" for seconds in self.used),
+            str(len(self.sample.refusals)),
+        ]
+
+
+HEAD = ["", "at once", "ready, s", "requests/s", "p50, ms", "p99, ms", "mean batch", "card, MiB"]
+HEAD += ["loops, CPU ms/image", "decoders", "engine", "generator", "not 200"]
+
+
+class Group:
+    """The servers of one configuration."""
+
+    def __init__(self, servers: Sequence[Server]) -> None:
+        self.servers = servers
+        self.ready = max(server.start_seconds for server in servers)
+
+    @property
+    def urls(self) -> list[str]:
+        return [server.url for server in self.servers]
+
+    def processes(self) -> dict[str, list[int]]:
+        """Process ids of workers or replicas, and of engines."""
+        found: dict[str, list[int]] = {"front": [], "engine": []}
+        for server in self.servers:
+            below = descendants(server.process.pid)
+            found["engine"] += [pid for pid, name in below if name.startswith("mnet-engine")]
+            found["front"] += [pid for pid, name in below if name.startswith("mnet-worker")]
+        if not found["front"]:
+            found["front"] = [server.process.pid for server in self.servers]
+        return found
+
+    def batches(self) -> tuple[float, float]:
+        """Images and batches since the start."""
+        text = "\n".join(server.text("/metrics") for server in self.servers)
+        images, count = (
+            sum(float(value) for value in re.findall(rf"^mobilenet_batch_size_{kind}(?:{{.*}})? (\S+)$", text, re.M))
+            for kind in ("sum", "count")
+        )
+        return images, count
+
+
+@contextmanager
+def started(configuration: Configuration, options: Options, folder: Path, limit: float) -> Iterator[Group]:
+    arguments = ["--device", options.device, "--runtime", "torch", "--precision", options.precision]
+    if configuration.workers:
+        arguments += ["--workers", str(configuration.workers)]
+    else:
+        arguments += ["--decode-threads", str(max(2, available_cores() // configuration.replicas))]
+    variables = {PROFILES: str(folder)} | ({} if configuration.search else {SEARCH_LIMIT: "0"})
+
+    def start(index: int) -> Server:
+        return Server(
+            *arguments,
+            program=("-m", options.program),
+            variables=variables,
+            start_limit=limit,
+            stop_limit=_STOP_S,
+        )
+
+    with ThreadPoolExecutor(configuration.replicas) as threads:
+        futures = [threads.submit(start, index) for index in range(configuration.replicas)]
+    servers = [future.result() for future in futures if future.exception() is None]
+    try:
+        for future in futures:
+            future.result()
+        yield Group(servers)
+    finally:
+        with ThreadPoolExecutor(max(1, len(servers))) as threads:
+            list(threads.map(Server.stop, servers))
+
+
+def measure(
+    configuration: Configuration, group: Group, generator: Generator, concurrency: int, idle_memory: float
+) -> Measured:
+    generator.run(group.urls, concurrency, _WARM_UP_S)
+    processes = group.processes()
+    images, batches = group.batches()
+    before = _used(processes, generator)
+    sample = generator.run(group.urls, concurrency, _MEASURE_S)
+    after = _used(processes, generator)
+    images, batches = (now - then for now, then in zip(group.batches(), (images, batches), strict=True))
+    used = Used(*(now - then for now, then in zip(after, before, strict=True)))
+    memory = card_memory() - idle_memory
+    return Measured(configuration, concurrency, group.ready, sample, images / batches if batches else 0.0, memory, used)
+
+
+def _used(processes: dict[str, list[int]], generator: Generator) -> Used:
+    front = [Cpu.of(pid) for pid in processes["front"]]
+    return Used(
+        sum(cpu.main_thread for cpu in front),
+        sum(cpu.other_threads for cpu in front),
+        sum(sum(Cpu.of(pid)) for pid in processes["engine"]),
+        sum(sum(Cpu.of(pid)) for pid in generator.pids),
+    )
+
+
+def profile(group: Group, generator: Generator, concurrency: int, folder: Path) -> None:
+    """One worker or replica, and the engine if it is a process of its own."""
+    processes = group.processes()
+    chosen = {"a worker" if processes["engine"] else "a replica": processes["front"][0]}
+    if processes["engine"]:
+        chosen["the engine"] = processes["engine"][0]
+
+    def begin() -> None:
+        for pid in chosen.values():
+            os.kill(pid, signal.SIGUSR1)
+
+    threading.Timer(_PROFILE_AFTER_S, begin).start()
+    generator.run(group.urls, concurrency, PROFILE_S + 2 * _PROFILE_AFTER_S)
+    for name, pid in chosen.items():
+        path = folder / f"{pid}.json"
+        waited = time.monotonic()
+        while not path.exists() and time.monotonic() - waited < 2:
+            time.sleep(0.05)
+        if path.exists():
+            _say_profile(name, concurrency, json.loads(path.read_text()))
+        else:
+            say(f"{name} left no profile\n")
+
+
+def _say_profile(name: str, concurrency: int, found: Profile) -> None:
+    whole = found.pop("process")
+    python = sum(group["cpu_s"] for group in found.values())
+    say(
+        f"Profile of {name} at {concurrency} at once: {whole['cpu_s']:.2f} s of processor time in "
+        f"{whole['seconds']:.1f} s, {whole['cpu_s'] - python:.2f} s of it in threads that Python does not know.\n"
+    )
+    rows = []
+    for group, values in found.items():
+        functions: dict[str, int] = values["functions"]
+        total = values["waited"] + sum(functions.values())
+        if not total or (group == "other" and not functions):
+            continue
+        head = f"**{group}**: {values['threads']} threads, {values['cpu_s']:.2f} s of processor time"
+        rows.append([head, f"{values['waited'] / total:.1%} waiting"])
+        rows += [[f"`{function}`", f"{count / total:.1%}"] for function, count in list(functions.items())[:_TOP]]
+    say_table(["", "of samples"], rows)
+
+
+def card_memory() -> float:
+    """MiB that are in use on the first card; 0 without one."""
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return float(done.stdout.splitlines()[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return 0.0
+
+
+def main(options: Options, deadline: float) -> None:
+    context = get_context("spawn")
+    members = 1 if options.smoke else _GENERATORS
+    configurations = SMOKE if options.smoke else CONFIGURATIONS
+    concurrencies = (4, 16) if options.smoke else (64, 256)
+    say(
+        f"{options.precision}; closed loop from {members} processes, {_MEASURE_S:.0f} s each after "
+        f"{_WARM_UP_S:.0f} s. cuDNN's search is off unless a row says otherwise.\n"
+    )
+    results: list[Measured] = []
+    begin = _START_S
+    with ProcessPoolExecutor(members, mp_context=context) as pool, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        generator = Generator(pool, folder, part.jpegs(options), members)
+        for configuration in configurations:
+            work = len(concurrencies) * (_WARM_UP_S + _MEASURE_S + 0.5) + (PROFILE_S + 1.5) * configuration.profiled
+            needed = begin + _SEARCH_S * configuration.search * options.gpu + work + 2.0
+            left = deadline - time.monotonic()
+            if left < needed:
+                say(f"{configuration}: skipped, {left:.0f} s are left and about {needed:.0f} s would be needed\n")
+                continue
+            idle_memory = card_memory()
+            try:
+                with started(configuration, options, folder, left - work) as group:
+                    if not configuration.search:
+                        begin = max(group.ready, 0.7 * begin)
+                    rows = []
+                    for concurrency in concurrencies:
+                        rows.append(measure(configuration, group, generator, concurrency, idle_memory))
+                    say_table(HEAD, [row.row for row in rows])
+                    results += rows
+                    decide(decision(results))
+                    if configuration.profiled:
+                        profile(group, generator, concurrencies[-1], folder)
+            except Exception as error:
+                say(f"{configuration}: failed: {error or type(error).__name__}\n")
+        say("All of them:\n")
+        say_table(HEAD, [result.row for result in results])
+
+
+def decision(results: Sequence[Measured]) -> str:
+    best: dict[bool, Measured] = {}
+    for result in results:
+        many = result.configuration.workers > 0
+        if not result.configuration.search and (many not in best or result.sample.rate > best[many].sample.rate):
+            best[many] = result
+    known = ", ".join(
+        f"{result.configuration} at {result.concurrency} at once {result.sample.rate:.0f} requests/s"
+        for result in best.values()
+    )
+    if len(best) < 2:
+        return f"Is --workers N ≥ {_WORTH} × R replicas? Not both were measured: {known}."
+    ratio = best[True].sample.rate / best[False].sample.rate
+    answer = "yes" if ratio >= _WORTH else "no"
+    return f"Is --workers N ≥ {_WORTH} × R replicas anywhere? {answer}, {ratio:.2f} ×: {known}."
+
+
+if __name__ == "__main__":
+    part.run(main)

@@ -1,0 +1,70 @@
+"""The service on a device that takes the time of a large GPU, and no processor time: the program that part ``http`` of
+``benchmarks.gpu`` starts in its tests.
+
+A batch takes 0.4 ms and 0.03 ms for each image, one batch at a time; the start takes what ``START_S`` of the
+environment says: seconds without cuDNN's search, and with it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import numpy as np
+from service.runtimes.batch import gather
+
+from benchmarks.gpu import program
+from service.engine.client import Classes, Images, Runtime
+from service.model.artifact import Artifact
+from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
+from service.serving import build as assembly
+from service.serving.build import Plan
+
+START_S = "TEST_START_S"
+_LAUNCH_S, _IMAGE_S = 0.4e-3, 0.03e-3
+
+
+class LargeDevice:
+    """Answers of zeros and ones."""
+
+    name, device, precision, max_batch = "cost-curve", "cpu", "fp32", 64
+
+    def __init__(self, artifact: Artifact) -> None:
+        size, network = artifact.manifest.preprocessing.crop_size, artifact.network
+        side = network.feature_size(size)
+        self._free = threading.Lock()
+        self._pinned = np.empty((self.max_batch, size, size, 3), np.uint8)
+        self._answers = BatchOutputs(
+            np.tile(np.linspace(0, 1, network.num_classes, dtype=np.float32), (self.max_batch, 1)),
+            np.ones((self.max_batch, network.embedding_dim), np.float32),
+            np.zeros((self.max_batch, MAPS_PER_ITEM), np.int64),
+            np.zeros((self.max_batch, MAPS_PER_ITEM, side, side), np.float32),
+        )
+
+    def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
+        gather(images, self._pinned)
+        with self._free:
+            time.sleep(_LAUNCH_S + _IMAGE_S * len(images))
+        logits, embeddings, top, maps = self._answers
+        count = len(images)
+        return BatchOutputs(logits[:count], embeddings[:count], top[:count], maps[:count])
+
+    def close(self) -> None:
+        pass
+
+
+def create_runtime(chosen: Plan, artifact: Artifact) -> Runtime:
+    without, with_search = map(float, os.environ[START_S].split())
+    time.sleep(without if os.environ.get(program.SEARCH_LIMIT) == "0" else with_search)
+    return LargeDevice(artifact)
+
+
+def main() -> None:
+    assembly.create_runtime = create_runtime
+    program.limit_search = lambda: None  # it imports torch
+    program.main("tests.benchmarks.large_device")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The profiler of ``benchmarks.gpu`` sees who works and who waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from benchmarks.gpu import sampler
+from tests.waiting import until
+
+
+def busy(ended: threading.Event) -> None:
+    total = 0
+    while not ended.is_set():
+        total += sum(range(1000))
+
+
+def test_a_busy_thread_is_seen_and_an_idle_one_waits() -> None:
+    ended = threading.Event()
+    threads = [
+        threading.Thread(target=busy, args=(ended,), name="runner-0"),
+        threading.Thread(target=ended.wait, name="decode_0"),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        # Where the sampler is not the main thread.
+        found: list[sampler.Profile] = []
+        own = threading.Thread(target=lambda: found.append(sampler.sample(0.5)), name="sampler")
+        own.start()
+        own.join()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    (profile,) = found
+    runner, decode = profile["runner"], profile["decode"]
+    assert next(iter(runner["functions"])).startswith("busy benchmarks/test_gpu_sampler.py:")
+    assert runner["waited"] < sum(runner["functions"].values())
+    assert runner["cpu_s"] > 10 * decode["cpu_s"]
+    assert decode["functions"] == {}
+    assert decode["waited"] > 10
+    assert profile["event loop"]["functions"] == {}  # joins
+    assert "other" not in profile  # the sampler does not count itself
+    # The kernel counts a thread's time in hundredths of a second.
+    assert profile["process"]["cpu_s"] >= runner["cpu_s"] - 0.02
+
+
+def test_it_sleeps_until_a_signal_and_then_leaves_json(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    code = (
+        "import asyncio, sys, uvloop; from pathlib import Path; from benchmarks.gpu import sampler;"
+        "sampler.start(Path(sys.argv[1]), seconds=0.3);"
+        "print('ready', flush=True); uvloop.run(asyncio.sleep(1000))"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.1)
+        assert not path.exists()
+        os.kill(process.pid, signal.SIGUSR1)
+        until(path.exists, timeout=30, what="a profile")
+        process.terminate()
+    profile = json.loads(path.read_text())
+    assert profile["event loop"]["threads"] == 1
+    assert profile["event loop"]["waited"] > 5
