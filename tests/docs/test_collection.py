@@ -56,7 +56,7 @@ def test_a_decision_opens_with_one_sentence(adr: Path) -> None:
 def opens_with_a_sentence(text: str) -> bool:
     """Whether one sentence, and nothing else, stands between title and first heading."""
     opening = text.partition("\n## ")[0].partition("\n")[2].strip()
-    return re.fullmatch(r"[A-Z](?:[^.\n]|\n(?!\n)|\.(?=\S))+\.", opening) is not None
+    return re.fullmatch(r"[A-Z`](?:[^.\n]|\n(?!\n)|\.(?=\S))+\.", opening) is not None
 
 
 @pytest.mark.parametrize("opening", ["", "No sentence", "One. Two.", "One\n\nand two.", "* An item."])
