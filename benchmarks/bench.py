@@ -245,9 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement in a round")
-    parser.add_argument(
-        "--precision", help="comma-separated; default: all that are available, fp32 in most detail"
-    )
+    parser.add_argument("--precision", help="comma-separated; default: all that are available, fp32 in most detail")
     parser.add_argument("--images", type=Path, help="folder of JPEGs to send instead of synthetic ones of 500×375")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for report, plots and raw figures")
     arguments = parser.parse_args()
