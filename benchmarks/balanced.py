@@ -1,6 +1,6 @@
-"""Throughput through the balancer, with one replica and with two, against one bare process on the same cores.
+"""Throughput through the balancer, with one replica and with two, compared with one process on the same cores.
 
-``make bench-compose``. All three stand ready beside each other, which costs nothing, and take turns.
+``make bench-compose``. All three run throughout, which costs nothing while they are idle, and are measured in turns.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ BARE = "one process, no container"
 
 class Target(NamedTuple):
     url: str
-    balancer_cpu: Callable[[], float] = lambda: 0.0  # seconds of processor time it has used
+    balancer_cpu: Callable[[], float] = lambda: 0.0  # seconds of CPU time that it has used
 
 
 class Measured(NamedTuple):
-    rates: list[float]  # answers a second, by rounds
-    balancer: list[float]  # milliseconds of the balancer's processor time an answer, by rounds
+    rates: list[float]  # answers per second, one figure per round
+    balancer: list[float]  # milliseconds of the balancer's CPU time per answer, one figure per round
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def stack(replicas: int, cores: float, port: int) -> Iterator[Target]:
     env = os.environ | settings
     try:
         subprocess.run(["deploy/compose/up.sh"], cwd=_ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
-        # Its own address: what comes to the host's loopback passes a proxy of Docker's, which other machines do not.
+        # The container's own address: the host's loopback leads through Docker's proxy, which other machines bypass.
         balancer = _output("docker", "compose", "ps", "--quiet", "balancer", env=env)
         address = _output("docker", "inspect", "--format", _ADDRESS, balancer, env=env)
         pid = int(_output("docker", "inspect", "--format", "{{.State.Pid}}", balancer, env=env))
@@ -82,7 +82,7 @@ async def measure(targets: dict[str, Target], *, rounds: int, seconds: float, co
 
 def main() -> None:
     parser = turns.parser(__doc__, rounds=6, seconds=4.0)
-    parser.add_argument("--port", type=int, default=18200, help="the first of two for the balancers")
+    parser.add_argument("--port", type=int, default=18200, help="first of the balancers' two ports")
     given = parser.parse_args()
     cores = available_cores()
     with ExitStack() as running:
@@ -110,7 +110,7 @@ def main() -> None:
             *bullets(conditions),
             f"* {given.concurrency} at once, {given.rounds} rounds of {given.seconds:g} s, JPEGs of {photos.STANDARD}",
             "",
-            table(["", "images/s", "over one process", "balancer's processor time an image"], rows),
+            table(["", "images/s", "over one process", "balancer's CPU time per image"], rows),
             "",
         ]
     )

@@ -1,9 +1,9 @@
-"""``make bench``: the service beside the bare loops it is measured against, in one interleaved run.
+"""``make bench``: the service compared with loops that have no server, in one interleaved run.
 
-Rounds go plain loop, own loop, single image, server at each concurrency, and round again, so that a machine whose
-speed drifts hurts all alike; rates are medians over rounds, ratios are medians of the rounds' own ratios. Then open
-loop, image sizes, memory, start-up, a profile of the event loop, other numbers of runners and threads. Prints Markdown;
-writes it with plots and raw figures to ``benchmarks/results/``.
+Each round measures the plain loop, our own loop, one image at a time, and the server at each concurrency, so that a
+drift in the machine's speed affects all alike. Rates are medians over rounds; ratios are medians of the rounds' own
+ratios. After that come open loop, image sizes, memory, start-up, a profile of the event loop, and other numbers of
+runners and threads. Prints Markdown, and writes it with plots and raw figures to ``benchmarks/results/``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REQUESTS_FOR_MEMORY = 10_000
 
 
 def available() -> list[str]:
-    """Precisions that can be served here: fp32, bf16 where the CPU has it, int8 where it was derived."""
+    """Precisions that can be served here: fp32; bf16 if the CPU has it; int8 if the artifact has such a graph."""
     settings = Settings()
     found = artifact.load(settings.model_store, settings.model, settings.version)
     usable = []
@@ -67,7 +67,7 @@ class Bench:
         self.bodies = {photos.STANDARD: chosen}
         for size, count in (("224x224", 32), ("1280x960", 16), ("4000x3000", 4)):
             self.bodies[size] = photos.collection(size, count)
-        # Out of ten photos six are ordinary, three small or middling, one fresh from a phone.
+        # Of ten photos six are ordinary, three small or medium-sized, and one is as a phone takes it.
         small, middle, large = (self.bodies[size] for size in ("224x224", "1280x960", "4000x3000"))
         self.bodies["mix"] = [*chosen[:12], *small[:3], *middle[:3], *large[:2]]
         self.files = {size: folder / f"{size}.photos" for size in self.bodies}
@@ -85,7 +85,7 @@ class Bench:
         return sample
 
     async def interleaved(self, server: Server, precision: str, concurrencies: Sequence[int]) -> dict[str, Any]:
-        """Rounds of every loop and every concurrency; lists hold one figure a round."""
+        """Rounds of every loop and every concurrency; lists hold one figure per round."""
         with ExitStack() as stack:
             running = {name: stack.enter_context(Loop(name, precision)) for name in ("plain", "own", "single")}
             return await self._rounds(server, running, precision, concurrencies)
@@ -174,7 +174,7 @@ class Bench:
         return curve
 
     async def profile(self) -> dict[str, float]:
-        """Microseconds of the event loop a request, by library."""
+        """Microseconds of the event loop per request, by library."""
         say("profile of the event loop")
         stats = self.folder / "profile"
         with Server(program=("-m", "benchmarks.profiling", str(stats))) as server:
@@ -186,7 +186,7 @@ class Bench:
         return profiling.by_library(stats, sum(sample.statuses.values()), used.main_thread)
 
     async def shapes(self) -> list[dict[str, Any]]:
-        """Other numbers of runners and of threads for each than the ones taken from the cores."""
+        """Numbers of runners, and of threads for each, other than the default."""
         cores = available_cores()
         with ExitStack() as stack:
             servers = {
@@ -228,7 +228,7 @@ class Bench:
         return self.figures
 
     async def whole_programme(self, server: Server, first: float) -> None:
-        """What is measured in fp32 only; ``first`` is the server's memory before it was asked anything."""
+        """Measurements in fp32 only; ``first`` is the server's memory before its first request."""
         capacity = statistics.median(self.figures["precisions"]["fp32"]["served"][32])
         self.figures["memory"] = [(0, first), *await self.memory(server)]
         self.figures["open"] = await self.open_loops(server, capacity)
@@ -244,9 +244,9 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement in a round")
-    parser.add_argument("--precision", help="comma-separated; default: all there are; fp32 gets the whole programme")
-    parser.add_argument("--images", type=Path, help="folder of JPEGs to send in place of synthetic 500×375 ones")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement in a round")
+    parser.add_argument("--precision", help="comma-separated; default: all that are available, fp32 in most detail")
+    parser.add_argument("--images", type=Path, help="folder of JPEGs to send instead of synthetic ones of 500×375")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for report, plots and raw figures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What class maps cost: ``/explain`` beside ``/classify`` on the same server, taking turns.
+"""What class maps cost: ``/explain`` and ``/classify`` on the same server, in turns.
 
 ``python -m benchmarks.explain [SIZE]``, where SIZE is one of 224x224, 500x375, 1280x960 and 4000x3000.
 """

@@ -1,8 +1,8 @@
 """A load generator: raw HTTP/1.1 over asyncio, closed loop and open loop.
 
-Closed loop: ``concurrency`` connections, each sends its next request when the last is answered. Open loop: requests
-are due at Poisson times whatever the server does, and their latency counts from when they were *due*, so that a
-server which stalls cannot hide the requests it kept waiting. ``ceiling`` measures this generator itself.
+Closed loop: each of ``concurrency`` connections sends its next request when its last one is answered. Open loop:
+requests are due at Poisson times, independent of the server, and their latency counts from the time when they were
+*due*, so that a server that stalls cannot hide the requests that it kept waiting. ``ceiling`` measures the generator.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 @dataclass
 class Sample:
-    """What one run of load gave. Latencies are in seconds, of requests answered with 200 only."""
+    """The result of one run. Latencies are in seconds, of requests answered with 200 only."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     refusals: list[float] = field(default_factory=list)  # latencies of all other answers
-    retry_after: list[bytes | None] = field(default_factory=list)  # of each of them, its header
+    retry_after: list[bytes | None] = field(default_factory=list)  # the header of each of these
     statuses: Counter[int] = field(default_factory=Counter)
     stages: dict[str, list[float]] = field(default_factory=dict)  # milliseconds from Server-Timing
 
     @property
     def rate(self) -> float:
-        """Requests answered with 200, a second."""
+        """Requests per second that were answered with 200."""
         return self.statuses[200] / self.seconds
 
     def percentile(self, share: float) -> float:
@@ -50,7 +50,7 @@ class Sample:
 
 
 def requests(url: str, path: str, bodies: Sequence[bytes], *, headers: str = "") -> list[bytes]:
-    """Whole requests, ready for the socket; ``headers`` is further header lines, each with its CRLF."""
+    """Whole requests, as bytes for the socket; ``headers`` are further header lines, each with its CRLF."""
     host = urlsplit(url).netloc
     return [
         b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: image/jpeg\r\n%sContent-Length: %d\r\n\r\n%s"
@@ -99,7 +99,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def connect(url: str, protocol: type[P], *, source: str | None = None) -> P:
-    """A connection to ``url``'s host and port that ``protocol`` speaks, from the address ``source``."""
+    """Connect a new ``protocol`` to the host and port of ``url``, from the address ``source``."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
@@ -178,7 +178,7 @@ _CANNED = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 class _Canned(asyncio.Protocol):
-    """Answers each request of known size at once."""
+    """Answers at once whenever ``size`` bytes, one request, have arrived."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -197,7 +197,7 @@ class _Canned(asyncio.Protocol):
 
 
 async def ceiling(prepared: Sequence[bytes], *, seconds: float = 1.0) -> float:
-    """Requests a second of this generator against a server that does nothing, in the same process and core."""
+    """Requests per second of this generator with a server that does nothing, in the same process."""
     request = prepared[0]
     server = await asyncio.get_running_loop().create_server(lambda: _Canned(len(request)), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

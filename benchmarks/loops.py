@@ -1,12 +1,12 @@
-"""The loops a server is measured against: decode and infer without HTTP, one thread a core.
+"""The loops that a server is compared with: decode and infer without HTTP.
 
-    plain   what a user would write from the libraries' documentation: Pillow opens, resizes, crops; OpenVINO in
-            THROUGHPUT mode infers; one thread a core
-    own     the service's own preprocessing and runtime, called in a loop by as many threads
-    single  the same pieces, one image at a time on one thread with all cores for inference: the latency limit
+    plain   as the libraries' documentation shows: Pillow opens, resizes and crops; OpenVINO infers in THROUGHPUT mode;
+            one thread per core
+    own     the service's preprocessing and runtime, called in a loop; one thread per core
+    single  the same, but one image at a time on one thread, with all cores for inference: the limit of latency
 
-Run as a process (``python -m benchmarks.loops NAME PRECISION DECODE``) that reads "SECONDS PHOTOS" from each line of
-its input and answers with a line of JSON, so that loops and servers can take turns in one benchmark.
+Runs as a process (``python -m benchmarks.loops NAME PRECISION DECODE``) that reads "SECONDS PHOTOS" from each line of
+its input and answers with one line of JSON, so that loops and servers can take turns in one benchmark.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Step = Callable[[bytes], object]
 
 
 def plain(settings: Settings, found: Artifact) -> list[Step]:
-    """One step function a thread."""
+    """One step function per thread."""
     import openvino as ov
     from PIL import Image
 
@@ -89,7 +89,10 @@ def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
 
 
 def measure(steps: list[Step], photos: list[bytes], seconds: float) -> dict[str, Any]:
-    """Run every step on a thread of its own for ``seconds``; images a second and the time of each image."""
+    """Run every step on its own thread for ``seconds``.
+
+    Returns ``rate`` in images per second, ``p50`` in seconds per image and ``cpu`` in seconds of CPU time per image.
+    """
     ends = time.perf_counter() + seconds
     times: list[list[float]] = [[] for _ in steps]
 

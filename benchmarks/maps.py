@@ -1,10 +1,10 @@
 """Whether class maps lie on their objects: ``python -m benchmarks.maps [FOLDER]``, the grid pointing game on photos.
 
 Without a folder, the photos are the twenty of the package foolbox. Four photos of different classes become the quarters
-of one picture, and the service gives the map of each of the four classes. A map lies well if its positive evidence lies
-in the quarter of its photo; evidence spread evenly would put 25 % there (M. Böhle, M. Fritz, B. Schiele 2021,
-"Convolutional Dynamic Alignment Networks for Interpretable Classifications"). A photo's class is the one that the
-service names for the photo alone, so that no labels are needed.
+of one picture, and the service maps each of the four classes. The score is the share of a map's positive evidence that
+lies in the quarter of its photo; evenly spread evidence scores 25 % (M. Böhle, M. Fritz, B. Schiele 2021,
+"Convolutional Dynamic Alignment Networks for Interpretable Classifications"). A photo's class is the service's answer
+to the photo alone, so no labels are needed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def shares(class_map: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Share of the positive evidence of a map (S, S) per quarter; a middle row or column counts half to each side."""
+    """Share of a map's (S, S) positive evidence per quarter; half of a middle row or column counts for each side."""
     evidence = np.maximum(np.array(class_map), 0).repeat(2, axis=0).repeat(2, axis=1)
     side = len(class_map)
     quarters = evidence.reshape(2, side, 2, side).sum(axis=(1, 3)).ravel()
@@ -69,11 +69,11 @@ def shares(class_map: Sequence[Sequence[float]]) -> NDArray[np.float64]:
 
 
 def play(url: str, photos: Sequence[bytes]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """The quarter that a photo lies in, and the shares of its class's map; each photo takes each quarter once."""
+    """For each photo in each quarter: the quarter, and the shares of the map of the photo's class."""
     classes = [explain(url, photo, "top_k=1")["maps"][0]["index"] for photo in photos]
     step = len(photos) // 4
     for first in range(step):
-        group = [first + step * number for number in range(4)]  # far apart, for folders are often sorted by class
+        group = [first + step * number for number in range(4)]  # far apart, because folders are often sorted by class
         if len({classes[number] for number in group}) < 4:
             continue
         for turn in range(4):
@@ -85,9 +85,9 @@ def play(url: str, photos: Sequence[bytes]) -> Iterator[tuple[int, NDArray[np.fl
 
 
 def offset(url: str, photo: bytes) -> float:
-    """By how many places the map of the photo's strongest class lies too far right, or left if negative.
+    """By how many cells the map of the photo's strongest class lies too far right, or left if negative.
 
-    The map of the mirrored photo would be the mirrored map if there were no offset; an offset moves both the same way.
+    Without an offset the map of the mirrored photo is the mirrored map; an offset moves both in the same direction.
     """
     square = _square(photo)
     (shown,) = explain(url, _png(square), "top_k=1")["maps"]
@@ -96,7 +96,7 @@ def offset(url: str, photo: bytes) -> float:
 
 
 def _centre(class_map: Sequence[Sequence[float]]) -> float:
-    """Mean column of the positive evidence, in places right of the middle."""
+    """Mean column of the positive evidence, in cells right of the middle."""
     columns = np.maximum(np.array(class_map), 0).sum(axis=0)
     return float(np.average(np.arange(len(columns)) - (len(columns) - 1) / 2, weights=columns))
 
@@ -112,8 +112,8 @@ def report(played: Sequence[tuple[int, NDArray[np.float64]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Do class maps lie on the object?")
-    parser.add_argument("folder", nargs="?", type=Path, help="photos; without it twenty that are downloaded")
-    parser.add_argument("--most", type=int, default=400, help="photos, evenly out of the folder (400)")
+    parser.add_argument("folder", nargs="?", type=Path, help="photos; by default twenty are downloaded")
+    parser.add_argument("--most", type=int, default=400, help="how many photos, evenly spaced in the folder (400)")
     options = parser.parse_args()
     if options.folder is None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -123,7 +123,7 @@ def main() -> None:
     with Server() as server:
         sys.stdout.write(report(list(play(server.url, photos))))
         offsets = [offset(server.url, photo) for photo in photos]
-    sys.stdout.write(f"\noffset to the right: {np.mean(offsets):.2f} of a place, deviation {np.std(offsets):.2f}\n")
+    sys.stdout.write(f"\noffset to the right: {np.mean(offsets):.2f} of a cell, deviation {np.std(offsets):.2f}\n")
 
 
 if __name__ == "__main__":

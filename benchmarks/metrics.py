@@ -1,7 +1,7 @@
-"""What metrics cost, of one process alone and shared among several: updates of one request, a sample, a scrape.
+"""What metrics cost, in one process alone and shared among several: the updates of one request, a sample, a scrape.
 
-``python -m benchmarks.metrics``. A request: one counter and one histogram of requests, five stages, one counter of
-images. A scrape reads the files of as many processes as there are.
+``python -m benchmarks.metrics``. One request updates one counter and one histogram of requests, five stages and one
+counter of images. A scrape reads one file per process.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ def main() -> None:
         sys.stdout.write(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
         return
     rows = []
-    # /dev/shm, as the service: a directory on a disk is written back.
+    # In /dev/shm, as in the service: files on a disk would be written back.
     with tempfile.TemporaryDirectory(dir="/dev/shm") as base:
         for processes in (0, 1, 4, 16):
             directory = tempfile.mkdtemp(dir=base) if processes else ""
             command = [sys.executable, "-m", "benchmarks.metrics", directory, str(processes)]
             found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
             rows.append([f"shared by {processes}" if processes else _ALONE, *(f"{value:.1f}" for value in found)])
-    sys.stdout.write(table(["", "µs a request", "µs a sample", "µs a scrape"], rows))
+    sys.stdout.write(table(["", "µs per request", "µs per sample", "µs per scrape"], rows))
 
 
 if __name__ == "__main__":

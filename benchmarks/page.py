@@ -1,7 +1,7 @@
-"""The page in a browser: what it weighs, when it paints, and whether it answers while fifty photos upload.
+"""The page in a browser: its weight, its first paint, and its response to keys while fifty photos upload.
 
 ``python -m benchmarks.page [--browser /usr/bin/chromium] [--screenshot FILE]``. Browser, server and photos share this
-machine. With ``--screenshot`` nothing is measured: the page is photographed with the photos of ``docs/photos`` on it.
+machine. With ``--screenshot`` nothing is measured; the file receives a picture of the page with ``docs/photos`` on it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHOWN = [
 _LOADS = 15
 _PHOTOS = 50
 
-#: Notes how long the main thread was busy in one piece, and how long each press of a key took until its frame.
+#: Records the durations of long tasks on the main thread, and the time from each press of a key to its frame.
 _WATCH = """() => {
     window.measured = {tasks: [], presses: []};
     new PerformanceObserver(list => measured.tasks.push(...list.getEntries().map(entry => entry.duration)))
@@ -48,7 +48,7 @@ _WATCH = """() => {
 
 
 def loads(browser: Browser, url: str) -> tuple[int, int, list[float]]:
-    """Bytes and requests of the page, and milliseconds to its first contentful paint, each in a fresh context."""
+    """Bytes and requests of the page; milliseconds to its first contentful paint, each in a new context."""
     weights: list[list[int]] = []
     paints: list[float] = []
     for _ in range(_LOADS):
@@ -71,14 +71,15 @@ def loads(browser: Browser, url: str) -> tuple[int, int, list[float]]:
 
 
 def _is_the_pages_own(answer: Response) -> bool:
-    """Not what it asks the service."""
+    """Whether ``answer`` belongs to the page itself, rather than to a request to the API."""
     return answer.url.endswith("/") or "/page/" in answer.url
 
 
 def uploads(browser: Browser, url: str, files: list[Path]) -> tuple[float, list[float], list[float], int]:
-    """Seconds until all ``files`` are answered, long tasks and slow presses in milliseconds, and how many were pressed.
+    """Upload ``files`` while the arrow keys move the slider of the class maps.
 
-    Meanwhile somebody moves the slider of the class maps by the arrow keys.
+    Returns seconds until all are answered, milliseconds of each long task and of each slow press, and the number of
+    presses.
     """
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
@@ -104,7 +105,7 @@ def uploads(browser: Browser, url: str, files: list[Path]) -> tuple[float, list[
 
 
 def photograph(browser: Browser, url: str, path: Path) -> None:
-    """The page with ``SHOWN`` on it, as the README shows it."""
+    """Save a picture of the page with ``SHOWN`` on it, for the README."""
     context = browser.new_context(viewport={"width": 1280, "height": 1180}, reduced_motion="reduce")
     page = context.new_page()
     page.goto(url)
@@ -125,7 +126,7 @@ def measure(browser: Browser, url: str) -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         for size in (photos.STANDARD, "4000x3000"):
-            # Twelve megapixels take seconds to make: a few different ones, several times.
+            # Photos of twelve megapixels take seconds to make, so a few are sent several times.
             bodies = photos.collection(size, 8)
             files = [Path(folder) / f"{size}-{index}.jpg" for index in range(_PHOTOS)]
             for index, file in enumerate(files):

@@ -1,8 +1,8 @@
-"""``make bench-peers``: other servers of the same model beside ours, one at a time, in interleaved rounds.
+"""``make bench-peers``: other servers of the same model compared with ours, one at a time, in interleaved rounds.
 
-For each peer: set it up, start it, compare its answers with ours, then rounds of our server and the peer at 1, 8 and
-32 connections, stop it. Our server stays up throughout and is idle while a peer is measured. Writes
-``peers.{md,json,svg}`` to ``benchmarks/results``.
+For each peer: set it up, start it, compare its answers with ours, measure our server and the peer in rounds at 1, 8 and
+32 connections, stop it. Our server runs throughout and is idle while a peer is measured. Writes ``peers.{md,json,svg}``
+to ``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from benchmarks.report import RESULTS, say
 CONCURRENCIES = (1, 8, 32)
 START_TIMEOUT = 180.0
 COMPARED = 8  # photos whose answers are compared
-#: How far a probability may be off in fp32: decoders, resizers and the order of sums differ in the last bits.
+#: Largest difference of a probability in fp32: decoders, resizers and the order of sums differ in the last bits.
 TOLERANCE = 0.01
 
 
@@ -50,7 +50,7 @@ class PeersBench:
         )
 
     async def run(self, chosen: list[Peer], precisions: list[str]) -> AsyncGenerator[dict[str, Any]]:
-        """The figures so far, after each peer: what has been measured outlives an interruption."""
+        """The figures so far, after each peer, so that an interruption loses only the current one."""
         figures: dict[str, Any] = {
             "environment": environment(PACKAGES),
             "rounds": self.rounds,
@@ -95,7 +95,7 @@ class PeersBench:
                 except (LookupError, TypeError, ValueError):
                     raise Unusable(f"answered a photo with {body[:200]!r}") from None
                 if not agrees(answer, expected, precision):
-                    raise Unusable(f"answers {answer[:2]} where ours is {expected[:2]}")
+                    raise Unusable(f"answers {answer[:2]}, ours answers {expected[:2]}")
             our_samples: dict[int, list[Sample]] = {at_once: [] for at_once in CONCURRENCIES}
             samples: dict[int, list[Sample]] = {at_once: [] for at_once in CONCURRENCIES}
             await self.load(ours.url, our_requests, 8)
@@ -109,7 +109,7 @@ class PeersBench:
                     for at_once in CONCURRENCIES:
                         into[at_once].append(await self.load(url, prepared, at_once))
             if running.has_ended():
-                raise Unusable(f"ended under load; its last words: {running.last_words()}")
+                raise Unusable(f"ended under load; end of its log: {running.last_words()}")
             memory, our_memory = running.memory(), ours.memory()
         finally:
             killed = running.stop()
@@ -122,7 +122,7 @@ class PeersBench:
             "killed": killed,
             "our_start": ours.start_seconds,
             "our_memory": our_memory,
-            "our_memory_proportional": our_memory,  # one process: nothing of it is shared with another of its own
+            "our_memory_proportional": our_memory,  # one process shares its pages with no other of ours
             "ours": {at_once: summary(taken) for at_once, taken in our_samples.items()},
             "peer": {at_once: summary(taken) for at_once, taken in samples.items()},
         }
@@ -137,17 +137,17 @@ class PeersBench:
         deadline = time.perf_counter() + START_TIMEOUT
         while time.perf_counter() < deadline:
             if running.has_ended():
-                raise Unusable(f"ended while starting; its last words: {running.last_words()}")
-            # A server may accept a request before its model is there and never answer it: ask again.
+                raise Unusable(f"ended while starting; end of its log: {running.last_words()}")
+            # A server may accept a request before its model is loaded and never answer it, so ask again.
             status, _ = await client.ask(running.url, request, patience=10)
             if status == 200:
                 return time.perf_counter() - running.started
             await asyncio.sleep(0.1)
-        raise Unusable(f"did not answer within {START_TIMEOUT:.0f} s; its last words: {running.last_words()}")
+        raise Unusable(f"did not answer within {START_TIMEOUT:.0f} s; end of its log: {running.last_words()}")
 
 
 def agrees(answer: list[Prediction], expected: list[Prediction], precision: str) -> bool:
-    """In fp32 the same five probabilities and the same best class; else the best class among ours."""
+    """In fp32: the same five probabilities and the same best class. Otherwise: the best class is among our five."""
     if precision != "fp32":
         return answer[0][0] in [label for label, _ in expected]
     close = all(
@@ -157,7 +157,7 @@ def agrees(answer: list[Prediction], expected: list[Prediction], precision: str)
 
 
 def summary(samples: list[Sample]) -> dict[str, Any]:
-    """Lists hold a figure a round; p50 and p99 are None where nothing was answered."""
+    """Lists hold one figure per round; p50 and p99 are None if nothing was answered."""
     merged = Sample()
     for sample in samples:
         merged.merge(sample)
@@ -176,10 +176,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: %(default)s")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement in a round")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement in a round")
     parser.add_argument("--lead", type=float, default=1.0, help="seconds at full concurrency before each measurement")
     parser.add_argument("--precision", default="fp32", help="comma-separated: fp32, bf16, int8")
-    parser.add_argument("--images", type=Path, help="folder of JPEGs to send in place of synthetic 500×375 ones")
+    parser.add_argument("--images", type=Path, help="folder of JPEGs to send instead of synthetic ones of 500×375")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for report, plot and raw figures")
     parser.add_argument("--setup", action="store_true", help="only install the peers (each into .cache/peers/<peer>)")
     arguments = parser.parse_args()

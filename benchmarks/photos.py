@@ -1,10 +1,10 @@
-"""JPEGs to send, made in code so that a benchmark needs no network and no photo of anybody's.
+"""JPEGs to send, made by code, so that a benchmark needs neither a network nor any photo.
 
 A photograph's spectrum falls with frequency (amplitude about 1/f: Field 1987, "Relations between the statistics of
 natural images and the response properties of cortical cells"), and the cost of decoding a JPEG follows its
-coefficients. Noise with that spectrum, coloured and quantised like a camera's picture, costs what a photo costs. A
-large picture is softer at its pixels than a small one, for lens and sensor resolve less than they sample: from a
-megapixel up it is blurred a little, which makes 3 to 4 MB of twelve megapixels.
+coefficients. So noise with that spectrum, coloured and quantised like a camera's picture, costs as much as a photo. A
+large picture is softer at its pixels than a small one, because lens and sensor resolve less than they sample. Above one
+megapixel the noise is therefore blurred a little, which gives files of 3 to 4 MB at twelve megapixels.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ STANDARD = "500x375"
 
 
 def synthetic(width: int, height: int, seed: int) -> bytes:
-    """A JPEG of ``width`` × ``height`` that decodes at a photo's cost."""
+    """A JPEG of ``width`` × ``height`` that costs as much to decode as a photo."""
     rng = np.random.default_rng(seed)
     planes = [_one_over_f(width, height, rng) for _ in range(3)]
-    # Channels of a photo are alike: a shared brightness and a fainter colour.
+    # The channels of a photo resemble each other: a common brightness and a weaker colour.
     red, green, blue = planes[0] + 0.3 * planes[1], planes[0] + 0.1 * planes[2], planes[0] - 0.3 * planes[1]
     pixels = np.clip(128 + 50 * np.stack([red, green, blue], axis=-1), 0, 255).astype(np.uint8)
     image = Image.fromarray(pixels)

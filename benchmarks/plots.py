@@ -1,4 +1,4 @@
-"""Plots of a benchmark as SVG."""
+"""Plots of the figures of ``bench``, as SVG."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _latency(figures: dict[str, Any], path: Path) -> None:
         )
     own = statistics.median(figures["precisions"]["fp32"]["loops"]["own"])
     axes.axvline(own, color="#576574", linestyle=":", label="own loop, no HTTP")
-    axes.set(xlabel="requests answered a second", ylabel="latency from due time, ms", yscale="log")
+    axes.set(xlabel="requests answered per second", ylabel="latency from due time, ms", yscale="log")
     axes.set_title("Open loop: throughput against latency (fp32, exact, 500×375)", fontsize=9)
     axes.legend(frameon=False)
     _save(figure, path)
@@ -70,7 +70,7 @@ def _batch_cost(figures: dict[str, Any], path: Path) -> None:
     axes.plot(
         sizes, [1e3 * cost / size for size, cost in zip(sizes, figures["batch_cost"].values(), strict=True)], "o-"
     )
-    axes.set(xlabel="images in a forward pass", ylabel="ms an image", ylim=(0, None), xscale="log")
+    axes.set(xlabel="images in a forward pass", ylabel="ms per image", ylim=(0, None), xscale="log")
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.set_title("Batch-cost curve measured at warm-up", fontsize=9)
     _save(figure, path)

@@ -1,4 +1,4 @@
-"""The processes that a benchmark starts, asks and measures: servers and bare loops."""
+"""The processes that a benchmark starts, queries and measures: servers and loops without a server."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Loop(_Process):
         assert self.process.stdout.readline() == "ready\n"
 
     def measure(self, seconds: float, photos: Path) -> dict[str, float]:
-        """``rate`` in images a second, ``p50`` in seconds an image, ``cpu`` in processor seconds an image."""
+        """What ``benchmarks.loops.measure`` returns."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{seconds} {photos}\n")
@@ -159,7 +159,7 @@ class Loop(_Process):
 
 
 class Cpu(NamedTuple):
-    """Seconds of processor time that a process has used."""
+    """Seconds of CPU time that a process has used."""
 
     main_thread: float  # the event loop, in a server
     other_threads: float
@@ -179,7 +179,7 @@ class Cpu(NamedTuple):
 
 
 def tree_cpu(pid: int) -> float:
-    """Seconds of processor time of a process and its descendants."""
+    """Seconds of CPU time of a process and its descendants."""
     return sum(sum(Cpu.of(member)) for member in _descendants(pid))
 
 
@@ -197,12 +197,8 @@ def tree_memory(pid: int) -> float:
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:
-    """Process and name of everybody below ``pid``."""
-    found = []
-    for member in _descendants(pid)[1:]:
-        with contextlib.suppress(OSError):
-            found.append((member, Path(f"/proc/{member}/comm").read_text().strip()))
-    return found
+    """Pid and name of each descendant of ``pid``."""
+    return [(member, Path(f"/proc/{member}/comm").read_text().strip()) for member in _descendants(pid)[1:]]
 
 
 def _descendants(pid: int) -> list[int]:

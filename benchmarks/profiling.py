@@ -1,8 +1,8 @@
-"""The event loop of a server under a profiler: which library its processor time goes to.
+"""The event loop of a server under a profiler: its CPU time by library.
 
-Run as a program (``python -m benchmarks.profiling STATS serve …``) it is ``mobilenet-service`` whose main thread is
-profiled from a SIGUSR1 to its end; ``by_library`` reads what it leaves. Time is the thread's processor time, so that
-waiting counts nothing; the profiler's own cost is in it and weighs on small functions most.
+As a program (``python -m benchmarks.profiling STATS serve …``) this is ``mobilenet-service`` with a profiler on its
+main thread, from SIGUSR1 to the end; ``by_library`` reads the file STATS. The profiler measures the thread's CPU time,
+so waiting does not count. Its own cost is included, and weighs most on small functions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import cast
 
-#: First match wins. The rest is built-in functions and the standard library.
+#: The first match counts. Everything else is built-in functions and the standard library.
 _LIBRARIES = (
     ("/benchmarks/", "the profiler"),
     ("/uvicorn/", "uvicorn and httptools: HTTP to ASGI and back"),
@@ -34,9 +34,9 @@ _OTHER = "built-in functions, standard library"
 
 
 def by_library(stats: Path, requests: int, processor_time: float) -> dict[str, float]:
-    """Microseconds a request by library, most first.
+    """Microseconds per request by library, largest first.
 
-    ``processor_time`` is what the thread used in all, in seconds: what no Python function accounts for is uvloop's.
+    ``processor_time`` is the thread's total in seconds. The part that no Python function accounts for is uvloop's.
     """
     spent: dict[str, float] = defaultdict(float)
     # typeshed leaves the table out: {(file, line, function): (calls, primitive calls, own time, time, callers)}.
@@ -64,8 +64,8 @@ def main() -> None:
         profile.dump_stats(stats)
         leave(status)
 
-    # The service's last act; no code of its own runs after it.
-    os._exit = dump_and_leave  # type: ignore[assignment]  # it returns to nobody either
+    # ``os._exit`` is the service's last call; no code of its own runs after it.
+    os._exit = dump_and_leave  # type: ignore[assignment]  # it does not return either
     from service.cli import main as service_main
 
     signal.signal(signal.SIGUSR1, begin)

@@ -1,4 +1,4 @@
-"""Figures of ``bench`` as Markdown and plots."""
+"""From the figures of ``bench`` to Markdown and plots."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(figures: Figures, folder: Path) -> str:
 
 
 def say(text: str) -> None:
-    """What is being measured, to whoever waits for it."""
+    """Report progress on standard error."""
     sys.stderr.write(f"  {text}\n")
 
 
@@ -52,7 +52,7 @@ def spread(values: list[float]) -> str:
 
 
 def ratio(upper: list[float], lower: list[float]) -> float:
-    """Median of the rounds' own ratios: each pair was measured within seconds."""
+    """Median of the rounds' own ratios; the two values of a round are measured within seconds of each other."""
     return statistics.median(a / b for a, b in zip(upper, lower, strict=True))
 
 
@@ -60,7 +60,7 @@ def _head(figures: Figures) -> str:
     lines = ["# Benchmark", ""]
     lines += bullets(figures["environment"])
     lines.append(
-        f"* load generator: its own ceiling is {figures['generator_ceiling']:.0f} requests/s, "
+        f"* load generator: at most {figures['generator_ceiling']:.0f} requests/s, "
         "with a server that does nothing on the same core"
     )
     sizes = ", ".join(f"{size} {count / 1000:.0f} kB" for size, count in figures["photo_bytes"].items())
@@ -72,9 +72,9 @@ def _head(figures: Figures) -> str:
 def _closed(precision: str, measured: Figures) -> str:
     rows = []
     for name, about in (
-        ("plain", "plain loop: Pillow + OpenVINO THROUGHPUT, a thread a core, no HTTP"),
-        ("own", "own loop: our preprocessing and runtime, a thread a core, no HTTP"),
-        ("single", "one image at a time, all cores on it, no HTTP"),
+        ("plain", "plain loop: Pillow + OpenVINO THROUGHPUT, one thread per core, no HTTP"),
+        ("own", "own loop: our preprocessing and runtime, one thread per core, no HTTP"),
+        ("single", "one image at a time, on all cores, no HTTP"),
     ):
         p50 = _ms(statistics.median(measured["single_p50"])) if name == "single" else ""
         rows.append([about, spread(measured["loops"][name]), p50, "", ""])
@@ -96,10 +96,10 @@ def _cpu(cpu: dict[str, float]) -> str:
     rows = [
         ["own loop", f"{cpu['own'] * 1e3:.2f}"],
         ["server at 32 at once", f"{server * 1e3:.2f}"],
-        ["… of it its event loop", f"{cpu['event loop'] * 1e3:.2f}"],
+        ["… of which its event loop", f"{cpu['event loop'] * 1e3:.2f}"],
         ["load generator beside it", f"{cpu['load generator'] * 1e3:.2f}"],
     ]
-    return table(["processor time", "ms an image"], rows)
+    return table(["CPU time", "ms per image"], rows)
 
 
 def _start(figures: Figures) -> str:
@@ -145,9 +145,9 @@ def _memory(figures: Figures) -> str:
 
 def _profile(figures: Figures) -> str:
     rows = [[name, f"{microseconds:.0f}"] for name, microseconds in figures["profile"].items()]
-    rows.append(["**together, the profiler's own cost in it**", f"{sum(figures['profile'].values()):.0f}"])
+    rows.append(["**together, including the profiler's own cost**", f"{sum(figures['profile'].values()):.0f}"])
     return "## The event loop's processor time by library (cProfile, 32 at once)\n\n" + table(
-        ["", "µs a request"], rows
+        ["", "µs per request"], rows
     )
 
 

@@ -1,4 +1,4 @@
-"""One process against workers and an engine, with the real model on the same cores, taking turns.
+"""One process compared with workers and an engine, with the real model on the same cores, in turns.
 
 ``python -m benchmarks.shapes``. Throughput at 32 at once, latency of one at a time, and memory.
 """
@@ -47,7 +47,7 @@ def main() -> None:
         memory = [f"{name.removeprefix('mnet-')} {tree_memory(pid):.0f} MiB" for pid, name in members]
     head = ["", f"images/s at {given.concurrency}", "over one process", "p50 of one at a time", "memory"]
     sys.stdout.write("\n".join([*bullets(environment(["openvino"])), "", table(head, rows), ""]))
-    sys.stdout.write(f"after it: {', '.join(memory)}\n")
+    sys.stdout.write(f"memory of each process of the last: {', '.join(memory)}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Targets that take turns, round after round: many requests at once, then one at a time."""
+"""Measures several targets in turns, round after round: many requests at once, then one at a time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Target(NamedTuple):
 
 
 class Measured(NamedTuple):
-    rates: list[float]  # answers a second with many at once, by rounds
-    medians: list[float]  # seconds of the median request when there is one at a time, by rounds
+    rates: list[float]  # answers per second with many at once, one figure per round
+    medians: list[float]  # median latency in seconds of one request at a time, one figure per round
 
 
 def parser(doc: str | None, *, rounds: int, seconds: float) -> argparse.ArgumentParser:
-    """The options that all such benchmarks have, with these defaults."""
+    """A parser with the options of all such benchmarks, and these defaults."""
     made = argparse.ArgumentParser(description=doc)
     made.add_argument("--rounds", type=int, default=rounds)
     made.add_argument("--seconds", type=float, default=seconds)
@@ -30,7 +30,7 @@ def parser(doc: str | None, *, rounds: int, seconds: float) -> argparse.Argument
 
 
 async def measure(targets: dict[str, Target], *, rounds: int, seconds: float, alone: float) -> dict[str, Measured]:
-    """``seconds`` of many at once and ``alone`` seconds of one at a time, each round."""
+    """In each round, ``seconds`` of many requests at once and ``alone`` seconds of one at a time."""
     found = {name: Measured([], []) for name in targets}
     for url, requests, at_once in targets.values():
         await load.closed_loop(url, requests, concurrency=at_once, seconds=1)

@@ -1,7 +1,7 @@
-"""What the wire costs: images through shared memory to an engine in another process, with a network that takes no time.
+"""What passing images through shared memory to an engine in another process costs, with a network that takes no time.
 
-``python -m benchmarks.wire``. Engine loop: bare records from one process, batches of 64. Whole way: ``RemoteEngine``
-with images that are decoded already. Beside them, the pixels copied through a Unix socket instead.
+``python -m benchmarks.wire``. Engine loop: bare records from one process, in batches of 64. Whole way: ``RemoteEngine``
+with decoded images. For comparison: the pixels copied through a Unix socket.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ANSWER = 4 * (1000 + 1280) + 5 * (8 + 4 * 49) + 8
 
 
 class Instant:
-    """A runtime that takes no time, so that what remains is everything around it."""
+    """A runtime that takes no time, so that everything around it is measured."""
 
     name = "instant"
     device = "cpu"
@@ -85,7 +85,7 @@ async def serve(address: str) -> None:
 
 
 def swallow(address: str) -> None:
-    """The alternative's process: reads pixels, copies them out of the stream, answers with as many bytes as we do."""
+    """The other process of the copy: reads pixels from the stream and answers with as many bytes as an engine."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen()
@@ -102,7 +102,7 @@ def swallow(address: str) -> None:
 
 @contextmanager
 def process(role: str) -> Iterator[tuple[str, int]]:
-    """Address and pid of a process that plays ``role``."""
+    """Address and pid of a process with this ``role``."""
     name = f"mobilenet-bench-{os.getpid()}-{role}"
     child = subprocess.Popen([sys.executable, "-m", "benchmarks.wire", "--role", role, "--name", name])
     try:
@@ -131,7 +131,7 @@ def own_cpu() -> float:
 
 
 def measured(pid: int, work: Callable[[], int]) -> list[str]:
-    """Images a second, and microseconds of processor time an image: here, there."""
+    """Images per second; microseconds of CPU time per image in this process, in process ``pid``, and in both."""
     here, there, started = own_cpu(), tree_cpu(pid), time.perf_counter()
     count = work()
     seconds = time.perf_counter() - started
@@ -179,7 +179,7 @@ def bare_records(address: str, pid: int, seconds: float) -> list[str]:
 async def whole_way(address: str, seconds: float) -> int:
     engine = RemoteEngine(_MODEL, [address], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=sys.exit)
     engine.start()
-    while not (await engine.ready()).ok:  # noqa: ASYNC110  # it has no event to wait for
+    while not (await engine.ready()).ok:  # noqa: ASYNC110  # there is no event to wait for
         await asyncio.sleep(0.01)
     pixels = np.zeros((224, 224, 3), np.uint8)
     ends = time.monotonic() + seconds

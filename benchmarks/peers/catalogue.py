@@ -17,7 +17,7 @@ _BOUNDARY = b"peers-7d1f0c"
 
 
 def request(path: str, body: bytes, content_type: str, extra: str = "") -> bytes:
-    """A whole HTTP/1.1 request, ready for the socket; ``extra`` is header lines, each with its CRLF."""
+    """A whole HTTP/1.1 request, as bytes for the socket; ``extra`` are header lines, each with its CRLF."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
         f"{extra}Content-Length: {len(body)}\r\n\r\n"

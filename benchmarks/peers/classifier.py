@@ -14,7 +14,7 @@ __all__ = ["BATCH", "CORES", "PORT", "RUNTIME", "WAIT", "load", "prepare"]
 
 #: Largest batch, for every peer.
 BATCH = 8
-#: Seconds that a batch may wait for company, where a peer lets one say so.
+#: Seconds that a batch may wait for more images, if a peer has such a setting.
 WAIT = 0.005
 CORES = len(os.sched_getaffinity(0))
 PORT = int(os.environ.get("PEER_PORT", "8000"))

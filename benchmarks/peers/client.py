@@ -1,6 +1,6 @@
 """Load on any HTTP/1.1 server: like ``benchmarks.load``, for servers that may also refuse, stall or hang up.
 
-Answers may come in chunks, connections may be closed after each; what does not answer is counted as status 0. The
+Answers may be chunked, and connections may close after each one. A request without an answer counts as status 0. The
 same client loads our server, in turns with the peer.
 """
 
@@ -90,10 +90,10 @@ async def ask(url: str, request: bytes, patience: float = PATIENCE) -> tuple[int
 async def closed_loop(
     url: str, prepared: Sequence[bytes], *, concurrency: int, seconds: float, lead: float, patience: float = PATIENCE
 ) -> Sample:
-    """``concurrency`` clients, each sending when its last was answered; counted for ``seconds`` after ``lead``.
+    """``concurrency`` clients, each sending when its last request was answered; counts for ``seconds`` after ``lead``.
 
-    Clients keep sending until the count ends, so that it sees the server at full concurrency from start to end,
-    however long one answer takes; what is then under way is awaited and not counted.
+    Clients send until the count ends, so that the server has full concurrency throughout, however long one answer
+    takes. Requests that are unanswered at the end are awaited but not counted.
     """
     sample = Sample(seconds=seconds)
     begins = time.perf_counter() + lead

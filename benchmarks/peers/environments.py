@@ -1,8 +1,8 @@
 """A virtual environment for each peer, below ``.cache/peers``.
 
-torch takes 5.5 GB, so it has an environment of its own, with OpenVINO in another; a ``.pth`` file makes one of them
-visible in a peer's. What the peer itself has installed comes first on its path. A stamp is written last, with what was
-asked for: an interrupted set-up is taken up again, a changed one repeated.
+torch takes 5.5 GB, so it has an environment of its own, and so has OpenVINO. A ``.pth`` file makes one of the two
+visible in a peer's environment, behind the peer's own packages. A stamp with the requirements is written last, so an
+interrupted set-up is resumed, and one whose requirements have changed is repeated.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _install(name: str, listed: Path) -> Path:
         _stamp(name).unlink(missing_ok=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(CACHE / name)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # Lists are complete; a resolver would see no torch yet and install another.
+        # The lists are complete; a resolver would not see torch yet and would install another.
         subprocess.run([*pip, "--no-deps", "--requirement", str(listed)], check=True)
         _stamp(name).write_text(_wanted(listed))
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"

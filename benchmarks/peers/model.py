@@ -54,7 +54,7 @@ def prepare(jpeg: bytes) -> Any:
 
 
 def load(threads: int, callers: int = 1) -> Callable[[Sequence[Any]], list[Answer]]:
-    """``callers``: how many threads will call at once; torch does not mind."""
+    """``callers``, the number of threads that will call at once, does not matter to torch."""
     torch.set_num_threads(threads)
     model = load_model()
 

@@ -27,7 +27,7 @@ def prepare(jpeg: bytes) -> Any:
 
 
 def load(threads: int, callers: int = 1) -> Callable[[Sequence[Any]], list[Answer]]:
-    """``callers``: how many threads will call at once, with ``threads`` cores for each."""
+    """``callers`` threads will call at once, with ``threads`` cores for each."""
     options = RuntimeOptions(
         runtime="openvino",
         device="cpu",

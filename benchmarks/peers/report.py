@@ -103,7 +103,7 @@ def _memory(peer: Figures) -> str:
 
 
 def _median(values: list[float | None]) -> float | None:
-    """None where a round had no answer: what it would have been is not known."""
+    """None if a round had no answer."""
     known = [value for value in values if value is not None]
     return statistics.median(known) if len(known) == len(values) else None
 
@@ -113,7 +113,7 @@ def _ratio(upper: list[float], lower: list[float]) -> str:
 
 
 def draw(figures: Figures, path: Path) -> None:
-    """Bars of requests a second at 32 at once and of p50 at 1, a row of plots for each precision."""
+    """Bars of requests per second at 32 at once and of p50 at 1; one row of plots per precision."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -139,7 +139,7 @@ def draw(figures: Figures, path: Path) -> None:
         colours = ["#ee5253", *("#10ac84" if "our runtime" in name else "#2e86de" for name in names[1:])]
         _bars(rate_axes, names, [statistics.median(values) for values in rates], colours, "{:.0f}")
         _bars(latency_axes, names, [1e3 * (_median(values) or 0.0) for values in medians], colours, "{:.1f}")
-        rate_axes.set_title(f"{precision}: requests a second, 32 at once (more is better)", fontsize=9)
+        rate_axes.set_title(f"{precision}: requests per second, 32 at once (more is better)", fontsize=9)
         latency_axes.set_title(f"{precision}: p50 in ms, 1 at once (less is better)", fontsize=9)
         latency_axes.set_yticklabels([])
     figure.tight_layout()

@@ -1,7 +1,7 @@
-"""A peer's processes: started together, measured together, and all gone afterwards.
+"""A peer's processes: started, measured and ended together.
 
-Servers start servers: some of their children leave the process group or outlive their parent. Each process that
-descends from a peer inherits a mark in its environment, and by that mark it is found.
+Some servers start children that leave the process group or outlive their parent. Every descendant of a peer inherits a
+mark in its environment, by which it is recognised.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.processes import tree_memory
 MARK = "BENCHMARK_PEER_RUN"
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 
-#: Nothing is to be sent anywhere, nor to be reached from anywhere.
+#: Send nothing to other machines, and be unreachable from them.
 SILENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's way to say: this machine only, on 127.0.0.1
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -46,11 +46,11 @@ class Memory(NamedTuple):
 
 
 class Running:
-    """One started peer. ``stop`` ends every process that came of it."""
+    """One started peer. ``stop`` ends all of its processes."""
 
     def __init__(self, peer: Peer, precision: str) -> None:
         self._mark = uuid.uuid4().hex
-        # Short, for sockets have short paths; everything that a peer writes lies below.
+        # Short, because paths of sockets must be; everything that a peer writes is below it.
         self._folder = Path(tempfile.mkdtemp(prefix="peer-"))
         port = _free_ports(5)
         self.url = f"http://127.0.0.1:{port}"

@@ -79,7 +79,7 @@ def defined_tests() -> frozenset[str]:
 
 def name_complaint(name: str, known: frozenset[str]) -> str | None:
     """What is wrong with ``name``, which stands in backticks somewhere. Names of other projects have a dot in them."""
-    if re.fullmatch(r"(?:[\w-]+/)*[\w-]+\.(?:py|js|css|html|yml|yaml|cfg|sh|toml)|(?:[a-z_][\w-]*/)+", name):
+    if re.fullmatch(r"(?:[\w-]+/)*[\w-]+\.(?:py|js|json|css|html|yml|yaml|cfg|sh|toml)|(?:[a-z_][\w-]*/)+", name):
         return None if name in repository() else "no such file or folder"
     if name.startswith("test_"):
         return None if name in defined_tests() else "no such test"

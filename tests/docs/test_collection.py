@@ -48,6 +48,23 @@ def test_decisions_are_numbered_without_gap_or_repetition() -> None:
         assert headings == ["Context", "Decision", "Numbers", "Consequences"]
 
 
+@pytest.mark.parametrize("adr", ADRS, ids=page_name)
+def test_a_decision_opens_with_one_sentence(adr: Path) -> None:
+    assert opens_with_a_sentence(adr.read_text())
+
+
+def opens_with_a_sentence(text: str) -> bool:
+    """Whether one sentence, and nothing else, stands between title and first heading."""
+    opening = text.partition("\n## ")[0].partition("\n")[2].strip()
+    return re.fullmatch(r"[A-Z`](?:[^.\n]|\n(?!\n)|\.(?=\S))+\.", opening) is not None
+
+
+@pytest.mark.parametrize("opening", ["", "No sentence", "One. Two.", "One\n\nand two.", "* An item."])
+def test_an_opening_of_another_form_is_noticed(opening: str) -> None:
+    assert opens_with_a_sentence("# 1. Title\n\nWe do it at 1.5 times\nthe cost.\n\n## Context\n")
+    assert not opens_with_a_sentence(f"# 1. Title\n\n{opening}\n\n## Context\n")
+
+
 def test_the_index_lists_every_document() -> None:
     listed = {(DOCS / target).resolve() for target in LINK.findall(read("docs/index.md"))}
     assert listed >= set(PAGES) - {DOCS / "index.md"}  # and documents beside the code they are about
