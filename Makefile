@@ -1,4 +1,4 @@
-# What a newcomer needs: make serve | test | check | bench (each does its own set-up), make install.
+# Start here: make serve | test | check | bench (each does its own set-up), make install.
 # Variables: SCALE (compose-up), HOST, PORT (serve), PYTHON (3.11 or newer), ARGS (extra options for serve, test, torture and bench).
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 NO_PIP := || { echo "Installing failed. It needs a package index: is the network there, and do http_proxy and https_proxy lead somewhere?"; exit 1; }
-# Where an NVIDIA driver answers, serving needs torch; elsewhere it is 5.5 GB that nobody uses.
+# Serving needs torch (5.5 GB) only on machines with an NVIDIA GPU.
 SERVE_EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '[torch]')
 
 .DEFAULT_GOAL := help
@@ -40,10 +40,10 @@ check: $(VENV)/dev.stamp  ## ruff and mypy --strict
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(VENV)/bench.stamp install  ## Measure the service on this machine beside a bare loop
+bench: $(VENV)/bench.stamp install  ## Compare the service with bare loops on this machine
 	$(BIN)/python -m benchmarks.bench $(ARGS)
 
-bench-peers: $(VENV)/bench.stamp install  ## Measure other servers beside ours; installs them into .cache/peers, 7 GB
+bench-peers: $(VENV)/bench.stamp install  ## Compare the service with other servers; installs them into .cache/peers, 7 GB
 	$(BIN)/python -m benchmarks.peers_bench $(ARGS)
 
 bench-compose: $(VENV)/bench.stamp install  ## Measure one and several replicas behind the balancer, with Docker
@@ -52,18 +52,18 @@ bench-compose: $(VENV)/bench.stamp install  ## Measure one and several replicas 
 compose-up:  ## Build and start SCALE replicas (2) behind a balancer, with Docker
 	@SCALE=$(SCALE) deploy/compose/up.sh $(ARGS)
 
-compose-roll:  ## Replace the replicas one by one, none of them missed
+compose-roll:  ## Replace the replicas one by one, without failed requests
 	@deploy/compose/roll.sh
 
 compose-down:  ## Stop and remove what compose-up started
 	@docker compose --profile '*' down --remove-orphans
 
-audit:  ## Ask the advisory services about every pinned package; needs the internet
+audit:  ## Look every pinned package up in the advisory services; needs the internet
 	@test -x .cache/audit/bin/pip-audit || { $(PYTHON) -m venv .cache/audit && .cache/audit/bin/pip install -q pip-audit; }
 	@.cache/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt || \
 		{ echo "Advisories were found, or no advisory service could be asked: a mirror of the package index is none."; exit 1; }
 
-format: $(VENV)/dev.stamp  ## Let ruff format and fix
+format: $(VENV)/dev.stamp  ## Format and fix with ruff
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Replace every replica by one of the image that docker-compose.yml names now, one at a time: a new one starts and is
-# ready before an old one drains. `docker compose up` alone would stop all of them at once.
+# Replace every replica by one of the current image, one at a time: a new one is ready before an old one drains.
+# `docker compose up` alone would stop all of them at once.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -11,7 +11,7 @@ old=$(replicas)
 count=$(wc -w <<<"$old")
 for replica in $old; do
   docker compose up --detach --wait --no-deps --no-recreate --scale "service=$((count + 1))" service
-  # SIGTERM: it is not ready any more, answers what it has, and exits.
+  # SIGTERM: it stops being ready, answers the requests that it has, and exits.
   docker stop --time 30 "$replica" >/dev/null
   docker rm "$replica" >/dev/null
 done

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Start the stack with SCALE replicas (2), wait until it is ready, say where it is. What follows goes to `docker compose up`.
+# Start the stack with SCALE replicas (2), wait until it is ready, print its address. Arguments go to compose's up.
 #
-# Images come from where they can be had: those on this machine first, then the registry; where the registry does not
-# answer, another local tag of the balancer's image will do. Weights come from the host's model_store if they are there.
+# Images are taken from this machine if they are there, else pulled. If the balancer's image cannot be pulled, any local
+# tag of it is used. Weights are copied from the host's model_store if they are there, else downloaded during the build.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "error: $*"; exit 1; }
 
-# As compose reads it: the environment, then .env, then the default.
+# Like compose: the environment, then .env, then the default.
 setting() {
   local line
   if [ -n "${!1:-}" ]; then printf '%s' "${!1}"; return; fi

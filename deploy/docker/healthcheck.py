@@ -1,4 +1,4 @@
-"""Exit status 0 if the service is ready. Sockets alone: it is started every few seconds on the service's cores."""
+"""Exit status 0 if the service is ready. Imports little, because it starts every few seconds on the service's cores."""
 
 import os
 import socket

@@ -1,6 +1,6 @@
-"""Turn `docker compose config --format json` into what `docker stack deploy` takes: standard input to standard output.
+"""Convert the output of `docker compose config --format json` for `docker stack deploy`, from stdin to stdout.
 
-The two read almost the same format. Left out is what a Swarm decides by itself or does not know.
+The two formats are almost the same. Keys that a Swarm does not know, or decides by itself, are removed.
 """
 
 import json

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Deploy or update the stack (named by the first argument, mobilenet) on this Swarm with SCALE replicas (2), and wait.
-# SERVICE_IMAGE must be where every node can pull it from; on a Swarm of one node, a local image will do.
+# Deploy or update the stack on this Swarm with SCALE replicas (2), and wait. Argument: its name (mobilenet).
+# Every node must be able to pull SERVICE_IMAGE; on a Swarm of one node a local image is enough.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 name=${1:-mobilenet}
