@@ -43,7 +43,9 @@ def server() -> Server:
     return Server(config(app, Settings(), Metrics()), on_drain=lambda: None)  # type: ignore[arg-type]  # any will do
 
 
-async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     made = server()
     told: list[int] = []
 
@@ -56,10 +58,11 @@ async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(monkeypatch: pyt
     monkeypatch.setattr(sys, "stderr", stream)
     handler = logging.StreamHandler(stream)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
-    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
-    logging.getLogger("service.access").info("request")
-    assert told
-    await eventually(lambda: made.should_exit)
+    # By setLevel(), which caplog calls: loggers remember whether a level is enabled, and it makes them forget.
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("service.access").info("request")
+        assert told
+        await eventually(lambda: made.should_exit)
     assert stream.getvalue() == "request\ndraining\n"
 
 
