@@ -6,7 +6,6 @@ thread, and no other asynchronous test could run.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from service.model.artifact import Artifact
 from tests import photos as photo_files
 from tests.browser.pictures import File
 from tests.e2e.process import ServerProcess, server
+from tests.requirements import missing
 
 #: A busy machine takes its time; Playwright gives up after 5 s.
 _PATIENCE_MS = 20_000
@@ -38,18 +38,11 @@ AXE = ROOT / ".cache/axe/node_modules/axe-core/axe.min.js"
 NewVisit = Callable[..., "Visit"]
 
 
-def missing(what: str) -> None:
-    """Skips, or fails where the browser's tests are asked for."""
-    if os.environ.get("REQUIRE_BROWSER") == "1":
-        pytest.fail(f"{what}; REQUIRE_BROWSER=1 asks for it")
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if program is None:
-        missing("no chromium is installed")
+        missing("no chromium is installed", required_by="REQUIRE_BROWSER")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield running
@@ -70,7 +63,7 @@ def photos() -> list[File]:
 @pytest.fixture(scope="package")
 def axe() -> str:
     if not AXE.is_file():
-        missing(f"no axe-core at {AXE.relative_to(ROOT)}")
+        missing(f"no axe-core at {AXE.relative_to(ROOT)}", required_by="REQUIRE_BROWSER")
     return AXE.read_text("utf-8")
 
 

@@ -17,6 +17,7 @@ import pytest
 from benchmarks import photos
 from service.model.artifact import Artifact
 from tests.containers.docker import ROOT, Stack, docker
+from tests.requirements import missing
 
 BASE = "python:3.11-slim-bookworm"
 
@@ -38,9 +39,7 @@ def engine() -> None:
         complaint = "no Docker engine answers"
     else:
         return
-    if os.environ.get("REQUIRE_ENGINE"):
-        pytest.fail(complaint)
-    pytest.skip(complaint)
+    missing(complaint, required_by="REQUIRE_ENGINE")
 
 
 @pytest.fixture(scope="session")

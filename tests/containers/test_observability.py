@@ -13,7 +13,7 @@ from service.metrics import Metrics
 from tests.containers.conftest import balancer_image
 from tests.containers.docker import ROOT, Stack, address, docker, free_port
 from tests.containers.traffic import Traffic
-from tests.deploy.expressions import expressions
+from tests.deploy.promql import expressions
 from tests.waiting import until
 
 _RULES = ROOT / "deploy/observability/prometheus"

@@ -1,23 +1,33 @@
-"""PromQL expressions held against the metrics, labels and values that exist: the service's, HAProxy's, Prometheus's."""
+"""The dashboard's and the alerts' PromQL, held against the metrics, labels and values that exist.
+
+Expressions come from ``deploy/observability`` and are parsed by ``promql_parser``. What exists comes from the service's
+``Metrics``, from HAProxy's exporter and from Prometheus itself.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
+import promql_parser
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
+from promql_parser import AggModifierType, AggregateExpr, BinaryExpr, Expr, MatchOp, VectorSelector
 
 from service.http.app import ENDPOINTS
 from service.metrics import STAGES, Metrics
-from tests.deploy.expressions import PROMETHEUS
+from tests.deploy.manifests import ROOT
 from tests.documents import errors
 
-_BALANCER = Path(__file__).parents[2] / "deploy/compose/haproxy.cfg"
-_REASONS = {error.reason for error in errors()}
+OBSERVABILITY = ROOT / "deploy/observability"
+PROMETHEUS = OBSERVABILITY / "prometheus"
 
-#: Of HAProxy's exporter (addons/promex in its source, 2.6 to 3.2).
+#: What stands in for Grafana's macros and variables. Its rate interval is at least four scrape intervals.
+_SUBSTITUTES = {"$__rate_interval": "20s", "$instance": ".*", "$stage": "infer"}
+
+#: Metrics and labels of HAProxy's exporter (addons/promex in its source, 2.6 to 3.2).
 _HAPROXY = {
     "haproxy_frontend_http_requests_total": {"proxy"},
     "haproxy_frontend_http_responses_total": {"proxy", "code"},
@@ -33,71 +43,94 @@ _HAPROXY = {
 }
 _OF_PROMETHEUS = {"up": set[str](), "ALERTS": {"alertname", "alertstate", "severity"}}
 _OF_TARGETS = {"job", "instance"}
+_SUFFIXES: dict[str | None, tuple[str, ...]] = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 
 
-def series() -> dict[str, set[str]]:
-    """Labels of everything that can be asked for, by name."""
-    found = {**_HAPROXY, **_OF_PROMETHEUS}
+def dashboard() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((OBSERVABILITY / "grafana/dashboards/mobilenet.json").read_text())
+    return loaded
+
+
+def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
+    """Without the rows."""
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def expressions() -> list[tuple[str, str]]:
+    """``panel TITLE`` or ``alert NAME``, and its expression without Grafana's macros and variables."""
+    targets = [(panel["title"], target["expr"]) for panel in panels(dashboard()) for target in panel["targets"]]
+    return [
+        *((f"panel {title}", substitute(expression)) for title, expression in targets),
+        *((f"alert {rule['alert']}", rule["expr"]) for rule in alerts()),
+    ]
+
+
+def substitute(expression: str) -> str:
+    for variable, value in _SUBSTITUTES.items():
+        expression = expression.replace(variable, value)
+    return expression
+
+
+def labels_by_metric() -> dict[str, set[str]]:
     own = Metrics()
+    known = _HAPROXY | _OF_PROMETHEUS
     for metric in vars(own).values():
         if isinstance(metric, MetricWrapperBase):
-            labels = set(metric._labelnames)
-            if metric._type == "histogram":
-                found |= {f"{metric._name}_bucket": labels | {"le"}}
-                found |= {f"{metric._name}_{suffix}": labels for suffix in ("sum", "count")}
-            else:
-                found[metric._name + ("_total" if metric._type == "counter" else "")] = labels
-    for family in own.registry.collect():
-        if family.name.startswith("process_"):
-            found |= {sample.name: set[str]() for sample in family.samples}
-    return found
+            for suffix in _SUFFIXES.get(metric._type, ("",)):
+                known[metric._name + suffix] = {*metric._labelnames, *(["le"] if suffix == "_bucket" else [])}
+    samples = [sample.name for family in own.registry.collect() for sample in family.samples]
+    return {name: set[str]() for name in samples if name.startswith("process_")} | known
 
 
-def values() -> dict[str, set[str]]:
-    """Values that a label can have, of labels whose values are few."""
+def values_by_label() -> dict[str, set[str]]:
+    """Only of labels with few values."""
     scrapes = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    proxies = re.findall(r"^(?:frontend|backend) (\w+)", _BALANCER.read_text(), re.MULTILINE)
+    balancer = (ROOT / "deploy/compose/haproxy.cfg").read_text()
+    reasons = {error.reason for error in errors()}
     return {
         "job": {scrape["job_name"] for scrape in scrapes},
-        "proxy": set(proxies),
+        "proxy": set(re.findall(r"^(?:frontend|backend) (\w+)", balancer, re.MULTILINE)),
         "endpoint": {*ENDPOINTS, "other"},
         "stage": set(STAGES),
-        "reason": _REASONS,
-        "outcome": {*_REASONS, "ok"},
+        "reason": reasons,
+        "outcome": {*reasons, "ok"},
         "alertstate": {"firing", "pending"},
     }
 
 
-_GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
-_SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\s*(\{[^}]*\})?(?!\w)\s*(\()?")
-_MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
-_OPERATORS = {"and", "or", "unless", "bool"}
-
-
-def selectors(expression: str) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """Each metric with its matchers: label, operator, value."""
-    plain = re.sub(r"\[[^]]*\]", "", _GROUPING.sub("", expression))
-    for name, braces, called in _SELECTOR.findall(plain):
-        if not called and name not in _OPERATORS:
-            yield name, _MATCHER.findall(braces)
-
-
-def expression_complaints(expression: str, legend: str = "") -> Iterator[str]:
-    known, allowed = series(), values()
-    labels = set(_OF_TARGETS)
-    for name, matchers in selectors(expression):
-        if name not in known:
-            yield f"{name} is no metric"
-            continue
-        labels |= known[name]
-        for label, operator, value in matchers:
-            if label not in known[name] | _OF_TARGETS:
-                yield f"{name} has no label {label}"
-            wanted = set(value.split("|")) if "~" in operator else {value}
-            if label in allowed and not wanted <= allowed[label]:
-                yield f"{label} is never {wanted - allowed[label]}"
-    grouped = {label.strip() for group in _GROUPING.findall(expression) for label in group.split(",")} - {""}
+def complaints(expression: str, legend: str = "") -> Iterator[str]:
+    """What is wrong with ``expression``, and with the labels that ``legend`` shows of its result."""
+    nodes: list[Expr] = []
+    try:
+        promql_parser.walk(promql_parser.parse(expression), nodes.append)
+    except ValueError as error:
+        yield str(error)
+        return
+    labels, grouped, aggregated = set(_OF_TARGETS), set[str](), False
+    known, allowed = labels_by_metric(), values_by_label()
+    for node in nodes:
+        if isinstance(node, VectorSelector):
+            if node.name is None or node.name not in known:
+                yield f"{node.name} is not a metric"
+                continue
+            labels |= known[node.name]
+            for matcher in node.matchers.matchers:
+                if matcher.name not in known[node.name] | _OF_TARGETS:
+                    yield f"{node.name} has no label {matcher.name}"
+                is_pattern = matcher.op in (MatchOp.Re, MatchOp.NotRe)
+                asked = set(matcher.value.split("|")) if is_pattern else {matcher.value}
+                if matcher.name in allowed and not asked <= allowed[matcher.name]:
+                    yield f"{matcher.name} is never {asked - allowed[matcher.name]}"
+        elif isinstance(node, AggregateExpr) and node.modifier is not None:
+            grouped |= set(node.modifier.labels)
+            aggregated |= node.modifier.type == AggModifierType.By
+        elif isinstance(node, BinaryExpr) and node.modifier is not None and node.modifier.matching is not None:
+            grouped |= {*node.modifier.matching.labels, *(node.modifier.group_labels or ())}
     yield from (f"no metric has the label {label}" for label in sorted(grouped - labels))
-    aggregated = grouped if re.search(r"\bby\b", expression) else labels
-    shown = set(re.findall(r"\{\{(\w+)\}\}", legend))
-    yield from (f"the legend shows {label}, which is gone" for label in sorted(shown - aggregated))
+    shown = set(re.findall(r"\{\{(\w+)\}\}", legend)) - (grouped if aggregated else labels)
+    yield from (f"the result has no label {label}, which the legend shows" for label in sorted(shown))

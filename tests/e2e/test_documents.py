@@ -36,7 +36,7 @@ RUN_ELSEWHERE = {
     "mobilenet-service models quantize": "tests/runtimes/test_int8.py",
     "mobilenet-service serve --precision int8": "tests/runtimes/test_int8.py",
     "mobilenet-service models parity": "tests/store/test_parity.py",
-    "kubectl apply": "tests/deploy/test_kustomize.py",
+    "kubectl apply": "tests/deploy/test_kubernetes.py",
 }
 
 #: And those that no test runs.

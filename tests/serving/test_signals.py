@@ -35,7 +35,9 @@ class Interrupted(io.StringIO):
             self._writing = False
 
 
-async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     lifecycle = Lifecycle(drain_s=1.0)
     told: list[int] = []
 
@@ -48,10 +50,11 @@ async def test_a_signal_amid_a_line_of_the_log_begins_the_drain(monkeypatch: pyt
     monkeypatch.setattr(sys, "stderr", stream)
     handler = logging.StreamHandler(stream)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
-    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
-    logging.getLogger("service.access").info("request")
-    assert told
-    await eventually(lambda: lifecycle.draining)
+    # By setLevel(), which caplog calls: loggers remember whether a level is enabled, and it makes them forget.
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("service.access").info("request")
+        assert told
+        await eventually(lambda: lifecycle.draining)
     assert stream.getvalue() == "request\ndraining\n"
 
 

@@ -6,11 +6,11 @@ import io
 import math
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -22,6 +22,8 @@ from tests.e2e.process import ServerProcess, server
 from tests.hostile.images.case import COARSE, LOSSY, STORED, Case, encode, references, stored
 from tests.hostile.images.corpus import corpus
 from tests.hostile.images.verdict import UNAFFECTED, Judge, in_batches, side_by_side
+from tests.scrape import samples
+from tests.waiting import until
 
 #: Low, so that what is exactly at a limit is quick to make and to decode.
 MAX_PIXELS, MAX_BODY_BYTES = 2_000_000, 5 * 2**20
@@ -138,7 +140,7 @@ def test_three_rounds_of_the_corpus(real_artifact: Artifact, record_figure: Call
                 finally:
                     stop.set()
                 good += sum(future.result() for future in asking)
-            memory.append(settled_megabytes(running.process.pid))
+            memory.append(megabytes_given_back(client, running.process.pid))
         assert client.get("/readyz").status_code == 200
     record_figure("hostile cases", str(len(cases)))
     record_figure("violations", f"{len(complaints)} in {3 * len(cases)} requests, 8 at once")
@@ -150,14 +152,13 @@ def test_three_rounds_of_the_corpus(real_artifact: Artifact, record_figure: Call
     assert_nothing_was_logged_but_requests(running)
 
 
-def settled_megabytes(pid: int) -> float:
-    """Resident memory once it no longer falls: what a burst took is given back when it has been over for a second."""
-    least, since = megabytes(pid), time.monotonic()
-    while time.monotonic() - since < 3:
-        time.sleep(0.1)
-        if (now := megabytes(pid)) < least - 1:
-            least, since = now, time.monotonic()
-    return least
+def megabytes_given_back(client: httpx.Client, pid: int) -> float:
+    """Resident memory once the server has given back what the last round took (``memory.GiveBackWhenIdle``)."""
+    until(lambda: samples(client.get("/metrics").text)["mobilenet_in_flight"] == 0, timeout=30, what="all is answered")
+    taken = megabytes(pid)
+    until(lambda: megabytes(pid) < taken - 1, timeout=30, what="memory is given back")
+    client.get("/livez")  # answered by the event loop, which gives back: it has finished
+    return megabytes(pid)
 
 
 def megabytes(pid: int) -> float:

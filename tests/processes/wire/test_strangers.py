@@ -13,7 +13,8 @@ import time
 import pytest
 
 from service.processes.wire import messages
-from service.processes.wire.slots import Layout, SlotMemory
+from service.processes.wire.remote_engine import RemoteEngine
+from service.processes.wire.slots import Layout
 from tests.engine.remote import LAYOUT, ask, descriptors, engine_server, worker
 from tests.fakes import FakeRuntime
 from tests.waiting import eventually, until_ready
@@ -54,10 +55,9 @@ async def test_nonsense_is_hung_up_on_and_hurts_nobody(packets: list[bytes]) -> 
         engine_server(FakeRuntime(before=lambda images: time.sleep(0.002))) as address,
         worker(address) as engine,
     ):
-        await until_ready(engine)
-        before = descriptors()
-        memory, descriptor = SlotMemory.create(LAYOUT)
-        del memory  # and the descriptor that its map holds
+        before = await descriptors_when_connected(engine)
+        arena, descriptor = Arena.create(LAYOUT)
+        del arena  # and the descriptor that its map holds
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
             stranger.settimeout(20)
             stranger.connect(address)
@@ -69,6 +69,17 @@ async def test_nonsense_is_hung_up_on_and_hurts_nobody(packets: list[bytes]) -> 
             await asyncio.to_thread(drain, stranger)
         assert await asyncio.gather(*(ask(engine, marker) for marker in range(20))) == ["right"] * 20
         await eventually(lambda: descriptors() <= before)
+
+
+async def descriptors_when_connected(engine: RemoteEngine) -> int:
+    """The open descriptors of this process, which is both the worker and the server.
+
+    The server announces its state before it reads the greeting and maps the worker's memory. Only an answer shows that
+    both sides have all their descriptors.
+    """
+    await until_ready(engine)
+    assert await ask(engine, 0) == "right"
+    return descriptors()
 
 
 def drain(stranger: socket.socket) -> None:
@@ -88,8 +99,7 @@ async def test_another_user_is_hung_up_on_at_once(caplog: pytest.LogCaptureFixtu
         return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
 
     async with engine_server(FakeRuntime()) as address, worker(address) as engine:
-        await until_ready(engine)
-        before = descriptors()
+        before = await descriptors_when_connected(engine)
         assert await asyncio.to_thread(first_packet, 65534) == 0
         assert await asyncio.to_thread(first_packet, os.geteuid()) > 0
         assert await ask(engine, 7) == "right"
