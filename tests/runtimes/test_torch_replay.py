@@ -9,20 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("torchvision")
-
-from service.artifact import Artifact  # noqa: E402
-from service.errors import DeviceLost, OperatorError  # noqa: E402
-from service.postprocess import BatchOutputs  # noqa: E402
-from service.runtimes import torch as torch_runtime  # noqa: E402
-from service.runtimes import torch_replay  # noqa: E402
-from service.runtimes.batch import Images, Pool, gather  # noqa: E402
-from service.runtimes.torch import EagerLane, TorchRuntime  # noqa: E402
-from service.runtimes.torch_module import load_classifier  # noqa: E402
-from service.runtimes.torch_replay import Lane, Rows, bucket_sizes, out_of_memory, run_or_halve  # noqa: E402
-from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
+from service.artifact import Artifact
+from service.errors import DeviceLost, OperatorError
+from service.postprocess import BatchOutputs
+from service.runtimes import torch as torch_runtime
+from service.runtimes import torch_replay
+from service.runtimes.batch import Images, Pool, gather
+from service.runtimes.torch import EagerLane, TorchRuntime
+from service.runtimes.torch_module import load_classifier
+from service.runtimes.torch_replay import Lane, Rows, bucket_sizes, out_of_memory, run_or_halve
+from tests.runtimes.conftest import images_for, relative_error
 
 CPU = torch.device("cpu")
 
