@@ -1,17 +1,18 @@
-"""The application on a real socket, in a thread of the test process, over a runtime of the test's choice."""
+"""The server that ships on a real socket, in a thread of the test process, over a runtime of the test's choice."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import uvicorn
 import uvloop
 from PIL import Image
 
@@ -20,7 +21,8 @@ from service.capacity import capacity
 from service.config import Settings
 from service.engine import LocalEngine
 from service.http.app import Service, create_app
-from service.http.connection import protocol
+from service.http.listener import listen
+from service.http.server import Server, config
 from service.metrics import Metrics
 from tests.fakes import FakeRuntime
 from tests.scrape import samples
@@ -78,11 +80,14 @@ def running_app(
     runtime: FakeRuntime | None = None,
     *,
     load: bool = True,
-    drain_timeout_s: float = 10.0,
+    decode_threads: int = 0,
     **changes: Any,
 ) -> Iterator[RunningApp]:
-    """Serve ``artifact`` until the block ends. ``load=False`` leaves the engine as it is before the model is there."""
-    settings = Settings(port=0, **changes)
+    """Serve ``artifact`` with the server of ``mobilenet-service serve`` until the block ends.
+
+    ``load=False`` leaves the engine as it is before the model is there. ``changes`` are settings.
+    """
+    settings = Settings(**changes)
     metrics = Metrics()
     fake = runtime or FakeRuntime()
     engine = LocalEngine(
@@ -91,43 +96,42 @@ def running_app(
         runners=1,
         max_batch_size=fake.max_batch,
         max_queue_delay=0.0,
-        decode_threads=2,
+        decode_threads=decode_threads,
         metrics=metrics,
         on_fatal=lambda reason: None,
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready"))
     app = create_app(settings, engine, artifact, metrics, capacity(settings, 1))
-    started = threading.Event()
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            started.set()
-
-    http = protocol(metrics, max_connections=settings.max_connections)
-    config = uvicorn.Config(app, port=0, http=http, loop="none", log_config=None, ws="none", server_header=False)
-    config.timeout_graceful_shutdown = drain_timeout_s  # type: ignore[assignment]  # seconds; a fraction will do
-    server = Server(config)
+    listener = listen("127.0.0.1", 0)
+    listener.listen()  # who connects before the server accepts waits
+    made: Future[Server] = Future()
 
     async def main() -> None:
         if load:
             await engine.start()
             fake.batches.clear()
-        await server._serve()  # serve() would take the process's signal handlers
+        server = Server(config(app, settings, metrics), on_drain=app.inference.drain)
+        made.set_result(server)
+        await server.serve(sockets=[listener])  # leaves signals alone: this is not the main thread
         await engine.aclose()
 
     def run() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
 
+    stopped = threading.Event()
+
     def stop() -> None:
-        server.should_exit = True
+        """As SIGTERM does; a second one would end the process."""
+        if not stopped.is_set():
+            stopped.set()
+            made.result(30).handle_exit(signal.SIGTERM, None)
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert started.wait(30)
-        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        made.result(30)
+        host, port = listener.getsockname()[:2]
         with httpx.Client(base_url=f"http://{host}:{port}", timeout=30) as client:
             yield RunningApp(host, port, app, fake, metrics, client, stop)
     finally:

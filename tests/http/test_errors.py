@@ -213,7 +213,7 @@ def test_draining_turns_readiness_off_and_still_answers(artifact: Artifact, bloc
 
 
 def test_work_that_outlasts_the_drain_is_told_so(artifact: Artifact, blocking: Blocking) -> None:
-    with running_app(artifact, blocking, drain_timeout_s=0.2) as app:
+    with running_app(artifact, blocking, drain_timeout_ms=1000) as app:
         first = Background(app)
         assert blocking.entered.wait(30)
         app.app.inference.drain()
