@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -16,6 +17,8 @@ from service.cli import cli
 from tests.e2e.process import ServerProcess, server
 from tests.photos import Photo
 from tests.preprocess.pictures import encode, exif, stored
+
+pytestmark = pytest.mark.slow
 
 PICTURE = {"Accept": "image/png"}
 

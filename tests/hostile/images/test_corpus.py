@@ -22,6 +22,8 @@ from tests.hostile.images.case import COARSE, LOSSY, STORED, Case, encode, refer
 from tests.hostile.images.corpus import corpus
 from tests.hostile.images.verdict import UNAFFECTED, Judge, in_batches, side_by_side
 
+pytestmark = pytest.mark.slow
+
 #: Low, so that what is exactly at a limit is quick to make and to decode.
 MAX_PIXELS, MAX_BODY_BYTES = 2_000_000, 5 * 2**20
 
