@@ -31,7 +31,7 @@ install: $(VENV)/serve.stamp  ## Create .venv with what serving needs
 serve: install  ## Serve on http://HOST:PORT (127.0.0.1:8000)
 	@exec $(BIN)/mobilenet-service serve --host $(HOST) --port $(PORT) $(ARGS)
 
-# A file's tests share a process; loadgroup keeps those together that share more (tests/conftest.py).
+# Tests of one file run in one process, and so do those of files that share something (tests/conftest.py).
 PARALLEL := --numprocesses $(JOBS) --dist loadgroup
 
 test: $(TEST_VENV)/test.stamp  ## Run the tests that need no torch, Docker or browser: two minutes
@@ -103,6 +103,7 @@ $(VENV)/bench.stamp: $(VENV)/serve.stamp
 $(TEST_VENV)/test.stamp: pyproject.toml constraints.txt | $(TEST_VENV)/bin/python
 	@echo "Installing what serving and its tests need into $(TEST_VENV) …"
 	@$(PIP) --editable '.[test]' $(NO_PIP)
+	@! $(TEST_VENV)/bin/python -c 'import torch' 2>/dev/null || { echo "Something brought torch into $(TEST_VENV)."; exit 1; }
 	@touch $@
 
 $(VENV)/fuzz.stamp: $(VENV)/dev.stamp

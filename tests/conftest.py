@@ -16,29 +16,29 @@ _HERE = Path(__file__).parent
 
 #: They import torch at the top. Without torch they are not collected; any other test that imports it then fails.
 _TORCH_MODULES = (
-    "benchmarks/test_gpu.py",
-    "preprocess/test_torchvision.py",
-    "runtimes/test_cuda.py",
-    "runtimes/test_torch_module.py",
-    "runtimes/test_torch_replay.py",
-    "store/test_checkpoint.py",
-    "store/test_published.py",
+    "test_checkpoint.py",
+    "test_cuda.py",
+    "test_gpu.py",
     "test_mobilenetv2_torchvision.py",
+    "test_published.py",
+    "test_torch_module.py",
+    "test_torch_replay.py",
+    "test_torchvision.py",
 )
 
-collect_ignore = [] if find_spec("torch") else list(_TORCH_MODULES)
+collect_ignore_glob = [] if find_spec("torch") else [f"*{name}" for name in _TORCH_MODULES]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests with what their folder or module says, and groups them for ``--dist loadgroup``: by file."""
+    """Mark tests by their folder or module, and group them for ``--dist loadgroup``: by file."""
     for item in items:
         path = item.path.relative_to(_HERE).as_posix()
         folder = path.partition("/")[0]
-        if path in _TORCH_MODULES:
+        if item.path.name in _TORCH_MODULES:
             item.add_marker("extra")
         if folder == "browser":
             item.add_marker("browser")
-        # Containers share an engine and its images; a browser is opened once.
+        # Containers share an image and an engine; all tests of the page share a browser.
         shared = folder in ("browser", "containers")
         item.add_marker(pytest.mark.xdist_group(folder if shared else path))
 
