@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchvision.models import MobileNetV2
+import pytest
 
 from tests import reference
 from tests.artifacts import make_artifact
@@ -26,8 +25,12 @@ def test_different_images_get_different_logits(tmp_path: Path) -> None:
     assert np.abs(rows).max() < 50
 
 
+@pytest.mark.extra
 def test_the_reference_forward_is_torchvisions(tmp_path: Path) -> None:
     """float32 against float64 through 17 blocks: 1e-4 of the largest logit."""
+    import torch
+    from torchvision.models import MobileNetV2
+
     tiny = make_artifact(tmp_path, width_mult=0.1, num_classes=3)
     theirs = MobileNetV2(3, 0.1).eval()
     weights = tiny.load_weights()

@@ -8,20 +8,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from service.runtimes.batch import concatenate
 
 from benchmarks.gpu import options as part
 from benchmarks.gpu.options import PHOTOS, Options, decide, say, say_head, say_row
-from service.engine.client import Images
 from service.errors import OperatorError
 from service.host.cores import available_cores
-from service.image import Limits, inspect, prepare
+from service.image import Limits, inspect, preprocess
 from service.model.artifact import Artifact
 from service.model.outputs import BatchOutputs
+from service.model.runtime import Images, concatenate
+from service.runtimes.torch import replay as torch_replay
 from service.runtimes.torch.network import DTYPES, load_classifier
 from service.runtimes.torch.replay import Lane
 from service.runtimes.torch.runtime import EagerLane, check_device
-from service.runtimes.torch.runtime import replay as torch_replay
 
 #: Of this many images at once on the CPU.
 _BATCH = 8
@@ -57,7 +56,7 @@ def reference(artifact: Artifact, images: Images) -> BatchOutputs:
 def prepared(artifact: Artifact, jpegs: Sequence[bytes]) -> list[NDArray[np.uint8]]:
     """Each an array of its own, as they come from slots."""
     transform, limits = artifact.manifest.preprocessing.transform(), Limits()
-    return [prepare(jpeg, inspect(jpeg, limits), transform, "exact", limits).image for jpeg in jpegs]
+    return [preprocess(jpeg, inspect(jpeg, limits), transform, "exact", limits) for jpeg in jpegs]
 
 
 def main(options: Options, deadline: float) -> None:

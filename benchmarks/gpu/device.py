@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from service.runtimes.batch import Images
 
 from benchmarks.gpu import options as part
 from benchmarks.gpu.options import Options, decide, say, say_head, say_row, say_table
+from service.model.runtime import Images
+from service.runtimes.torch import replay as torch_replay
 from service.runtimes.torch.network import load_classifier
 from service.runtimes.torch.replay import Lane
 from service.runtimes.torch.runtime import check_device
-from service.runtimes.torch.runtime import replay as torch_replay
 
 _LANES = 2
 _SHIPPED_LIMIT = torch_replay.SEARCH_LIMIT

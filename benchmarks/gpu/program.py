@@ -49,7 +49,7 @@ def _serve() -> None:
 
 def limit_search() -> None:
     if limit := os.environ.get(SEARCH_LIMIT):
-        from service.runtimes.torch.runtime import replay as torch_replay
+        from service.runtimes.torch import replay as torch_replay
 
         torch_replay.SEARCH_LIMIT = int(limit)
 

@@ -124,9 +124,9 @@ def _one(options: Options, spawned: float, limit: int) -> None:
 
     imports = sum(steps.values())
 
-    from service.runtimes.torch.runtime import network as torch_module
-    from service.runtimes.torch.runtime import replay as torch_replay
-    from service.runtimes.torch.runtime import runtime as torch_runtime
+    from service.runtimes.torch import network as torch_module
+    from service.runtimes.torch import replay as torch_replay
+    from service.runtimes.torch import runtime as torch_runtime
 
     torch_replay.warm_up = watch.timed("search", torch_replay.warm_up)
     torch_replay.record = watch.timed("record", torch_replay.record)
@@ -161,15 +161,15 @@ def _one(options: Options, spawned: float, limit: int) -> None:
 
 
 def _as_shipped(options: Options, watch: Stopwatch, found: Any) -> dict[str, Any]:
-    """As ``assembly`` and ``LocalEngine`` do it."""
+    """As ``serving.build`` and ``LocalEngine`` do it."""
     from service.config import Settings
     from service.engine import warmup
-    from service.runtimes.torch.runtime import runtime as torch_runtime
-    from service.serving import build as assembly
+    from service.runtimes.torch import runtime as torch_runtime
+    from service.serving import build
 
     steps = watch.steps
     settings = Settings(device=options.device, runtime="torch", precision=options.precision)  # type: ignore[arg-type]
-    chosen = assembly.plan(settings)
+    plan = build.plan(settings)
     lanes: list[Any] = []
     inside: Any = torch_runtime
     lane = inside.Lane
@@ -180,10 +180,10 @@ def _as_shipped(options: Options, watch: Stopwatch, found: Any) -> dict[str, Any
 
     inside.load_classifier = watch.timed("weights", inside.load_classifier)
     inside.Lane = kept
-    runtime = watch.timed("runtime", assembly.create_runtime)(chosen, found)
-    canary = warmup.canary(found.manifest.preprocessing.crop_size)
-    watch.timed("warm-up", warmup.check)(runtime, canary)
-    watch.timed("warm-up", warmup.batch_cost)(runtime, canary)
+    runtime = watch.timed("runtime", build.create_runtime)(plan.options, found)
+    image = warmup.probe_image(found.manifest.preprocessing.crop_size)
+    watch.timed("warm-up", warmup.check)(runtime, image)
+    watch.timed("warm-up", warmup.batch_cost)(runtime, image)
     parts = {
         "the interpreter": steps["interpreter"],
         "import of torch": steps["import torch"],
@@ -199,7 +199,7 @@ def _as_shipped(options: Options, watch: Stopwatch, found: Any) -> dict[str, Any
         "the engine's warm-up": steps["warm-up"],
     }
     ready = sum(parts.values())
-    say(f"One process as shipped, {options.precision}, {chosen.options.runners} lanes, up to {runtime.max_batch}:\n")
+    say(f"One process as shipped, {options.precision}, {plan.options.runners} lanes, up to {runtime.max_batch}:\n")
     rows = [[step, f"{seconds:.2f}"] for step, seconds in parts.items()]
     say_table(["step", "seconds"], [*rows, ["**ready**", f"**{ready:.2f}**"]])
     return {"ready": ready, "all_searches": steps["search"], "bare": _bare(lanes[0], options) if lanes else 0.0}

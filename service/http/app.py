@@ -38,6 +38,7 @@ class Service(FastAPI):
     """A FastAPI application whose inference endpoints are reached without its stack; ``front`` decides."""
 
     front: ASGIApp
+    table: RouteTable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.front(scope, receive, send)
@@ -78,10 +79,11 @@ def create_app(settings: Settings, served: Served, intake: Intake, lifecycle: Li
     front: ASGIApp = app.dispatch
     if keys:
         front = ApiKeys(front, keys=keys, metrics=metrics)
+    app.table = RouteTable(app.router.routes, keyless=keyless)
     app.front = Observe(
         HeaderLimit(front, metrics=metrics),
         metrics=metrics,
-        routes=RouteTable(app.router.routes, keyless=keyless),
+        routes=app.table,
         access_log=settings.access_log,
         draining=lambda: lifecycle.draining,
     )

@@ -12,14 +12,13 @@ import threading
 import time
 
 import numpy as np
-from service.runtimes.batch import gather
 
 from benchmarks.gpu import program
-from service.engine.client import Classes, Images, Runtime
 from service.model.artifact import Artifact
 from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
-from service.serving import build as assembly
-from service.serving.build import Plan
+from service.model.runtime import Classes, Images, Runtime, RuntimeOptions
+from service.runtimes.torch.replay import gather
+from service.serving import build
 
 START_S = "TEST_START_S"
 _LAUNCH_S, _IMAGE_S = 0.4e-3, 0.03e-3
@@ -54,14 +53,14 @@ class LargeDevice:
         pass
 
 
-def create_runtime(chosen: Plan, artifact: Artifact) -> Runtime:
+def create_runtime(options: RuntimeOptions, artifact: Artifact) -> Runtime:
     without, with_search = map(float, os.environ[START_S].split())
     time.sleep(without if os.environ.get(program.SEARCH_LIMIT) == "0" else with_search)
     return LargeDevice(artifact)
 
 
 def main() -> None:
-    assembly.create_runtime = create_runtime
+    build.create_runtime = create_runtime
     program.limit_search = lambda: None  # it imports torch
     program.main("tests.benchmarks.large_device")
 

@@ -16,7 +16,8 @@ from benchmarks import photos  # noqa: E402
 from benchmarks.gpu import answers, device  # noqa: E402
 from service.model.artifact import Artifact  # noqa: E402
 from service.model.outputs import BatchOutputs  # noqa: E402
-from service.runtimes import RuntimeOptions, create  # noqa: E402
+from service.model.runtime import RuntimeOptions  # noqa: E402
+from service.runtimes import create  # noqa: E402
 from service.runtimes.torch.network import load_classifier  # noqa: E402
 from service.runtimes.torch.replay import Lane  # noqa: E402
 from tests.artifacts import make_artifact  # noqa: E402

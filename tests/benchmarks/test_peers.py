@@ -164,6 +164,7 @@ def _samples(rate: float) -> dict[int, Any]:
     return {at_once: summary(samples) for at_once in (1, 8, 32)}
 
 
+@pytest.mark.extra
 def test_a_peer_that_never_answered_has_dashes_in_its_row(tmp_path: Path) -> None:
     silent = summary([Sample(seconds=1.0), Sample(seconds=1.0)])
     peer = {
@@ -176,6 +177,7 @@ def test_a_peer_that_never_answered_has_dashes_in_its_row(tmp_path: Path) -> Non
     assert [cell.strip() for cell in row].count("–") == 4, "p50, p99 and both ratios"
 
 
+@pytest.mark.extra
 def test_the_report_has_a_row_a_peer_ratios_by_round_and_reasons(tmp_path: Path) -> None:
     measured = {
         "title": "Other", "version": "1.2", "start": 3.0, "memory": 900.0, "memory_proportional": 800.0, "killed": 0,

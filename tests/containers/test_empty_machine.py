@@ -147,15 +147,16 @@ def test_from_a_clone_to_the_first_classified_photo(machine: Machine, report: Re
 
 
 @pytest.mark.timeout(3600)
-def test_make_test_on_an_empty_machine(machine: Machine, report: Report) -> None:
+@pytest.mark.parametrize(("target", "environment"), [("test", ".venv-test"), ("test-all", ".venv")])
+def test_the_tests_on_an_empty_machine(machine: Machine, report: Report, target: str, environment: str) -> None:
     machine.sh(f"git clone --quiet file:///origin.git '{CLONE}'")
     began, before = time.monotonic(), machine.received()
-    said = machine.sh("make test", folder=CLONE, timeout=3500)
+    said = machine.sh(f"make {target}", folder=CLONE, timeout=3500)
     took, received = time.monotonic() - began, machine.received() - before
     (summary,) = re.findall(r"=+ (.*passed.*) =+", said)
-    sizes = machine.sh(f"du -sm '{CLONE}/.venv'")
-    figures = f"{took:.0f} s, {received / 1e6:.0f} MB received, .venv {sizes.split()[0]} MB"
-    report(f"make test in {figures}: {summary}")
+    sizes = machine.sh(f"du -sm '{CLONE}/{environment}'")
+    figures = f"{took:.0f} s, {received / 1e6:.0f} MB received, {environment} {sizes.split()[0]} MB"
+    report(f"make {target} in {figures}: {summary}")
     report("\n".join(line for line in said.splitlines() if line.startswith("SKIPPED")))
 
 

@@ -6,6 +6,7 @@ Expressions come from ``deploy/observability`` and are parsed by ``promql_parser
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -16,10 +17,15 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 from promql_parser import AggModifierType, AggregateExpr, BinaryExpr, Expr, MatchOp, VectorSelector
 
-from service.http.app import ENDPOINTS
+from service.config import Settings
+from service.http.app import create_app
 from service.metrics import STAGES, Metrics
+from service.model.artifact import load
+from service.serving.build import create_intake, create_served
+from service.serving.lifecycle import Lifecycle
 from tests.deploy.manifests import ROOT
 from tests.documents import errors
+from tests.fakes import FakeRuntime, engine_of
 
 OBSERVABILITY = ROOT / "deploy/observability"
 PROMETHEUS = OBSERVABILITY / "prometheus"
@@ -87,6 +93,12 @@ def labels_by_metric() -> dict[str, set[str]]:
     return {name: set[str]() for name in samples if name.startswith("process_")} | known
 
 
+async def endpoint_labels() -> set[str]:
+    settings, metrics = Settings(), Metrics()
+    served = create_served(settings, load(settings.model_store, "mobilenet_v2", "1"), engine_of(FakeRuntime()), 1)
+    return set(create_app(settings, served, create_intake(settings, 1, metrics), Lifecycle(1.0), metrics).table.labels)
+
+
 def values_by_label() -> dict[str, set[str]]:
     """Only of labels with few values."""
     scrapes = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
@@ -95,7 +107,7 @@ def values_by_label() -> dict[str, set[str]]:
     return {
         "job": {scrape["job_name"] for scrape in scrapes},
         "proxy": set(re.findall(r"^(?:frontend|backend) (\w+)", balancer, re.MULTILINE)),
-        "endpoint": {*ENDPOINTS, "other"},
+        "endpoint": asyncio.run(endpoint_labels()),
         "stage": set(STAGES),
         "reason": reasons,
         "outcome": {*reasons, "ok"},

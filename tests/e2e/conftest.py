@@ -33,7 +33,7 @@ def torch_server(real_artifact: Artifact) -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.fixture(params=["openvino", "torch"])
+@pytest.fixture(params=["openvino", pytest.param("torch", marks=pytest.mark.extra)])
 def any_server(request: pytest.FixtureRequest) -> ServerProcess:
     running: ServerProcess = request.getfixturevalue(f"{request.param}_server")
     return running

@@ -9,11 +9,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.models import mobilenet_v2
-from torchvision.transforms import functional
 
 from service.model.artifact import Artifact
 from tests.e2e.process import ServerProcess
@@ -38,6 +35,9 @@ def embed(client: httpx.Client, data: bytes) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def eager(real_artifact: Artifact) -> Any:
     """torchvision's own model with the artifact's weights, and nothing of ours but the file."""
+    import torch
+    from torchvision.models import mobilenet_v2
+
     model = mobilenet_v2()
     tensors = {name: torch.from_numpy(array.copy()) for name, array in real_artifact.load_weights().items()}
     missing, unexpected = model.load_state_dict(tensors, strict=False)
@@ -48,6 +48,9 @@ def eager(real_artifact: Artifact) -> Any:
 
 def eager_answer(model: Any, data: bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Logits and unit-length embedding by torchvision: resize 256, crop 224, [-1, 1], turned by 180°."""
+    import torch
+    from torchvision.transforms import functional
+
     with Image.open(io.BytesIO(data)) as image:
         cropped = functional.center_crop(functional.resize(image.convert("RGB"), [256]), [224])
     pixels = functional.normalize(functional.to_tensor(cropped), [0.5] * 3, [0.5] * 3)
@@ -71,6 +74,7 @@ def test_labelled_photos_are_recognised(
     assert top5 == 20
 
 
+@pytest.mark.extra
 def test_answers_are_those_of_torchvision(
     any_server: ServerProcess, photos: list[Photo], real_artifact: Artifact, eager: Any
 ) -> None:
@@ -87,6 +91,7 @@ def test_answers_are_those_of_torchvision(
             assert classify(client, photo.data, 1)[0][0] == real_artifact.labels[int(logits.argmax())]
 
 
+@pytest.mark.slow
 def test_two_hundred_at_once_answer_as_each_alone(any_server: ServerProcess, photos: list[Photo]) -> None:
     images = variations(photos, 200)
     with any_server.client() as client:

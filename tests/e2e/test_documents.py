@@ -28,6 +28,7 @@ RUN_ELSEWHERE = {
     "cd mobilenet-service": "tests/containers/test_empty_machine.py",
     "make serve": "tests/containers/test_empty_machine.py",
     "make test": ".ci/run",
+    "make test-all": ".ci/run",
     "make check": ".ci/run",
     "make compose-up": "tests/containers/docker.py",  # by the script that make calls
     "docker compose up": "deploy/compose/up.sh",

@@ -19,6 +19,8 @@ from tests.e2e.process import ServerProcess, server
 from tests.image.samples import encode, exif, stored
 from tests.photos import Photo
 
+pytestmark = pytest.mark.slow
+
 DRAWING = {"Accept": "image/png"}
 
 

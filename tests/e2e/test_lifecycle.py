@@ -18,6 +18,8 @@ from tests.e2e.process import ServerProcess, server
 from tests.photos import Photo
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -24,6 +24,12 @@ Images = NDArray[np.uint8]
 BAD = 66
 
 
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """On asyncio's own event loop as well: nothing that an engine promises may depend on the order of uvloop."""
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
 @pytest.fixture(params=IMPLEMENTATIONS)
 def open_client(request: pytest.FixtureRequest) -> OpenClient:
     return IMPLEMENTATIONS[request.param]

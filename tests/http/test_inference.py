@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from service.model.artifact import Artifact
 from tests.fakes import EMBEDDING_DIM, marker_of
-from tests.running import RunningApp, png
+from tests.running import RunningApp, png, running_app
+
+
+@pytest.fixture(scope="module", params=[0, 2], ids=["runners decode", "a pool decodes"])
+def app(request: pytest.FixtureRequest, artifact: Artifact) -> Iterator[RunningApp]:
+    with running_app(artifact, decode_threads=request.param, max_images=4) as running:
+        yield running
 
 
 def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:

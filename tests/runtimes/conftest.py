@@ -36,6 +36,10 @@ ARTIFACTS: dict[str, dict[str, Any]] = {
 }
 
 
+#: Parameters of tests that ask both.
+RUNTIMES = ["openvino", pytest.param("torch", marks=pytest.mark.extra)]
+
+
 @pytest.fixture(scope="session")
 def artifact_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
     """The artifact of that name in ``ARTIFACTS``."""
@@ -78,11 +82,12 @@ class Expected:
 
 def torchvision_answers(artifact: Artifact, images: NDArray[np.uint8]) -> Expected:
     """torchvision's model in eager mode, fed as its documentation says; shares no code with a runtime."""
-    torch = pytest.importorskip("torch")
-    models = pytest.importorskip("torchvision.models.mobilenetv2")
+    import torch
+    from torchvision.models import mobilenetv2
+
     architecture, preprocessing = artifact.manifest.architecture, artifact.manifest.preprocessing
     rows = architecture.inverted_residual_setting
-    model = models.MobileNetV2(
+    model = mobilenetv2.MobileNetV2(
         num_classes=architecture.num_classes,
         width_mult=architecture.width_mult,
         inverted_residual_setting=None if rows is None else [list(row) for row in rows],

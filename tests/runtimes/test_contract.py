@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from service.model.artifact import Artifact
 from service.model.runtime import Images, RuntimeOptions
 from service.runtimes import create
-from tests.runtimes.conftest import images_for
+from tests.runtimes.conftest import RUNTIMES, images_for
 
 #: Between the same image in batches of different sizes. OpenVINO runs image by image: no difference at all.
 BATCH_TOLERANCE = {"openvino": 0.0, "torch": 1e-4}
 
 
-@pytest.fixture(params=["openvino", "torch"])
+@pytest.fixture(params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest) -> str:
-    if request.param == "torch":
-        pytest.importorskip("torchvision")
     return str(request.param)
 
 

@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 
 from service.model.artifact import Artifact
-from service.runtimes import RuntimeOptions, create
+from service.model.runtime import RuntimeOptions
+from service.runtimes import create
 from tests.runtimes.conftest import images_for, relative_error, torchvision_answers
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
+from service.runtimes.torch import replay as torch_replay  # noqa: E402
+from service.runtimes.torch import runtime as torch_runtime  # noqa: E402
 from service.runtimes.torch.network import load_classifier  # noqa: E402
 from service.runtimes.torch.runtime import TorchRuntime  # noqa: E402
-from service.runtimes.torch.runtime import replay as torch_replay  # noqa: E402
-from service.runtimes.torch.runtime import runtime as torch_runtime  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,

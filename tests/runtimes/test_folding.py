@@ -19,8 +19,10 @@ def test_bf16_rounds_to_nearest_even() -> None:
     assert not (rounded.view(np.uint32) & 0xFFFF).any()
 
 
+@pytest.mark.extra
 def test_bf16_rounds_as_torch_does() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     values = np.random.default_rng(0).normal(0, 1, 1000)
     expected = torch.tensor(values, dtype=torch.float32).to(torch.bfloat16).float().numpy()
     np.testing.assert_array_equal(round_to(values, "bf16"), expected)

@@ -26,7 +26,7 @@ from tests.artifacts import make_artifact
 from tests.runtimes.conftest import images_for, python
 from tests.store.conftest import litter
 
-pytest.importorskip("nncf")
+pytestmark = pytest.mark.extra
 
 #: Three blocks, one with a shortcut.
 ROWS = [(1, 8, 1, 1), (4, 16, 2, 2)]

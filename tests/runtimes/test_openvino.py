@@ -13,9 +13,9 @@ from service.errors import OperatorError
 from service.model.artifact import Artifact
 from service.model.runtime import RuntimeOptions
 from service.runtimes import create
+from service.runtimes.openvino import runtime as openvino_runtime
 from service.runtimes.openvino.graph import build_model
 from service.runtimes.openvino.runtime import has_bf16, properties
-from service.runtimes.openvino.runtime import runtime as openvino_runtime
 from tests.runtimes.conftest import images_for, relative_error
 
 

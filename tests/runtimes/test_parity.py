@@ -17,16 +17,18 @@ from service.model.outputs import MAPS_PER_ITEM
 from service.model.runtime import RuntimeOptions
 from service.runtimes import create
 from tests import reference
-from tests.runtimes.conftest import ARTIFACTS, images_for, relative_error, torchvision_answers
+from tests.runtimes.conftest import ARTIFACTS, RUNTIMES, images_for, relative_error, torchvision_answers
 
 TOLERANCE = 1e-4
 
+#: Small enough for a forward pass in numpy.
+NUMPY_ARTIFACTS = ["tiny", "tiny-rotated", "width-0.5-two-classes", "own-table-odd-size", "one-class"]
 
+
+@pytest.mark.extra
 @pytest.mark.parametrize("name", ARTIFACTS)
-@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], runtime: str, name: str) -> None:
-    if runtime == "torch":
-        pytest.importorskip("torchvision")
     artifact = artifact_of(name)
     images = images_for(artifact, 3)
     model = create(artifact, RuntimeOptions(runtime, "cpu", threads_per_runner=2, max_batch=3))
@@ -57,12 +59,11 @@ def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], runtim
     assert difference.max() < TOLERANCE * np.abs(actual.maps).max()
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("name", ["paper", "width-0.5-two-classes", "own-table-odd-size"])
-@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_maps_of_any_class_are_exact(artifact_of: Callable[[str], Artifact], runtime: str, name: str) -> None:
     """Of the classes that each image asks for; the places left are the strongest classes'."""
-    if runtime == "torch":
-        pytest.importorskip("torchvision")
     artifact = artifact_of(name)
     images = images_for(artifact, 3)
     model = create(artifact, RuntimeOptions(runtime, "cpu", max_batch=3))
@@ -86,34 +87,35 @@ def test_maps_of_any_class_are_exact(artifact_of: Callable[[str], Artifact], run
     assert relative_error(usual.maps[0], actual.maps[0]) > TOLERANCE or usual.top[0, 0] == last
 
 
-def test_openvino_answers_as_a_forward_pass_in_numpy(artifact_of: Callable[[str], Artifact]) -> None:
+@pytest.mark.parametrize("name", NUMPY_ARTIFACTS)
+def test_openvino_answers_as_a_forward_pass_in_numpy(artifact_of: Callable[[str], Artifact], name: str) -> None:
     """The parity that a machine without torch can check."""
-    artifact = artifact_of("tiny")
+    artifact = artifact_of(name)
     images = images_for(artifact, 2)
     preprocessing = artifact.manifest.preprocessing
     normalized = ((images / 255 - preprocessing.mean) / preprocessing.std).transpose(0, 3, 1, 2)
+    if preprocessing.rotate_180:
+        normalized = normalized[..., ::-1, ::-1]
     weights = artifact.load_weights()
     expected = np.stack([reference.logits(weights, artifact.network, image) for image in normalized])
     actual = create(artifact, RuntimeOptions("openvino", max_batch=2)).run(images)
     assert relative_error(actual.logits, expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.extra
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("value", [0, 255])
 def test_black_and_white_images(artifact_of: Callable[[str], Artifact], runtime: str, value: int) -> None:
-    pytest.importorskip("torchvision")
     artifact = artifact_of("tiny-rotated")
     images = np.full_like(images_for(artifact, 1), value)
     actual = create(artifact, RuntimeOptions(runtime, "cpu")).run(images)
     assert relative_error(actual.logits, torchvision_answers(artifact, images).logits) < TOLERANCE
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_equal_logits_come_by_rising_index(
     artifact_of: Callable[[str], Artifact], runtime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if runtime == "torch":
-        pytest.importorskip("torchvision")
     artifact = artifact_of("paper")
     weights = artifact.load_weights()
     classifier, bias = artifact.network.classifier + ".weight", artifact.network.classifier + ".bias"
@@ -125,11 +127,9 @@ def test_equal_logits_come_by_rising_index(
     assert actual.top.tolist() == [[3, 250, 700, 0, 1]]
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_maps_lie_in_the_frame_of_the_image(artifact_of: Callable[[str], Artifact], runtime: str) -> None:
     """What changes in one corner of the image changes the same corner of the features, rotated weights or not."""
-    if runtime == "torch":
-        pytest.importorskip("torchvision")
     for name in ("paper", "paper-rotated"):
         artifact = artifact_of(name)
         model = create(artifact, RuntimeOptions(runtime, "cpu", max_batch=2))

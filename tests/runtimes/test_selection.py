@@ -84,10 +84,12 @@ def test_a_gpu_without_torch_is_worth_a_warning(
     assert "needs the extra 'torch'" in caplog.text
 
 
+@pytest.mark.extra
 def test_a_driver_without_a_gpu_is_worth_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     monkeypatch.setattr(runtimes, "nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert runtime_and_device("auto", "auto") == ("openvino", "cpu")
@@ -115,11 +117,13 @@ def test_refuses_in_one_sentence(artifact_of: Callable[[str], Artifact], options
     assert "\n" not in str(caught.value).replace("cuda:0\n", "")
 
 
+@pytest.mark.extra
 class TestTorchDevices:
     @pytest.fixture(autouse=True)
     def _torch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One GPU from before Ampere, as far as questions go."""
-        torch = pytest.importorskip("torch")
+        import torch
+
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))

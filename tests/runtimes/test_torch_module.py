@@ -6,18 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("torchvision")
-
-from torch import nn  # noqa: E402
-
-from service.errors import ArtifactError  # noqa: E402
-from service.model.artifact import Artifact  # noqa: E402
-from service.runtimes.torch.network import load_classifier  # noqa: E402
-from service.runtimes.torch.replay import Lane  # noqa: E402
-from service.runtimes.torch.runtime import EagerLane  # noqa: E402
-from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
+from service.errors import ArtifactError
+from service.model.artifact import Artifact
+from service.runtimes.torch.network import load_classifier
+from service.runtimes.torch.replay import Lane
+from service.runtimes.torch.runtime import EagerLane
+from tests.runtimes.conftest import images_for, relative_error
 
 CPU = torch.device("cpu")
 

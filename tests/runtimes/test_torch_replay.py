@@ -9,28 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("torchvision")
-
-from service.errors import DeviceLost, OperatorError  # noqa: E402
-from service.model.artifact import Artifact  # noqa: E402
-from service.model.outputs import BatchOutputs  # noqa: E402
-from service.model.runtime import Images, RuntimeOptions  # noqa: E402
-from service.runtimes.pool import Pool  # noqa: E402
-from service.runtimes.torch.network import load_classifier  # noqa: E402
-from service.runtimes.torch.replay import (  # noqa: E402
-    Lane,
-    Rows,
-    bucket_sizes,
-    gather,
-    out_of_memory,
-    run_or_halve,
-)
-from service.runtimes.torch.runtime import EagerLane, TorchRuntime  # noqa: E402
-from service.runtimes.torch.runtime import replay as torch_replay  # noqa: E402
-from service.runtimes.torch.runtime import runtime as torch_runtime  # noqa: E402
-from tests.runtimes.conftest import images_for, relative_error  # noqa: E402
+from service.errors import DeviceLost, OperatorError
+from service.model.artifact import Artifact
+from service.model.outputs import BatchOutputs
+from service.model.runtime import Images, RuntimeOptions
+from service.runtimes.pool import Pool
+from service.runtimes.torch import replay as torch_replay
+from service.runtimes.torch import runtime as torch_runtime
+from service.runtimes.torch.network import load_classifier
+from service.runtimes.torch.replay import Lane, Rows, bucket_sizes, gather, out_of_memory, run_or_halve
+from service.runtimes.torch.runtime import EagerLane, TorchRuntime
+from tests.runtimes.conftest import images_for, relative_error
 
 CPU = torch.device("cpu")
 

@@ -1,7 +1,6 @@
-"""MobileNetV2 as Keras has it: array names, layouts, padding and epsilon of its own. Shares nothing with ``service``.
+"""The checkpoint of a MobileNetV2 as Keras has it: array names and layouts. Shares nothing with ``service``.
 
-Written after keras-applications' ``mobilenet_v2.py`` of 2018 (layer names of the checkpoint, "SAME" padding) and
-TensorFlow's definition of that padding: output = ceil(input / stride), the odd pixel at the end.
+Written after keras-applications' ``mobilenet_v2.py`` of 2018; ``keras_forward.py`` computes with it.
 """
 
 from __future__ import annotations
@@ -10,12 +9,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 TABLE = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
-EPSILON = 1e-3
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -71,43 +67,3 @@ def read(path: Path) -> Arrays:
     with h5py.File(path, "r") as file:
         file.visititems(visit)
     return arrays
-
-
-def forward(arrays: Arrays, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(1, 3, S, S) pixels in [-1, 1], float64, to pooled features (1, F) and logits (1, classes)."""
-
-    def get(layer: str, array: str) -> torch.Tensor:
-        return torch.from_numpy(arrays[f"{layer}/{layer}/{array}:0"].astype(np.float64))
-
-    def conv(x: torch.Tensor, layer: str, norm: str, stride: int = 1, relu6: bool = True) -> torch.Tensor:
-        if layer.endswith("depthwise"):
-            kernel, groups = get(layer, "depthwise_kernel").permute(2, 3, 0, 1), x.shape[1]
-        else:
-            kernel, groups = get(layer, "kernel").permute(3, 2, 0, 1), 1
-        y = functional.conv2d(same_padding(x, kernel.shape[-1], stride), kernel, stride=stride, groups=groups)
-        mean, variance, gamma, beta = (
-            get(norm, array)[:, None, None] for array in ("moving_mean", "moving_variance", "gamma", "beta")
-        )
-        y = (y - mean) / torch.sqrt(variance + EPSILON) * gamma + beta
-        return y.clamp(0, 6) if relu6 else y
-
-    x = conv(image.double(), "Conv1", "bn_Conv1", stride=2)
-    block = 0
-    for expansion, _, repeats, first_stride in TABLE:
-        for repeat in range(repeats):
-            conv_name, norm_name = f"mobl{block}_conv_{block}_", f"bn{block}_conv_{block}_bn_"
-            stride = first_stride if repeat == 0 else 1
-            y = conv(x, conv_name + "expand", norm_name + "expand") if expansion != 1 else x
-            y = conv(y, conv_name + "depthwise", norm_name + "depthwise", stride)
-            y = conv(y, conv_name + "project", norm_name + "project", relu6=False)
-            x = x + y if stride == 1 and x.shape == y.shape else y
-            block += 1
-    pooled = conv(x, "Conv_1", "Conv_1_bn").mean((2, 3))
-    return pooled, pooled @ get("Logits", "kernel") + get("Logits", "bias")
-
-
-def same_padding(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
-    size = x.shape[-1]
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    before, after = total // 2, total - total // 2
-    return functional.pad(x, (before, after, before, after))

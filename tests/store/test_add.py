@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from service.errors import ArtifactError
 from service.model import artifact
@@ -111,6 +113,12 @@ def test_labels_that_are_none(text: bytes, message: str, checkpoint: Path, label
     labels.write_bytes(text)
     with pytest.raises(ArtifactError, match=message):
         add(store, checkpoint, labels, name="pets", width_mult=0.1)
+
+
+def test_integers_in_safetensors(labels: Path, store: Path, tmp_path: Path) -> None:
+    save_file({"a": np.zeros(3, np.int8)}, tmp_path / "x.safetensors")
+    with pytest.raises(ArtifactError, match="tensor a is of type I8, not a floating-point type"):
+        add(store, tmp_path / "x.safetensors", labels, name="pets", width_mult=0.1)
 
 
 def test_files_that_are_not_there(checkpoint: Path, labels: Path, store: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 from service import errors
@@ -113,12 +112,6 @@ def test_files_that_are_no_checkpoint(content: bytes, labels: Path, store: Path,
         add(store, tmp_path / "x.pth", labels, name="pets", width_mult=0.1)
     assert "x.pth" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_integers_in_safetensors(labels: Path, store: Path, tmp_path: Path) -> None:
-    save_file({"a": np.zeros(3, np.int8)}, tmp_path / "x.safetensors")
-    with pytest.raises(ArtifactError, match="tensor a is of type I8, not a floating-point type"):
-        add(store, tmp_path / "x.safetensors", labels, name="pets", width_mult=0.1)
 
 
 def test_values_beyond_float32(state: State, labels: Path, store: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from service.errors import PullError
 from service.model import artifact
@@ -38,10 +37,15 @@ def checkpoint(arrays: keras_model.Arrays, tmp_path: Path) -> Path:
     return tmp_path / "keras.h5"
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("size", [32, 96, 224])
 def test_converted_weights_compute_the_same(arrays: keras_model.Arrays, checkpoint: Path, size: int) -> None:
+    import torch
+
+    from tests.store.keras_forward import forward
+
     image = np.random.default_rng(size).uniform(-1, 1, (3, size, size))
-    pooled, logits = keras_model.forward(arrays, torch.from_numpy(image[None]))
+    pooled, logits = forward(arrays, torch.from_numpy(image[None]))
     tensors = keras.convert(checkpoint, NETWORK)
     rotated = image[:, ::-1, ::-1]
     scale = float(logits.abs().max())

@@ -21,6 +21,7 @@ from service.store.wheel import fetch_member
 from service.store.write import serialize
 from tests import photos
 from tests.store import keras_model
+from tests.store.keras_forward import forward
 
 pytestmark = pytest.mark.weights
 
@@ -58,7 +59,7 @@ def test_torchvision_computes_what_keras_would(model: MobileNetV2, checkpoint: P
     image = torch.nn.functional.interpolate(image, size=224, mode="bilinear")
     with torch.no_grad():
         ours = model(image.flip(2, 3))
-    _, expected = keras_model.forward(keras_model.read(checkpoint), image)
+    _, expected = forward(keras_model.read(checkpoint), image)
     assert (ours - expected).abs().max() < 1e-4 * expected.abs().max()
 
 

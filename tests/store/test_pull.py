@@ -92,6 +92,7 @@ def test_a_file_with_another_hash(store: Path, published: Published) -> None:
     assert litter(store) == []
 
 
+@pytest.mark.extra
 def test_nobody_listens(tmp_path: Path) -> None:
     with socket.socket() as listener:  # bound and never listening: refuses, and nobody else can take the port
         listener.bind(("127.0.0.1", 0))
@@ -101,6 +102,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
             pull(tmp_path, "tiny", "1")
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize(
     ("source", "message"),
     [

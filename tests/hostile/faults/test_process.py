@@ -31,6 +31,8 @@ from tests.hostile.faults.faulty import (
 from tests.running import png
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 QUICK = {faulty.QUICK: "1"}
 
 

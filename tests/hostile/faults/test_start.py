@@ -14,6 +14,8 @@ from service.store.write import manifest_bytes
 from tests.artifacts import digest, make_artifact
 from tests.e2e.process import server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def with_graph(tmp_path: Path) -> Artifact:

@@ -25,6 +25,8 @@ from tests.hostile.http.framing import head
 from tests.hostile.http.wire import Wire, chunk, get, post, wire
 from tests.running import png
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 #: Sent at most, and what the process may grow meanwhile: pieces of a quarter of a megabyte, the allocator's slack.
 SENT_MIB = 64

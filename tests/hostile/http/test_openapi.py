@@ -39,6 +39,7 @@ def fuzz(store: list[str], folder: Path, *options: str) -> int:
     return int(made[1])
 
 
+@pytest.mark.extra
 def test_what_the_document_declares_is_all_there_is(store: list[str], tmp_path: Path) -> None:
     assert fuzz(store, tmp_path, "--max-examples", "30", "--generation-deterministic") > 100
 

@@ -25,6 +25,8 @@ from tests.hostile.images.verdict import UNAFFECTED, Judge, in_batches, side_by_
 from tests.scrape import samples
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 #: Low, so that what is exactly at a limit is quick to make and to decode.
 MAX_PIXELS, MAX_BODY_BYTES = 2_000_000, 5 * 2**20
 

@@ -18,6 +18,8 @@ from service.model.artifact import Artifact
 from service.serving.capacity import USUAL_IN_FLIGHT
 from tests.e2e.process import ServerProcess, server
 
+pytestmark = pytest.mark.slow
+
 BODIES = photos.collection("500x375", 8)
 TIMES_CAPACITY = 3.0
 #: Answers may outlast the queue's own length by what the estimate of capacity is off and the last images take.

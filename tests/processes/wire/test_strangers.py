@@ -14,7 +14,7 @@ import pytest
 
 from service.processes.wire import messages
 from service.processes.wire.remote_engine import RemoteEngine
-from service.processes.wire.slots import Layout
+from service.processes.wire.slots import Layout, SlotMemory
 from tests.engine.remote import LAYOUT, ask, descriptors, engine_server, worker
 from tests.fakes import FakeRuntime
 from tests.waiting import eventually, until_ready
@@ -56,8 +56,8 @@ async def test_nonsense_is_hung_up_on_and_hurts_nobody(packets: list[bytes]) -> 
         worker(address) as engine,
     ):
         before = await descriptors_when_connected(engine)
-        arena, descriptor = Arena.create(LAYOUT)
-        del arena  # and the descriptor that its map holds
+        memory, descriptor = SlotMemory.create(LAYOUT)
+        del memory  # and the descriptor that its map holds
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
             stranger.settimeout(20)
             stranger.connect(address)

@@ -19,7 +19,7 @@ from tests.fakes import MODEL, FakeRuntime, given
 from tests.processes.wire.engine_process import EngineProcess
 from tests.waiting import eventually, soon, until_ready
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_more_images_than_slots_wait_their_turn() -> None:
