@@ -1,7 +1,12 @@
-"""How much memory there is, and the C library's allocator, told what kind of process this is.
+"""How much memory there is, and glibc's allocator, configured for a process that loads a model and then serves photos.
 
-glibc keeps an arena for each thread and gives freed memory back reluctantly: reasonable for a general program, tens of
-megabytes too many for one that allocates much while it loads and then the same few buffers for ever.
+By default glibc keeps one arena per thread and returns freed memory reluctantly. That suits a general program, but is
+tens of megabytes too many for one that allocates much while it loads and then the same few buffers for ever.
+
+A timer gives memory back after a burst of requests, because no fixed threshold does as well. Measured on two cores,
+four interleaved rounds: with mallopt's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD at 4 and 2 MiB as much memory comes back
+(224 MiB after 48 photos of 12 megapixels, as with the timer), but each photo of 1.2 megapixels then takes 1,201 page
+faults and 6 % more of a core. At 16 and 8 MiB the faults are gone and 15 MiB more stay.
 """
 
 from __future__ import annotations
@@ -34,7 +39,8 @@ def give_back() -> None:
         library.malloc_trim(0)
 
 
-#: Seconds. The next request pays for it in page faults, a tenth of its time where requests come every two seconds.
+#: Seconds. The next request pays for the memory in page faults: a tenth of its time, where requests come every two
+#: seconds and each pays. So memory is given back only after a longer pause.
 _PATIENCE_S = 10.0
 
 
