@@ -25,7 +25,7 @@ from service.model import artifact
 from service.model.artifact import Artifact
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.remote_engine import RemoteEngine
-from service.serving.build import create_engine, plan, wire_layout
+from service.serving.build import create_engine, engine_plan, wire_layout
 
 #: For an engine to load its model and capture its graphs.
 _START_S = 180.0
@@ -72,7 +72,7 @@ async def _serve(name: str, settings: Settings, found: Artifact) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0{name}")
     listener.listen()
-    chosen = plan(settings)._replace(decode_threads=0)
+    chosen = engine_plan(settings)._replace(decode_threads=0)
     served = create_engine(settings, chosen, found, Metrics(), on_fatal=sys.exit)
     await EngineServer(served, listener, wire_layout(found)).start()
     await asyncio.Event().wait()

@@ -26,7 +26,7 @@ from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
 from service.model.outputs import ItemOutput
-from service.serving.build import create_engine, create_served, plan
+from service.serving.build import create_engine, create_served, engine_plan
 from service.serving.served import Served
 from service.store.photos import image_files, read_photo
 from service.store.write import replacement
@@ -87,7 +87,7 @@ def for_one_photo(settings: Settings) -> Settings:
 @asynccontextmanager
 async def served_locally(settings: Settings, artifact: Artifact) -> AsyncIterator[Served]:
     """``artifact`` on an engine of this process, closed at the end."""
-    planned = plan(settings)
+    planned = engine_plan(settings)
     engine = create_engine(
         settings, planned, artifact, Metrics(), lambda reason: click.echo(f"error: {reason}", err=True)
     )

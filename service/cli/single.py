@@ -18,7 +18,7 @@ from service.http.server.http_server import Server
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.serving.admission import Admission
-from service.serving.build import Plan, create_engine, create_intake, create_served, plan
+from service.serving.build import Plan, create_engine, create_intake, create_served, engine_plan
 from service.serving.lifecycle import Lifecycle
 
 
@@ -29,7 +29,7 @@ def run(settings: Settings, artifact: Artifact, listener: socket.socket, *, on_r
     called once, with a description of the device. Raises OperatorError before anything listens.
     """
     memory.limit_arenas(available_cores())
-    planned = plan(settings)
+    planned = engine_plan(settings)
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     # Not closed: a thread that does not come back must not keep the process alive past its drain, and asyncio would
     # join the one that waits for it.

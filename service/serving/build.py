@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     max_pixels: int  # of one image
 
 
-def plan(settings: Settings, *, engines: int = 1) -> Plan:
+def engine_plan(settings: Settings, *, engines: int = 1) -> Plan:
     """Look at the machine once. Imports torch where an NVIDIA driver is installed. Raises OperatorError.
 
     On a CPU one runner per core (two networks side by side beat one on two cores), shared out among ``engines``
