@@ -58,17 +58,17 @@ def test_top_k_and_class(app: RunningApp) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("class=10", "class: 1 to 5 class indices from 0 to 9 are wanted, with commas between"),
-        ("class=", "class: 1 to 5 class"),
-        ("class=-1", "class: 1 to 5 class"),
-        ("class=1,,2", "class: 1 to 5 class"),
-        ("class=1,2,3,4,5,6", "class: 1 to 5 class"),
-        ("class=cat", "class: 1 to 5 class"),
-        ("class=3,3", "class: a class is named twice"),
-        ("class=3&top_k=1", "class, top_k: one of the two is wanted"),
-        ("top_k=6", "top_k: a whole number from 1 to 5"),
-        ("embedding=maybe", "embedding: true or false"),
-        ("opacity=2", "opacity: a number from 0 to 1"),
+        ("class=10", "class: must be 1 to 5 class indices, separated by commas, from 0 to 9"),
+        ("class=", "class: must be 1 to 5 class"),
+        ("class=-1", "class: must be 1 to 5 class"),
+        ("class=1,,2", "class: must be 1 to 5 class"),
+        ("class=1,2,3,4,5,6", "class: must be 1 to 5 class"),
+        ("class=cat", "class: must be 1 to 5 class"),
+        ("class=3,3", "class: a class is repeated"),
+        ("class=3&top_k=1", "class, top_k: only one of the two may be given"),
+        ("top_k=6", "top_k: must be a whole number from 1 to 5"),
+        ("embedding=maybe", "embedding: must be true or false"),
+        ("opacity=2", "opacity: must be a number from 0 to 1"),
     ],
 )
 def test_parameters_out_of_range_cost_no_inference(app: RunningApp, query: str, message: str) -> None:
