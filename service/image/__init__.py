@@ -1,7 +1,7 @@
-"""Image bytes to the uint8 array a runtime takes.
+"""Converts encoded images to the uint8 arrays that runtimes take.
 
-Two steps, so that the request can be admitted by its size before any work is done: ``inspect`` reads the header,
-``preprocess`` decodes. Reading order: ``pipeline``, ``inspection``, ``decode``, ``canonical``, ``transform``.
+There are two steps, so that a request can be admitted by its images' sizes before any work: ``inspect`` reads the
+header, ``preprocess`` decodes. Reading order: ``pipeline``, ``inspection``, ``decode``, ``canonical``, ``transform``.
 """
 
 from __future__ import annotations
