@@ -30,7 +30,7 @@ from service.serving.stage_times import StageTimes
 CLIENT_CLOSED_REQUEST = 499
 
 #: Each is served by the method of ``Endpoints`` of the same name.
-PATHS = ("/classify", "/embed", "/explain")
+INFERENCE_PATHS = ("/classify", "/embed", "/explain")
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -59,7 +59,7 @@ class Endpoints:
         self._encoder = Encoder(exchange.served)
         self._drawings = Drawings(exchange)
         self._num_classes = exchange.served.num_classes
-        self.by_path: dict[str, Endpoint] = {path: getattr(self, path.removeprefix("/")) for path in PATHS}
+        self.by_path: dict[str, Endpoint] = {path: getattr(self, path.removeprefix("/")) for path in INFERENCE_PATHS}
 
     async def classify(self, scope: Scope, receive: Receive, send: Send) -> None:
         def plan(headers: Headers, parameters: dict[str, str]) -> ResponsePlan:

@@ -6,7 +6,7 @@ header, ``preprocess`` decodes. Reading order: ``pipeline``, ``inspection``, ``d
 
 from __future__ import annotations
 
-from service.image.header import WARN_EXIF, WARN_FRAMES, Format, Header, Limits, warn_orientation
+from service.image.header import WARN_EXIF, WARN_FRAMES, Format, Header, Limits
 from service.image.inspection import inspect
 from service.image.pipeline import PREVIEW_SIDE, Mode, Preview, preprocess
 from service.image.transform import CropBox, Pixels, Transform, crop_box
@@ -26,5 +26,4 @@ __all__ = [
     "crop_box",
     "inspect",
     "preprocess",
-    "warn_orientation",
 ]

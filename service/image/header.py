@@ -93,11 +93,7 @@ class Header:
         if self.animated:
             warnings.append(WARN_FRAMES)
         if self.orientation != 1:
-            warnings.append(warn_orientation(self.orientation))
+            warnings.append(f"EXIF orientation {self.orientation} applied")
         if self.exif_damaged:
             warnings.append(WARN_EXIF)
         return tuple(warnings)
-
-
-def warn_orientation(orientation: int) -> str:
-    return f"EXIF orientation {orientation} applied"

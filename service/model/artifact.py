@@ -111,7 +111,7 @@ class Derived(_Strict):
 
 
 class Manifest(_Strict):
-    """``model.json``."""
+    """The content of model.json."""
 
     name: str = Field(pattern=_NAME)
     version: str = Field(pattern=_NAME)

@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 
 from service.errors import PullError
 from service.model.network import BATCH_NORM_EPSILON, Conv, Network
+from service.store.checkpoint import Arrays
 
 #: The epsilon of every batch norm in Keras' MobileNetV2.
 KERAS_EPSILON = 1e-3
 
 #: Keras' names of a batch norm's arrays under torchvision's.
 _NORM = {"weight": "gamma:0", "bias": "beta:0", "running_mean": "moving_mean:0", "running_var": "moving_variance:0"}
-
-Arrays = dict[str, NDArray[np.float32]]
 
 
 def convert(path: Path, network: Network) -> Arrays:

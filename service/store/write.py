@@ -52,7 +52,7 @@ def serialize(tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """``model.json`` as the store writes it; unset fields are omitted, except the digest that a pull fills in."""
+    """The content of model.json for ``manifest``; unset fields are omitted, except the digest that a pull fills in."""
     fields = manifest.model_dump(mode="json", exclude_none=True)
     content = {name: fields.get(name) for name in Manifest.model_fields}
     if not content["derived"]:

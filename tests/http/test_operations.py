@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from service.http.endpoints import PATHS
+from service.http.endpoints import INFERENCE_PATHS
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from tests.running import RunningApp, png, running_app
@@ -59,7 +59,7 @@ def test_models_shows_what_is_served(app: RunningApp, artifact: Artifact) -> Non
 
 def test_the_openapi_document_declares_requests_and_refusals(app: RunningApp) -> None:
     document = app.client.get("/openapi.json").json()
-    for path in PATHS:
+    for path in INFERENCE_PATHS:
         operation = document["paths"][path]["post"]
         assert set(operation["requestBody"]["content"]) >= {"multipart/form-data", "image/jpeg"}
         assert set(operation["responses"]) == {

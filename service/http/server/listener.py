@@ -30,5 +30,6 @@ def listen(host: str, port: int) -> socket.socket:
 def base_url(listener: socket.socket) -> str:
     """The address for a browser on this machine."""
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else shown}:{port}"
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
