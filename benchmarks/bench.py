@@ -29,7 +29,7 @@ from service.config import Settings
 from service.errors import OperatorError
 from service.host.cores import available_cores
 from service.model import artifact
-from service.serving.build import create_runtime, plan
+from service.serving.build import create_runtime, engine_plan
 
 CONCURRENCIES = (1, 8, 32, 128)
 OPEN_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 1.2)
@@ -44,7 +44,7 @@ def available() -> list[str]:
     usable = []
     for precision in ("fp32", "bf16", "int8"):
         try:
-            create_runtime(plan(settings.model_copy(update={"precision": precision})).options, found).close()
+            create_runtime(engine_plan(settings.model_copy(update={"precision": precision})).options, found).close()
         except OperatorError as reason:
             sys.stderr.write(f"  without {precision}: {reason}\n")
         else:

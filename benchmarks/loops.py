@@ -28,7 +28,7 @@ from service.config import Settings
 from service.host.cores import available_cores
 from service.model import artifact
 from service.model.artifact import Artifact
-from service.serving.build import create_runtime, plan
+from service.serving.build import create_runtime, engine_plan
 
 Step = Callable[[bytes], object]
 
@@ -77,7 +77,7 @@ def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
     from service.image import Limits, inspect, preprocess
     from service.model.outputs import classify
 
-    runtime = create_runtime(plan(settings).options, found)
+    runtime = create_runtime(engine_plan(settings).options, found)
     transform = found.manifest.preprocessing.transform()
     limits = Limits()
 

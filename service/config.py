@@ -1,6 +1,6 @@
-"""Every setting, once: the environment (``MOBILENET_…``), the command line and the documentation read this class.
+"""The settings, defined once for the environment (``MOBILENET_…``), the command line and the documentation.
 
-Built in the composition root (``cli``) and passed down; nothing reads the environment anywhere else.
+Built in ``cli`` and passed down; nothing else reads the environment.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _DEVICE = r"auto|cpu|cuda(:\d+)?"
 
 
 def _default_store() -> Path:
-    """The store beside the code in a checkout; the working directory's otherwise (an installed package)."""
+    """In a checkout the store beside the code, else (an installed package) one in the working directory."""
     beside_code = Path(__file__).resolve().parent.parent / "model_store"
     return beside_code if beside_code.is_dir() else Path("model_store")
 
 
 class Settings(BaseSettings):
-    """Configuration of the service. Frozen: a running process never changes its mind."""
+    """Configuration of the service; frozen."""
 
     model_config = SettingsConfigDict(
         env_prefix="MOBILENET_",
@@ -37,8 +37,8 @@ class Settings(BaseSettings):
     )
 
     model_store: Path = Field(default_factory=_default_store)
-    """Directory of model versions, <name>/<version>/. Default: model_store/ beside the code, else in the working
-    directory."""
+    """Directory of model versions, <name>/<version>/. Default: model_store/ beside the code if it exists, else in the
+    working directory."""
 
     model: str = "mobilenet_v2"
     """Name of the model to serve."""
@@ -50,94 +50,96 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 for every interface."""
 
     port: int = Field(default=8000, ge=0, le=65535)
-    """TCP port to listen on; 0 takes a free one and prints it."""
+    """TCP port to listen on; 0 chooses a free port and prints it."""
 
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
-    """Open connections; for one more, one that waits for nothing is closed. Never more than the file limit allows."""
+    """Most open connections; beyond it, an idle connection is closed for each new one. Lowered if the limit on open
+    files requires it."""
 
     device: str = "auto"
-    """auto (CUDA where it is, else CPU), cpu, cuda or cuda:N."""
+    """auto (CUDA if there is a usable GPU, else the CPU), cpu, cuda or cuda:N."""
 
     workers: int = Field(default=0, ge=0, le=256)
-    """Processes that read, decode and answer, in front of engine processes that compute. 0: one process does all.
-    Limits like max_in_flight are each worker's."""
+    """Number of worker processes, which read, decode and answer, in front of engine processes, which compute. 0: one
+    process does everything. Limits such as max_in_flight apply to each worker."""
 
     devices: Annotated[tuple[str, ...], NoDecode] = ()
-    """With workers: the devices of the engine processes, one each, separated by commas (cuda:0,cuda:1). Default: one
-    engine on device."""
+    """With workers: the devices of the engine processes, one process per device, separated by commas (cuda:0,cuda:1).
+    Default: one engine on device."""
 
     runtime: Literal["auto", "openvino", "torch"] = "auto"
     """auto (openvino on a CPU, torch on CUDA), openvino or torch."""
 
     precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
-    """Arithmetic of the network: fp32; bf16 (a CPU or GPU that has it); fp16 (GPU); int8 (CPU, after models
+    """Arithmetic of the network: fp32; bf16 (CPU or GPU, if it supports it); fp16 (GPU); int8 (CPU, after models
     quantize). All but fp32 change answers slightly."""
 
     decode: Literal["exact", "fast"] = "exact"
-    """exact: pixels bit-equal to torchvision's transform; fast: large JPEGs are decoded at a reduced scale, never
-    below twice the target."""
+    """exact: pixels bit-equal to torchvision's transform; fast: large JPEGs are decoded at a reduced scale, but at no
+    less than twice the target size."""
 
     max_batch_size: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
-    """Most images in one forward pass; auto measures the cost of batches at warm-up and takes the knee."""
+    """Most images in one forward pass; auto measures the cost of batches at warm-up and chooses the size beyond which
+    doubling no longer pays."""
 
     max_queue_delay_ms: float = Field(default=0.0, ge=0, le=1000)
-    """How long the first image of a batch may wait for company while a runner is idle. 0: never."""
+    """How long the first image of a batch may wait for more images while a runner is idle. 0: not at all."""
 
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] | Auto = "auto"
-    """Images admitted at once, being read, decoded, queued or inferred; large ones count as several. More are
-    answered 503. auto: 256, less where memory is limited."""
+    """Most images admitted at once, whether being read, decoded, queued or inferred; large images count as several.
+    More are answered with 503. auto: 256, less if memory is limited."""
 
     max_client_share: float = Field(default=1.0, gt=0, le=1)
-    """Most of max_in_flight that one client may hold, 0.25 for a quarter; more is answered 429. A client is an API key,
-    or an address where no keys are set. 1: no such limit."""
+    """Fraction of max_in_flight that one client may hold; more is answered with 429. A client is an API key, or an
+    address if no keys are set. 1: no such limit."""
 
     max_images: int = Field(default=64, ge=1, le=1000)
     """Most images in one multipart request."""
 
     request_timeout_ms: int = Field(default=10_000, ge=1, le=600_000)
-    """Deadline of a request that brings no X-Request-Timeout-Ms header, and the most such a header may ask for."""
+    """Deadline of a request without an X-Request-Timeout-Ms header, and the longest that such a header may set."""
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1)
     """Largest request body, in bytes."""
 
     max_pixels: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Largest image, in pixels (width × height), judged from its header before it is decoded. auto: 50 million, less
-    where memory is limited."""
+    if memory is limited."""
 
     decode_threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
-    """Threads that decode images, in each worker where there are workers; auto: none beside the runners for openvino,
-    one a core for torch, two a worker or its share of the cores."""
+    """Threads that decode images, per worker if there are workers. auto without workers: 0 for openvino, whose runners
+    decode; one per core for torch. auto with workers: each worker's share of the cores, at least two."""
 
     runners: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
-    """Threads that each run one batch at a time; auto: one a core on a CPU, two on a GPU."""
+    """Threads that each run one batch at a time; auto: one per core on a CPU, two on a GPU."""
 
     threads_per_runner: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     """Cores the network uses for one batch on a CPU; auto: cores divided by runners."""
 
     drain_timeout_ms: int = Field(default=20_000, ge=1000, le=600_000)
-    """How long requests in flight may take to finish after SIGTERM before they are cut off; less than the 30 seconds
-    after which Kubernetes kills. Rounded up to whole seconds."""
+    """How long requests in flight may take to finish after SIGTERM before they are cut off, rounded up to whole
+    seconds. Kubernetes kills after 30 seconds by default."""
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
-    """Accepted API keys, separated by commas; empty: no key is asked for."""
+    """Valid API keys, separated by commas. Empty: no key is required."""
 
     api_keys_file: Path | None = None
-    """File of further keys, one a line; blank lines and lines that begin with # are skipped. Read once, at start."""
+    """File of further keys, one per line; blank lines and lines that begin with # are skipped. Read once, at start."""
 
     protect_metrics: bool = False
-    """Ask for a key at /metrics too."""
+    """Require a key for /metrics too."""
 
     docs: bool = True
-    """Serve /docs and /openapi.json; without page, lead from / there."""
+    """Serve /docs and /openapi.json; without page, / redirects to /docs."""
 
     page: bool = True
-    """Serve the page for people at /."""
+    """Serve the web page at /."""
 
     log_format: Literal["text", "json"] = "text"
-    """One line a record: text for people, json for machines."""
+    """One line per record: text for people, json for machines."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe record that is logged."""
+    """Lowest severity that is logged."""
 
     access_log: bool = True
     """Log a line for every request."""
@@ -146,14 +148,14 @@ class Settings(BaseSettings):
     @classmethod
     def _check_name(cls, value: str) -> str:
         if "/" in value:
-            raise ValueError("a name without / is wanted; model and version are two settings")
+            raise ValueError("must not contain /; model and version are two settings")
         return value
 
     @field_validator("device")
     @classmethod
     def _check_device(cls, value: str) -> str:
         if re.fullmatch(_DEVICE, value) is None:
-            raise ValueError("auto, cpu, cuda or cuda:N is wanted")
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
         return value
 
     @field_validator("devices", mode="before")
@@ -166,7 +168,9 @@ class Settings(BaseSettings):
     def _check_devices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for device in value:
             if re.fullmatch(_DEVICE, device) is None:
-                raise ValueError(f"{device!r} is no device; auto, cpu, cuda or cuda:N, separated by commas")
+                raise ValueError(
+                    f"{device!r} is not a device; devices are auto, cpu, cuda or cuda:N, separated by commas"
+                )
         if value and not info.data.get("workers"):
             raise ValueError("engine processes need workers in front of them; set workers, or device for one process")
         return value
@@ -174,22 +178,20 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return _keys(value.split(","))
+        return _valid_keys(value.split(",")) if isinstance(value, str) else value
 
     @field_validator("api_keys_file")
     @classmethod
     def _check_keys_file(cls, value: Path | None) -> Path | None:
         if value is not None:
-            _keys_of(value)
+            _read_keys(value)
         return value
 
     @field_validator("protect_metrics")
     @classmethod
     def _check_that_there_are_keys(cls, value: bool, info: ValidationInfo) -> bool:
         if value and not info.data.get("api_keys") and info.data.get("api_keys_file") is None:
-            raise ValueError("there is no key to ask for; set api_keys or api_keys_file")
+            raise ValueError("needs a key; set api_keys or api_keys_file")
         return value
 
     @property
@@ -198,23 +200,23 @@ class Settings(BaseSettings):
         return self.devices or (self.device,)
 
     def accepted_keys(self) -> tuple[str, ...]:
-        """Those of the environment and those of the file."""
-        return (*self.api_keys, *(() if self.api_keys_file is None else _keys_of(self.api_keys_file)))
+        """The keys of api_keys and those of api_keys_file."""
+        return (*self.api_keys, *(() if self.api_keys_file is None else _read_keys(self.api_keys_file)))
 
 
-def _keys_of(path: Path) -> tuple[str, ...]:
+def _read_keys(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text("utf-8", errors="replace").split("\n")
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
-    return _keys(line for line in lines if not line.lstrip().startswith("#"))
+    return _valid_keys(line for line in lines if not line.lstrip().startswith("#"))
 
 
-def _keys(parts: Iterable[str]) -> tuple[str, ...]:
-    """Stripped, empty ones left out. The errors never show a key."""
+def _valid_keys(parts: Iterable[str]) -> tuple[str, ...]:
+    """The keys in ``parts``, stripped, without empty parts. Errors never show a key."""
     keys = tuple(key for part in parts if (key := part.strip()))
-    if not keys:  # a slip that would leave the door open
-        raise ValueError("holds no key; unset it to ask for none")
+    if not keys:  # probably a mistake, which would let everyone in
+        raise ValueError("contains no key; leave it unset to require none")
     if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
-        raise ValueError("a key is made of printable ASCII characters without spaces")
+        raise ValueError("a key must consist of printable ASCII characters without spaces")
     return keys

@@ -1,4 +1,4 @@
-"""Every error that crosses a module boundary, and what it becomes on the outside.
+"""Every error that crosses a module boundary, and the HTTP status it becomes.
 
     ServiceError                      a request failed; carries HTTP status, title and metric reason
     ├── BadRequest               400  malformed request, empty body, no ``file`` part
@@ -11,20 +11,20 @@
     ├── InvalidParameter         422  a query parameter or header out of range
     ├── HeadersTooLarge          431  request header block over its limit
     ├── Overloaded               503  no room, or no time before the deadline; carries ``retry_after`` seconds
-    │   └── TooManyRequests      429  the client has its share in flight already
+    │   └── TooManyRequests      429  the client already has its share in flight
     ├── NotReady                 503  starting, or the model cannot infer
     ├── Draining                 503  shutting down
     ├── DeadlineExceeded         504  the request's own deadline passed
-    └── InferenceFailed          500  the runtime raised on this very item
+    └── InferenceFailed          500  the runtime failed on this item
 
-    OperatorError                     the process cannot do what its operator asked; never leaves over HTTP
+    OperatorError                     the process cannot do what its operator asked; never sent over HTTP
     ├── ArtifactError                 manifest, labels or weights missing, corrupt or inconsistent
     ├── PullError                     a download failed or did not match its hash
     └── MissingExtra                  an optional dependency is not installed; names the extra
 
     DeviceLost                        the device is gone for good: readiness off, process ends
 
-``detail`` is shown to clients: it never contains a path, a traceback or an object's repr.
+``detail`` is shown to clients and never contains a path, a traceback or an object's repr.
 """
 
 from __future__ import annotations
@@ -38,115 +38,73 @@ class ServiceError(Exception):
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
-    reason: ClassVar[str] = "internal"
+    reason: ClassVar[str] = "internal"  # label of the metrics
+
+    def __init_subclass__(cls, status: int, title: str, reason: str) -> None:
+        cls.status, cls.title, cls.reason = status, title, reason
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
 
 
-class BadRequest(ServiceError):
-    status = 400
-    title = "Bad request"
-    reason = "bad_request"
+class BadRequest(ServiceError, status=400, title="Bad request", reason="bad_request"): ...
 
 
-class Unauthorized(ServiceError):
-    status = 401
-    title = "Unauthorized"
-    reason = "unauthorized"
+class Unauthorized(ServiceError, status=401, title="Unauthorized", reason="unauthorized"): ...
 
 
-class UnknownModel(ServiceError):
-    status = 404
-    title = "Unknown model"
-    reason = "unknown_model"
+class UnknownModel(ServiceError, status=404, title="Unknown model", reason="unknown_model"): ...
 
 
-class BodyTooLarge(ServiceError):
-    status = 413
-    title = "Body too large"
-    reason = "body_too_large"
-
+class BodyTooLarge(ServiceError, status=413, title="Body too large", reason="body_too_large"):
     @classmethod
     def over(cls, max_bytes: int) -> BodyTooLarge:
         return cls(f"the body is larger than {max_bytes} bytes")
 
 
-class ImageTooLarge(ServiceError):
-    status = 413
-    title = "Image too large"
-    reason = "image_too_large"
+class ImageTooLarge(ServiceError, status=413, title="Image too large", reason="image_too_large"): ...
 
 
-class UnsupportedFormat(ServiceError):
-    status = 415
-    title = "Unsupported image format"
-    reason = "unsupported_format"
+class UnsupportedFormat(ServiceError, status=415, title="Unsupported image format", reason="unsupported_format"): ...
 
 
-class BadImage(ServiceError):
-    status = 422
-    title = "Unprocessable image"
-    reason = "bad_image"
+class BadImage(ServiceError, status=422, title="Unprocessable image", reason="bad_image"): ...
 
 
-class InvalidParameter(ServiceError):
-    status = 422
-    title = "Invalid parameter"
-    reason = "invalid_parameter"
+class InvalidParameter(ServiceError, status=422, title="Invalid parameter", reason="invalid_parameter"): ...
 
 
-class HeadersTooLarge(ServiceError):
-    status = 431
-    title = "Request header fields too large"
-    reason = "headers_too_large"
+class HeadersTooLarge(
+    ServiceError, status=431, title="Request header fields too large", reason="headers_too_large"
+): ...
 
 
-class Overloaded(ServiceError):
+class Overloaded(ServiceError, status=503, title="Overloaded", reason="overloaded"):
     """No room for this request now. ``retry_after`` is in whole seconds, at least 1."""
-
-    status = 503
-    title = "Overloaded"
-    reason = "overloaded"
 
     def __init__(self, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = max(1, retry_after)
 
 
-class TooManyRequests(Overloaded):
-    status = 429
-    title = "Too many requests"
-    reason = "client_share"
+class TooManyRequests(Overloaded, status=429, title="Too many requests", reason="client_share"): ...
 
 
-class NotReady(ServiceError):
-    status = 503
-    title = "Not ready"
-    reason = "not_ready"
+class NotReady(ServiceError, status=503, title="Not ready", reason="not_ready"): ...
 
 
-class Draining(ServiceError):
-    status = 503
-    title = "Shutting down"
-    reason = "draining"
+class Draining(ServiceError, status=503, title="Shutting down", reason="draining"): ...
 
 
-class DeadlineExceeded(ServiceError):
-    status = 504
-    title = "Deadline exceeded"
-    reason = "deadline"
+class DeadlineExceeded(ServiceError, status=504, title="Deadline exceeded", reason="deadline"): ...
 
 
-class InferenceFailed(ServiceError):
-    status = 500
-    title = "Inference failed"
-    reason = "inference_failed"
+class InferenceFailed(ServiceError, status=500, title="Inference failed", reason="inference_failed"): ...
 
 
 class OperatorError(Exception):
-    """The process cannot do what its operator asked. The message is for a terminal, one sentence and a remedy."""
+    """The process cannot do what its operator asked. The message is for a terminal: one sentence and a remedy."""
 
 
 class ArtifactError(OperatorError):
@@ -167,10 +125,10 @@ class MissingExtra(OperatorError):
 
 
 def installed(*modules: str) -> bool:
-    """Whether all ``modules`` can be imported. None of them is imported to find out."""
+    """Whether all ``modules`` can be imported; does not import them."""
     try:
         return all(find_spec(name) is not None for name in modules)
-    except ValueError:  # a None in sys.modules, which is how an import is blocked
+    except ValueError:  # sys.modules holds None for a module whose import is blocked
         return False
 
 
@@ -181,4 +139,4 @@ def require_extra(what: str, extra: str, *modules: str) -> None:
 
 
 class DeviceLost(Exception):
-    """The device behind a runtime is gone for good; raised by runtimes, ends the process."""
+    """The device is gone for good. Raised by runtimes; ends the process."""

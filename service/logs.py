@@ -1,4 +1,4 @@
-"""Logging to standard error, one line a record, as text or as JSON.
+"""Logging to standard error, one line per record, as text or as JSON.
 
 Configured once by the composition root. Extra fields travel in ``extra={"fields": {...}}``; the JSON form merges
 them into the record, the text form appends them as key=value.
@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
-#: Of the request that is being answered; empty outside of one.
+#: The id of the request that is being answered; empty outside of a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -27,15 +27,15 @@ def configure(
 ) -> None:
     """Replace the root logger's handlers; uvicorn's own loggers propagate to it.
 
-    ``process`` is in every record if it is given: several processes write to one standard error.
+    ``process``, if given, is added to every record: several processes write to one standard error.
     """
     handler = logging.StreamHandler(sys.stderr)
-    own: dict[str, object] = {"process": process} if process else {}
-    handler.setFormatter(_JsonFormatter(own) if log_format == "json" else _TextFormatter(own))
+    common: dict[str, object] = {"process": process} if process else {}
+    handler.setFormatter(_JsonFormatter(common) if log_format == "json" else _TextFormatter(common))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[log_level])
-    # Its start-up chatter repeats ours; its warnings and errors are wanted.
+    # uvicorn's messages at start repeat ours; its warnings and errors are kept.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, _LEVELS[log_level]))
 
 
@@ -44,22 +44,22 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 class _Formatter(logging.Formatter):
-    def __init__(self, own: dict[str, object]) -> None:
-        """``own``: fields of every record."""
+    def __init__(self, common: dict[str, object]) -> None:
+        """``common``: fields of every record."""
         super().__init__()
-        self._own = own
+        self._common = common
 
     def fields(self, record: logging.LogRecord) -> dict[str, object]:
         fields = getattr(record, "fields", None)
-        return {**self._own, **fields} if isinstance(fields, dict) else self._own
+        return {**self._common, **fields} if isinstance(fields, dict) else self._common
 
 
 class _TextFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={value}" for key, value in self.fields(record).items())
-        # A request can put line breaks into what is logged; a record stays one line.
-        said = f"{record.getMessage()}{fields}".replace("\r", "\\r").replace("\n", "\\n")
-        line = f"{_timestamp(record)} {record.levelname.lower():7} {said}"
+        # Logged text may come from a request and hold line breaks; a record must stay one line.
+        text = f"{record.getMessage()}{fields}".replace("\r", "\\r").replace("\n", "\\n")
+        line = f"{_timestamp(record)} {record.levelname.lower():7} {text}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

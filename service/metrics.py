@@ -1,8 +1,8 @@
 """Prometheus metrics: base units, bounded labels, one registry per instance.
 
-Fed by the HTTP layer (requests, stages, images), the engine (batches, queue) and the supervisor (processes); read by
-``/metrics``. Of one process, or, after ``share``, of all that share a directory: the library then keeps every value in
-a file there, which any of them reads (ADR 17).
+Written by ``http`` (requests, stages), ``serving`` (images), ``engine`` (batches, queue) and the supervisor
+(processes); read by ``/metrics``. After ``share``, the metrics of several processes are one: the library keeps every
+value in a file in a shared directory, and each process can read all files (ADR 17).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import (
@@ -30,32 +31,32 @@ from prometheus_client.registry import Collector
 
 logger = logging.getLogger(__name__)
 
-# Twice the samples of counters and histograms, and not to be had of many processes.
+# They would double the samples of counters and histograms, and do not work with several processes.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-#: Stages of a request, in order; also the names in the Server-Timing header.
+#: Stages of a request, in order; also the names in the ``Server-Timing`` header.
 STAGES = ("read", "decode", "queue", "infer", "encode")
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-#: Labels of what belongs to one model.
+#: Labels of metrics that are kept per model.
 _MODEL = ("model", "version")
 
-#: How the library names its files.
+#: Names of the library's files.
 _FILE = re.compile(r"(counter|histogram|gauge_live(sum|max))_[\w.-]+\.db")
 
-#: The directory and this process's name in it. The library's switch is as global.
+#: The shared directory and this process's name in it. Global, as the library's own setting is.
 _shared: tuple[Path, str] | None = None
 
 
 def share(directory: str | Path, process: str) -> None:
-    """Let every ``Metrics`` made from now on be seen by all processes that share ``directory``.
+    """Make every ``Metrics`` created from now on part of those in ``directory``, which several processes share.
 
-    No two processes have the name ``process`` at a time. The next one of that name goes on with its counters, so that
-    they never fall and no files accumulate.
+    ``process`` must be unique among running processes. A later process of the same name continues its counters, so
+    they never decrease and no files accumulate.
     """
     global _shared
     _shared = (Path(directory), process)
@@ -64,7 +65,7 @@ def share(directory: str | Path, process: str) -> None:
 
 
 def forget(directory: str | Path, process: str) -> None:
-    """Let the gauges of a process that has ended vanish; its counters stay."""
+    """Remove the gauges of a process that has ended; its counters stay."""
     mark_process_dead(process, str(directory))  # type: ignore[no-untyped-call]  # it has no types
 
 
@@ -77,93 +78,60 @@ class Metrics:
         #: Gauges, or children of gauges: two engines that watch one gauge have a child each.
         self._watched: dict[Gauge, Callable[[], float]] = {}
         self._models: dict[str, ModelMetrics] = {}
-        self._directory, self._process_figures = None, None
+        self._directory, self._process_metrics = None, None
         if _shared is None:
             ProcessCollector(registry=registry)
         else:
             self._directory, process = _shared
-            self._process_figures = _ProcessFigures(process, registry)
-        self.requests = Counter(
-            "mobilenet_requests_total", "Requests answered.", ["endpoint", "code"], registry=registry
-        )
-        self.request_duration = Histogram(
+            self._process_metrics = _ProcessMetrics(process, registry)
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        # How processes that share their metrics combine: gauges of work add up; for facts the largest value is shown.
+        summed = partial(Gauge, multiprocess_mode="livesum", registry=registry)
+        largest = partial(Gauge, multiprocess_mode="livemax", registry=registry)
+        self.requests = counter("mobilenet_requests_total", "Requests answered.", ["endpoint", "code"])
+        self.request_duration = histogram(
             "mobilenet_request_duration_seconds",
             "From the request's head to the last byte of the answer.",
             ["endpoint"],
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.stage_duration = Histogram(
+        self.stage_duration = histogram(
             "mobilenet_stage_duration_seconds",
             "Time in one stage: read (body), decode, queue (for a decode thread and for a runner), infer, encode.",
             (*_MODEL, "stage"),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.batch_size = Histogram(
-            "mobilenet_batch_size", "Images in one forward pass.", _MODEL, buckets=_BATCHES, registry=registry
+        self.batch_size = histogram("mobilenet_batch_size", "Images in one forward pass.", _MODEL, buckets=_BATCHES)
+        self.queue_depth = summed("mobilenet_queue_depth", "Images waiting for a runner, decoded or not.", _MODEL)
+        self.in_flight = summed(
+            "mobilenet_in_flight", "Images admitted and not yet answered; large images count as several."
         )
-        self.queue_depth = Gauge(
-            "mobilenet_queue_depth",
-            "Images waiting for a runner, decoded or not.",
-            _MODEL,
-            multiprocess_mode="livesum",
-            registry=registry,
+        self.in_flight_limit = summed(
+            "mobilenet_in_flight_limit", "The most that mobilenet_in_flight may be; beyond it requests are refused."
         )
-        self.in_flight = Gauge(
-            "mobilenet_in_flight",
-            "Images admitted and not yet answered, large ones weighing more.",
-            multiprocess_mode="livesum",
-            registry=registry,
+        self.rejected = counter("mobilenet_rejected_total", "Requests or images refused, by reason.", ["reason"])
+        self.images = counter(
+            "mobilenet_images_total", "Images received, by format and outcome.", (*_MODEL, "format", "outcome")
         )
-        self.in_flight_limit = Gauge(
-            "mobilenet_in_flight_limit",
-            "Where mobilenet_in_flight ends and refusals begin.",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.rejected = Counter(
-            "mobilenet_rejected_total", "Requests or images refused, by reason.", ["reason"], registry=registry
-        )
-        self.images = Counter(
-            "mobilenet_images_total",
-            "Images received, by format and outcome.",
-            (*_MODEL, "format", "outcome"),
-            registry=registry,
-        )
-        self.cancelled = Counter(
-            "mobilenet_cancelled_total", "Requests whose client went away before the answer.", registry=registry
-        )
-        self.batch_cost = Gauge(
+        self.cancelled = counter("mobilenet_cancelled_total", "Requests whose client disconnected before the answer.")
+        self.batch_cost = largest(
             "mobilenet_batch_cost_seconds",
             "Time of one forward pass by batch size, measured at warm-up.",
             (*_MODEL, "batch_size"),
-            multiprocess_mode="livemax",
-            registry=registry,
         )
-        self.model_info = Gauge(
+        self.model_info = largest(
             "mobilenet_model_info",
             "A model that is being served; always 1.",
             (*_MODEL, "runtime", "device", "precision"),
-            multiprocess_mode="livemax",
-            registry=registry,
         )
-        self.ready = Gauge(
-            "mobilenet_ready", "1 if the service can infer.", multiprocess_mode="livemax", registry=registry
-        )
-        #: Both are the supervisor's; where there is none they have no samples.
-        self.processes = Gauge(
-            "mobilenet_processes",
-            "Places for processes, by what is in them.",
-            ["kind", "state"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
-        self.process_exits = Counter(
+        self.ready = largest("mobilenet_ready", "1 if the service can infer.")
+        #: Only the supervisor sets these two; without one they have no samples.
+        self.processes = largest("mobilenet_processes", "Worker and engine processes, by state.", ["kind", "state"])
+        self.process_exits = counter(
             "mobilenet_process_exits_total",
-            "Processes that ended and were not told to, by reason.",
+            "Processes that ended without being told to, by reason.",
             ["process", "reason"],
-            registry=registry,
         )
 
     def model(self, reference: str) -> ModelMetrics:
@@ -173,28 +141,28 @@ class Metrics:
         return self._models[reference]
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
-        """Let ``sample`` set ``gauge``, or a child of it, to what ``read`` returns; nothing is paid in between."""
+        """Let ``sample`` set ``gauge``, or a child of it, to what ``read`` returns."""
         self._watched[gauge] = read
 
     def sample(self) -> None:
-        """Set what is read rather than counted. Where metrics are shared, others see it as of the last call."""
+        """Set the watched gauges. Where metrics are shared, other processes see the values of the last call."""
         for gauge, read in list(self._watched.items()):
             gauge.set(read())
-        if self._process_figures is not None:
-            self._process_figures.sample()
+        if self._process_metrics is not None:
+            self._process_metrics.sample()
 
     def render(self) -> bytes:
         self.sample()
         if self._directory is None:
             return generate_latest(self.registry)
-        everyone = CollectorRegistry()
-        PlatformCollector(registry=everyone)
-        everyone.register(_Everyone(self._directory))
-        return generate_latest(everyone)
+        registry = CollectorRegistry()
+        PlatformCollector(registry=registry)
+        registry.register(_AllProcesses(self._directory))
+        return generate_latest(registry)
 
 
 class ModelMetrics:
-    """What is counted for each model. Children are looked up once: five look-ups cost more than the observations."""
+    """The metrics of one model. Children are looked up once: five look-ups cost more than the observations."""
 
     def __init__(self, metrics: Metrics, name: str, version: str) -> None:
         self._metrics = metrics
@@ -213,21 +181,21 @@ class ModelMetrics:
         return self._metrics.model_info.labels(*self._labels, runtime, device, precision)
 
 
-class _ProcessFigures:
-    """What the library says of a process, ``process_resident_memory_bytes`` and the like, with the process's name."""
+class _ProcessMetrics:
+    """The library's metrics of a process, ``process_resident_memory_bytes`` and others, labelled with its name."""
 
     def __init__(self, process: str, registry: CollectorRegistry) -> None:
         self._process = process
         self._source = ProcessCollector(registry=None)
         self._gauges: dict[str, Gauge] = {}
         self._counters: dict[str, Counter] = {}
-        self._counted: dict[str, float] = {}  # what this process has added to its predecessors'
+        self._counted: dict[str, float] = {}  # this process's part of each counter; the rest is its predecessors'
         for family in self._source.collect():
-            name, said = family.name, family.documentation
+            name, text = family.name, family.documentation
             if family.type == "counter":
-                self._counters[name] = Counter(name, said, ["process"], registry=registry)
+                self._counters[name] = Counter(name, text, ["process"], registry=registry)
             else:
-                self._gauges[name] = Gauge(name, said, ["process"], multiprocess_mode="livemax", registry=registry)
+                self._gauges[name] = Gauge(name, text, ["process"], multiprocess_mode="livemax", registry=registry)
 
     def sample(self) -> None:
         for family in self._source.collect():
@@ -239,8 +207,8 @@ class _ProcessFigures:
                 self._counted[name] = value
 
 
-class _Everyone(Collector):
-    """All processes' metrics, from the files in ``directory``, whatever else is there."""
+class _AllProcesses(Collector):
+    """All processes' metrics, from the library's files in ``directory``; other files are ignored."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -259,7 +227,7 @@ def _merged(files: list[str]) -> list[Metric]:
 
 
 def _size(file: Path) -> int:
-    """0 for a file that its process has only just opened, at which the library would fail, or that is gone."""
+    """0 for a file that has been removed, or was only just created and would make the library fail."""
     try:
         return file.stat().st_size
     except FileNotFoundError:

@@ -23,7 +23,7 @@ from service.http.server.http_server import Server
 from service.http.server.listener import listen
 from service.metrics import Metrics
 from service.model.artifact import Artifact
-from service.serving.build import create_intake, create_served, plan
+from service.serving.build import create_intake, create_served, engine_plan
 from service.serving.intake import Intake
 from service.serving.lifecycle import Lifecycle
 from service.serving.served import Served
@@ -114,7 +114,7 @@ def running_app(
             on_fatal=lambda reason: None,
         )
         metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
-        planned = plan(settings)
+        planned = engine_plan(settings)
         served = create_served(settings, artifact, engine, planned.max_pixels)
         intake = create_intake(settings, planned.max_in_flight, metrics)
         app = create_app(settings, served, intake, lifecycle, metrics)

@@ -169,7 +169,7 @@ def _as_shipped(options: Options, watch: Stopwatch, found: Any) -> dict[str, Any
 
     steps = watch.steps
     settings = Settings(device=options.device, runtime="torch", precision=options.precision)  # type: ignore[arg-type]
-    plan = build.plan(settings)
+    plan = build.engine_plan(settings)
     lanes: list[Any] = []
     inside: Any = torch_runtime
     lane = inside.Lane

@@ -1,4 +1,4 @@
-"""The command ``mobilenet-service``: the composition root. Errors are one line, never a traceback."""
+"""The command ``mobilenet-service``. Errors are one line, never a traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from service import __version__
 from service.errors import OperatorError
 
-#: Each in a module of its name, imported when the command is run: HTTP costs 0.2 s and 10 MB, which classify can save.
+#: Each is in the module of its name and imported only when it runs: HTTP takes 0.2 s and 10 MB, which classify saves.
 _COMMANDS = ("serve", "models", "classify", "embed", "explain")
 
 
@@ -43,15 +43,15 @@ def cli() -> None:
     mobilenet-service models pull                      get the default weights (once)
     mobilenet-service serve                            answer on http://127.0.0.1:8000
     mobilenet-service classify photo.jpg               without a server
-    mobilenet-service embed photos/ --out vectors.npy  feature vectors of many photos
-    mobilenet-service explain photo.jpg --out map.png  where in the photo the class was found
+    mobilenet-service embed photos/ --out vectors.npy  feature vectors of a folder of photos
+    mobilenet-service explain photo.jpg --out map.png  the class map over the photo
 
     Every option of 'serve' can also be set in the environment: --max-in-flight is MOBILENET_MAX_IN_FLIGHT.
     """
 
 
 def main() -> None:
-    """Console entry point: run the command, turn an operator's error into one line and exit status 1."""
+    """Console entry point: run the command; an OperatorError becomes one line and exit status 1."""
     try:
         cli()
     except OperatorError as error:

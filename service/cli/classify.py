@@ -1,4 +1,4 @@
-"""``mobilenet-service classify``: the most probable classes of photos, without a server."""
+"""``mobilenet-service classify``: prints the most probable classes of photos, without a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mobilenet-service embed``: the feature vectors of photos as an NPY file, without a server."""
+"""``mobilenet-service embed``: writes the feature vectors of photos to an NPY file, without a server."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from service.model.outputs import normalize
 @click.command("embed")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="NPY file to write.")
-@click.option("--normalize/--no-normalize", "unit_length", default=True, show_default=True, help="Unit length.")
-@click.option("--skip-errors", is_flag=True, help="Leave bad files out instead of writing nothing.")
+@click.option(
+    "--normalize/--no-normalize", "unit_length", default=True, show_default=True, help="Scale vectors to unit length."
+)
+@click.option("--skip-errors", is_flag=True, help="Skip bad files; otherwise a bad file means that nothing is written.")
 @setting_options(LOCAL_SETTINGS)
 def embed_command(paths: Sequence[Path], out: Path, unit_length: bool, skip_errors: bool, **options: Any) -> None:
     """Write the feature vectors of photos (files, or folders of them) to an NPY file, one row per photo.
 
-    The rows' paths go to a text file of the same name with .txt, one line per row.
+    The photos' paths are written to a text file of the same name with .txt, one line per row.
     """
     if out.suffix != ".npy":
         raise OperatorError(f"--out {out}: the name must end in .npy")
@@ -41,9 +43,9 @@ def embed_command(paths: Sequence[Path], out: Path, unit_length: bool, skip_erro
             rows.append(normalize(result.embedding) if unit_length else result.embedding)
             names.append(str(path))
     if len(rows) < len(files) and not skip_errors:
-        raise OperatorError("nothing was written, because files failed; --skip-errors leaves them out")
+        raise OperatorError("nothing was written because some files failed; --skip-errors skips them")
     if not rows:
-        raise OperatorError("nothing was written, because every file failed")
+        raise OperatorError("nothing was written because all files failed")
     matrix = np.stack(rows)
     write_output(out, lambda file: np.save(file, matrix, allow_pickle=False))
     write_output(out.with_suffix(".txt"), lambda file: file.write("".join(f"{name}\n" for name in names).encode()))

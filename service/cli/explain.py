@@ -1,4 +1,4 @@
-"""``mobilenet-service explain``: the class map of one photo, drawn over it, without a server."""
+"""``mobilenet-service explain``: draws the class map of one photo over it, without a server."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision"
     type=click.FloatRange(0, 1),
     default=overlay.DEFAULT_OPACITY,
     show_default=True,
-    help="How much the map covers the photo where it is strongest.",
+    help="Opacity of the map where it is strongest.",
 )
 @setting_options(_SETTINGS)
 def explain_command(photo: Path, out: Path, index: int | None, opacity: float, **options: Any) -> None:
     """Draw where in a photo the network finds a class.
 
-    Prints the strongest classes and writes the photo under the map of one of them, upright and reduced to at most 1,024
-    pixels per side. What the network does not see, outside the centre crop, is dimmed.
+    Prints the strongest classes and writes the photo, upright and reduced to at most 1,024 pixels per side, with the
+    map of one class drawn over it. Outside the centre crop, which the network does not see, the photo is dimmed.
     """
     settings = settings_from(**options)
     if out.suffix != ".png":
@@ -54,23 +54,24 @@ def explain_command(photo: Path, out: Path, index: int | None, opacity: float, *
     classes = () if index is None else (index,)
     try:
         data = read_photo(photo)
-        predictions, shown, png = asyncio.run(_explain(settings, artifact, data, classes, opacity))
+        predictions, class_map, png = asyncio.run(_explain(settings, artifact, data, classes, opacity))
     except ServiceError as error:
         raise OperatorError(f"{photo}: {error.detail}") from None
     write_output(out, lambda file: file.write(png))
     for p in predictions:
         click.echo(f"  {p.probability:6.1%}  {p.index:4d}  {p.label}")
-    click.echo(f"{out}: {overlay.caption(shown)}")
+    click.echo(f"{out}: {overlay.caption(class_map)}")
 
 
 async def _explain(
     settings: Settings, artifact: Artifact, data: bytes, classes: tuple[int, ...], opacity: float
 ) -> tuple[list[Prediction], ClassMap, bytes]:
-    """The strongest classes, the one to be shown, and its drawing."""
+    """The strongest classes, the map of one class, and its drawing."""
     preview = Preview()
     async with served_locally(for_one_photo(settings), artifact) as served:
         source = served.source(data, served.inspect(data), preview)
         output = await infer_locally(served, source, classes)
-    (shown,) = explain(output, artifact.labels, classes, 1)
-    png = overlay.draw(preview.photo, crop_box(preview.photo.size, served.transform), shown, opacity=opacity)
-    return classify(output, artifact.labels, DEFAULT_TOP_K), shown, png
+    (class_map,) = explain(output, artifact.labels, classes, 1)
+    crop = crop_box(preview.photo.size, served.transform)
+    png = overlay.draw(preview.photo, crop, class_map, opacity=opacity)
+    return classify(output, artifact.labels, DEFAULT_TOP_K), class_map, png

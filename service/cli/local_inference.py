@@ -1,4 +1,4 @@
-"""Photos to outputs without a server: what ``classify``, ``embed`` and ``explain`` share.
+"""Inference without a server, shared by ``classify``, ``embed`` and ``explain``.
 
 files ─► inspect, preprocess ─► a LocalEngine of this process ─► one output or error per file
 """
@@ -26,32 +26,35 @@ from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
 from service.model.outputs import ItemOutput
-from service.serving.build import create_engine, create_served, plan
+from service.serving.build import create_engine, create_served, engine_plan
 from service.serving.served import Served
 from service.store.photos import image_files, read_photo
 from service.store.write import replacement
 
-#: The settings that matter without a server.
+#: The settings that have an effect without a server.
 LOCAL_SETTINGS = ("model_store", "model", "version", "device", "runtime", "precision", "decode", "max_pixels")
 
-#: A day: a local command has no deadline, and the engine asks for one.
-_PATIENCE_S = 86_400.0
+#: A day: a local command has no deadline, but the engine requires one.
+_DEADLINE_S = 86_400.0
 
-#: A bar for fewer files than this is gone before it is read.
-_BAR_FROM = 20
+#: Fewer files than this take too little time for a progress bar.
+_MIN_FILES_FOR_BAR = 20
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """Files as named; of folders, the images in them."""
+    """``paths``, with each folder replaced by the images in it."""
     return [file for path in paths for file in (image_files(path) if path.is_dir() else [path])]
 
 
 def infer_files(settings: Settings, files: Sequence[Path]) -> tuple[Artifact, list[ItemOutput | ServiceError]]:
-    """The model that ``settings`` name, and its output for each of ``files``, or what is wrong with that file."""
+    """The model of ``settings``, and its output or a ServiceError for each of ``files``."""
     logs.configure("text", "warning")
     artifact = load_artifact(settings.model_store, settings.model, settings.version)
     with click.progressbar(
-        length=len(files), label="photos", file=sys.stderr, hidden=len(files) < _BAR_FROM or not sys.stderr.isatty()
+        length=len(files),
+        label="photos",
+        file=sys.stderr,
+        hidden=len(files) < _MIN_FILES_FOR_BAR or not sys.stderr.isatty(),
     ) as bar:
         return artifact, asyncio.run(_infer_all(settings, artifact, files, lambda: bar.update(1)))
 
@@ -59,7 +62,7 @@ def infer_files(settings: Settings, files: Sequence[Path]) -> tuple[Artifact, li
 async def _infer_all(
     settings: Settings, artifact: Artifact, files: Sequence[Path], advance: Callable[[], None]
 ) -> list[ItemOutput | ServiceError]:
-    # Enough to keep decoders and runners busy; files beyond are not even read yet.
+    # Enough files at once to keep decoders and runners busy; the others are not read yet.
     room = asyncio.Semaphore(4 * available_cores() + 64)
 
     def pixels(served: Served, path: Path) -> Pixels:
@@ -80,32 +83,30 @@ async def _infer_all(
 
 
 def for_one_photo(settings: Settings) -> Settings:
-    """``settings`` without what serves only the photos after the first: a second runner, a search for batch sizes."""
+    """``settings`` without what only several photos need: a second runner, measuring the cost of batches."""
     return settings.model_copy(update={"runners": 1, "max_batch_size": 1})
 
 
 @asynccontextmanager
 async def served_locally(settings: Settings, artifact: Artifact) -> AsyncIterator[Served]:
     """``artifact`` on an engine of this process, closed at the end."""
-    planned = plan(settings)
-    engine = create_engine(
-        settings, planned, artifact, Metrics(), lambda reason: click.echo(f"error: {reason}", err=True)
-    )
+    plan = engine_plan(settings)
+    engine = create_engine(settings, plan, artifact, Metrics(), lambda reason: click.echo(f"error: {reason}", err=True))
     try:
         await engine.start()
-        yield create_served(settings, artifact, engine, planned.max_pixels)
+        yield create_served(settings, artifact, engine, plan.max_pixels)
     finally:
         await engine.aclose()
 
 
 async def infer_locally(served: Served, source: Source, classes: Sequence[int] = ()) -> ItemOutput:
-    """The outputs for one image, whenever they come. Raises ServiceError."""
-    result = await served.engine.infer(served.reference, source, time.monotonic() + _PATIENCE_S, classes)
+    """The outputs for one image, without a deadline. Raises ServiceError."""
+    result = await served.engine.infer(served.reference, source, time.monotonic() + _DEADLINE_S, classes)
     return result.output
 
 
 def write_output(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Have ``write`` fill a new file that then takes ``path``'s place. OperatorError if it cannot be written."""
+    """Let ``write`` fill a new file, which then replaces ``path``. OperatorError if it cannot be written."""
     try:
         with replacement(path) as file:
             write(file)

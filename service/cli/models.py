@@ -1,4 +1,4 @@
-"""``mobilenet-service models``: the model store from the command line."""
+"""``mobilenet-service models``: manages the model store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.cli.progress_bars import ProgressBars
 from service.errors import OperatorError
 from service.runtimes.openvino.recipes import DEFAULT_RECIPE, RECIPES
 
-if TYPE_CHECKING:  # what a command needs is imported when it is run
+if TYPE_CHECKING:  # each command imports what it needs when it runs
     from service.store.parity import ParityReport
 
 _DEFAULT = "mobilenet_v2/1"
@@ -30,9 +30,9 @@ def models_command() -> None:
 @click.argument("reference", metavar="[NAME[/VERSION]]", default=_DEFAULT)
 @setting_options(["model_store"])
 def pull_command(reference: str, model_store: str | None) -> None:
-    """Get a model's weights from where its manifest says, check their hashes and convert them.
+    """Download a model's weights from the source in its manifest, check their hashes and convert them.
 
-    Without a name: mobilenet_v2/1, the default. Does nothing if the weights are there and intact.
+    Without a name: mobilenet_v2/1, the default. Does nothing if the weights are already there and intact.
     """
     from service.store.pull import pull
 
@@ -90,8 +90,8 @@ def verify_command(reference: str | None, model_store: str | None) -> None:
 
 @models_command.command("add")
 @click.argument("checkpoint", metavar="PATH", type=click.Path(path_type=Path))
-@click.option("--labels", type=click.Path(path_type=Path), required=True, help="Text file, one label a line.")
-@click.option("--name", required=True, help="Name to serve it under.")
+@click.option("--labels", type=click.Path(path_type=Path), required=True, help="Text file, one label per line.")
+@click.option("--name", required=True, help="Name of the model.")
 @click.option("--version", default="1", show_default=True)
 @click.option("--width-mult", type=float, default=1.0, show_default=True)
 @click.option("--num-classes", type=int, help="Default: the number of labels.")
@@ -100,11 +100,11 @@ def verify_command(reference: str | None, model_store: str | None) -> None:
 @click.option("--resize-size", type=int, default=256, show_default=True, help="Shorter side, in pixels.")
 @click.option("--crop-size", type=int, default=224, show_default=True)
 @click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True)
-@click.option("--mean", type=float, nargs=3, help="Of pixels in [0, 1], RGB. Default: ImageNet's.")
-@click.option("--std", type=float, nargs=3, help="Likewise.")
+@click.option("--mean", type=float, nargs=3, help="Mean of RGB pixels in [0, 1]. Default: ImageNet's.")
+@click.option("--std", type=float, nargs=3, help="Standard deviation, likewise.")
 @click.option("--description", default="")
 @click.option("--licence", default="not stated", show_default=True)
-@click.option("--force", is_flag=True, help="Replace a version that exists.")
+@click.option("--force", is_flag=True, help="Replace an existing version.")
 @setting_options(["model_store"])
 def add_command(checkpoint: Path, labels: Path, inverted_residual_setting: str | None, **options: Any) -> None:
     """Add your own MobileNetV2: a torchvision-style state_dict in PATH (.safetensors, or .pth with torch)."""
@@ -134,8 +134,8 @@ def quantize_command(reference: str, images: Path | None, recipe: str, model_sto
     close   loses least
     fast    also quantises the first three convolutions
 
-    Photos like those that will be served calibrate best; a hundred are plenty, labels are not needed. Afterwards
-    'models parity' says what it costs and what it brings.
+    Photos like those to be served are best; a hundred are enough, and labels are not needed. Then compare accuracy and
+    speed with 'models parity'.
     """
     from service.store.quantize import quantize
 
@@ -153,12 +153,12 @@ def quantize_command(reference: str, images: Path | None, recipe: str, model_sto
 @models_command.command("parity")
 @click.argument("reference", metavar="[NAME[/VERSION]]", default=_DEFAULT)
 @click.option("--images", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Photos to compare on.")
-@click.option("--save", is_flag=True, help="Put the figures into the manifest, and so into /models.")
+@click.option("--save", is_flag=True, help="Store the figures in the manifest; /models shows them.")
 @setting_options(["model_store"])
 def parity_command(reference: str, images: Path, save: bool, model_store: str | None) -> None:
-    """Measure what each precision and decode mode costs, against exact fp32, on your photos and this CPU.
+    """Compare each precision and decode mode with exact fp32, on your photos and this CPU.
 
-    Accuracy is printed where every photo's class can be read: a class index before the first '_' of its name
+    Accuracy is printed if every photo has a class: a class index before the first '_' of its name
     (285_Egyptian_cat.jpg), or as the name of its subfolder (285/cat.jpg).
     """
     from service.store.parity import compare, record

@@ -1,4 +1,4 @@
-"""Command-line options made from ``Settings``: same names, same help, same checks."""
+"""Command-line options generated from ``Settings``, with the same names, help and checks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from service.config import Settings
 from service.errors import OperatorError
 
-#: Secrets on a command line are read by everyone who can list processes.
+#: Secrets: every user who can list processes can read a command line.
 _ENVIRONMENT_ONLY = {"api_keys"}
 
 Command = Callable[..., Any]
 
 
 def setting_options(names: Iterable[str] = ()) -> Callable[[Command], Command]:
-    """Decorate a command with an option for each of ``names``, or for every setting."""
+    """Decorator that adds an option for each of ``names``, or for every setting."""
     fields = list(names) or [name for name in Settings.model_fields if name not in _ENVIRONMENT_ONLY]
 
     def decorate(command: Command) -> Command:
@@ -32,30 +32,30 @@ def setting_options(names: Iterable[str] = ()) -> Callable[[Command], Command]:
 
 
 def settings_from(**overrides: Any) -> Settings:
-    """Settings from the environment and what the command line gave; OperatorError names everything that is wrong."""
+    """Settings from the environment and the command line; OperatorError describes all invalid ones."""
     for name in sorted(os.environ):
-        # A warning and no more: orchestrators put variables of their own beside ours (MOBILENET_SERVICE_HOST).
+        # Only a warning: orchestrators set variables with our prefix (MOBILENET_SERVICE_HOST).
         if name.startswith("MOBILENET_") and name.removeprefix("MOBILENET_").lower() not in Settings.model_fields:
             click.echo(f"warning: {name} is set, but there is no such setting", err=True)
     overrides = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        wrong: dict[str, list[ErrorDetails]] = {}
-        for detail in error.errors():  # one for each type of a union
-            wrong.setdefault(str(detail["loc"][0]), []).append(detail)
-        raise OperatorError("; ".join(_complaint(name, wrong[name], name in overrides) for name in wrong)) from None
+        invalid: dict[str, list[ErrorDetails]] = {}
+        for detail in error.errors():  # a union has one error per type
+            invalid.setdefault(str(detail["loc"][0]), []).append(detail)
+        raise OperatorError("; ".join(_describe(name, invalid[name], name in overrides) for name in invalid)) from None
 
 
-def _complaint(name: str, details: list[ErrorDetails], on_the_command_line: bool) -> str:
+def _describe(name: str, details: list[ErrorDetails], on_the_command_line: bool) -> str:
     option = f"--{name.replace('_', '-')}" if on_the_command_line else f"MOBILENET_{name.upper()}"
     message = details[0]["msg"].removeprefix("Value error, ")
     if details[0]["type"] == "bool_parsing":
         message = "must be true or false"
     elif details[-1]["type"] == "literal_error" and len(details) > 1:
         message += ", or 'auto'"
-    shown = "" if name in _ENVIRONMENT_ONLY else f" (got {details[0]['input']!r})"
-    return f"{option}: {message}{shown}"
+    value = "" if name in _ENVIRONMENT_ONLY else f" (got {details[0]['input']!r})"
+    return f"{option}: {message}{value}"
 
 
 def _option(name: str) -> Callable[[Command], Command]:

@@ -1,4 +1,4 @@
-"""Progress bars on standard error; plain lines where it is no terminal."""
+"""Progress bars on standard error, or plain lines if it is not a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class ProgressBars:
-    """A ``store.progress.Progress``: one bar a step. Use as a context manager, so that the last bar is finished."""
+    """A ``store.progress.Progress`` with one bar per step. As a context manager, it finishes the last bar."""
 
     def __init__(self) -> None:
         self._bar: Any = None  # click's ProgressBar is not exported as a type

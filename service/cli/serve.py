@@ -1,4 +1,4 @@
-"""``mobilenet-service serve``: one process that does everything, or a supervisor of workers and engines."""
+"""``mobilenet-service serve``: runs one process that does everything, or a supervisor of workers and engines."""
 
 from __future__ import annotations
 
@@ -24,43 +24,45 @@ from service.model.artifact import load as load_artifact
 def serve_command(**options: Any) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C.
 
-    One process by default. With --workers N, N processes read, decode and answer, and one more for each of --devices
-    computes: for GPUs, and for machines with many cores.
+    One process by default. With --workers N, N processes read, decode and answer, and one process per device in
+    --devices computes: for GPUs, and for machines with many cores.
     """
     settings = settings_from(**options)
     logs.configure(settings.log_format, settings.log_level)
-    # Refused here, before anything listens, if manifest or labels are not in order.
+    # Before anything listens: raises OperatorError for a faulty manifest, labels or weights that were never pulled.
     artifact = load_artifact(settings.model_store, settings.model, settings.version)
     _ = artifact.digest
     listener = listen(settings.host, settings.port)
-    greet = partial(_greet, settings, artifact, listener, time.monotonic())
-    # Imported where it is needed: a supervisor speaks no HTTP.
+    on_ready = partial(_print_welcome, settings, artifact, listener, time.monotonic())
+    # Imported on demand: a supervisor does not need HTTP.
     if settings.workers:
         from service.processes.supervisor import supervise
 
-        status = supervise(settings, artifact.digest, listener, on_ready=greet)
+        status = supervise(settings, artifact.digest, listener, on_ready=on_ready)
     else:
-        from service.cli import single
+        from service.cli.single import run_single
 
-        status = single.run(settings, artifact, listener, on_ready=greet)
+        status = run_single(settings, artifact, listener, on_ready=on_ready)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # a thread that does not come back, of a decode pool say, would keep the interpreter
+    os._exit(status)  # without waiting for threads that may hang, as in a decode pool
 
 
-def _greet(settings: Settings, artifact: Artifact, listener: socket.socket, began: float, shape: str) -> None:
+def _print_welcome(
+    settings: Settings, artifact: Artifact, listener: socket.socket, started: float, processes: str
+) -> None:
     base = base_url(listener)
     browser = ""
     if settings.page:
-        browser = f"  {base}/          drop photos there, in a browser\n"
+        browser = f"  {base}/          drop photos there in a browser\n"
     elif settings.docs:
         browser = f"  {base}/docs      try it in a browser\n"
     click.echo(
-        f"\nmobilenet-service {__version__}: {artifact.reference} ({shape}), "
-        f"ready in {time.monotonic() - began:.2f} s\n\n"
+        f"\nmobilenet-service {__version__}: {artifact.reference} ({processes}), "
+        f"ready in {time.monotonic() - started:.2f} s\n\n"
         f"{browser}"
         f"  {base}/classify  POST an image, get its classes\n"
-        f"  {base}/explain   POST an image, get where in it they are\n"
+        f"  {base}/explain   POST an image, get its class maps\n"
         f"  {base}/embed     POST an image, get its feature vector\n"
         f"  {base}/metrics   Prometheus\n\n"
         f"  curl --data-binary @photo.jpg {base}/classify\n"

@@ -1,4 +1,4 @@
-"""One process that does everything: HTTP, decoding and the network."""
+"""Runs the service as one process: HTTP, decoding and inference."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from service.http.server.http_server import Server
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.serving.admission import Admission
-from service.serving.build import Plan, create_engine, create_intake, create_served, plan
+from service.serving.build import Plan, create_engine, create_intake, create_served, engine_plan
 from service.serving.lifecycle import Lifecycle
 
 
-def run(settings: Settings, artifact: Artifact, listener: socket.socket, *, on_ready: Callable[[str], object]) -> int:
-    """Serve until SIGTERM, SIGINT or until the engine comes to an end; the exit status.
+def run_single(
+    settings: Settings, artifact: Artifact, listener: socket.socket, *, on_ready: Callable[[str], object]
+) -> int:
+    """Serve until SIGTERM, SIGINT or a final state of the engine; returns the exit status.
 
-    0 after a drain; that of ``ENGINE_EXITS`` when the engine came to an end; 1 if it never was ready. ``on_ready`` is
-    called once, with a description of the device. Raises OperatorError before anything listens.
+    It is 0 after a drain, that of ``ENGINE_EXITS`` after a final state, 1 if the engine could not start. ``on_ready``
+    is called once, with a description of the device. Raises OperatorError before anything listens.
     """
     memory.limit_arenas(available_cores())
-    planned = plan(settings)
+    plan = engine_plan(settings)
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    # Not closed: a thread that does not come back must not keep the process alive past its drain, and asyncio would
-    # join the one that waits for it.
-    return runner.run(_serve(settings, planned, artifact, listener, on_ready))
+    # Not closed: asyncio would join a thread that waits for one that hangs, and the process could not end.
+    return runner.run(_serve(settings, plan, artifact, listener, on_ready))
 
 
 async def _serve(
-    settings: Settings, planned: Plan, artifact: Artifact, listener: socket.socket, on_ready: Callable[[str], object]
+    settings: Settings, plan: Plan, artifact: Artifact, listener: socket.socket, on_ready: Callable[[str], object]
 ) -> int:
     loop = asyncio.get_running_loop()
     metrics, lifecycle = Metrics(), Lifecycle(settings.drain_timeout_ms / 1e3)
@@ -45,10 +46,10 @@ async def _serve(
     def on_fatal(reason: str) -> None:
         loop.call_soon_threadsafe(lifecycle.fail, reason, ENGINE_EXITS[engine.state])
 
-    engine = create_engine(settings, planned, artifact, metrics, on_fatal)
+    engine = create_engine(settings, plan, artifact, metrics, on_fatal)
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
-    served = create_served(settings, artifact, engine, planned.max_pixels)
-    intake = create_intake(settings, planned.max_in_flight, metrics, memory.GiveBackWhenIdle(loop).worked)
+    served = create_served(settings, artifact, engine, plan.max_pixels)
+    intake = create_intake(settings, plan.max_in_flight, metrics, memory.GiveBackWhenIdle(loop).worked)
     app = create_app(settings, served, intake, lifecycle, metrics)
     server = Server(app, settings, metrics, lifecycle)
     start = asyncio.create_task(_start(engine, intake.admission, lifecycle, on_ready))

@@ -1,12 +1,11 @@
 """The queue between requests and runners.
 
 Items come from the engine's ``infer`` or, decoded, from its decode pool; batches go to runner threads.
-Work-conserving: an idle runner takes what is there, at once, up to ``max_batch_size`` and no more than its share when
-other runners idle too. A positive ``max_queue_delay`` lets a lone item wait for company, counted from the oldest
-item's arrival. Items of low priority fill a batch only when no other item waits.
+Work-conserving: an idle runner immediately takes queued items, up to ``max_batch_size``, and only its share if other
+runners are idle, too. With a positive ``max_queue_delay`` it waits for a full batch until the oldest item is that old.
+Items of low priority are taken only when no other item waits.
 
-Items that nobody waits for any more, cancelled or expired, are dropped at dequeue, so that they cost neither decoding
-nor inference.
+Cancelled and expired items are dropped at dequeue, so that they cost neither decoding nor inference.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from service.image import Pixels
 
 
 class Closed(Exception):
-    """The batcher takes no more items."""
+    """The batcher accepts no more items."""
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +34,7 @@ class Item:
     source: Source
     deadline: float  # time.monotonic() seconds
     receiver: Receiver
-    classes: Sequence[int] = ()  # whose maps are asked for
+    classes: Sequence[int] = ()  # to compute maps of
     priority: Priority = "normal"
     request_id: str = ""  # for the log
     created_at: float = 0.0
@@ -45,7 +44,7 @@ class Item:
     cancelled: bool = False
 
 
-#: The answers of one batch, or of the part of it that ran together.
+#: Answers of a batch, or of a part of it.
 Answers = list[tuple[Item, InferResult | ServiceError]]
 
 
@@ -57,7 +56,7 @@ class Receiver(Protocol):
 
 
 def deliver(answers: Answers) -> None:
-    """Give each answer to its item's receiver: one call per receiver."""
+    """Pass each answer to its item's receiver, in one call per receiver."""
     groups: dict[Receiver, Answers] = {}
     for answer in answers:
         groups.setdefault(answer[0].receiver, []).append(answer)
@@ -66,14 +65,14 @@ def deliver(answers: Answers) -> None:
 
 
 class Batch(NamedTuple):
-    """What a runner gets."""
+    """The items that a runner runs together."""
 
     items: list[Item]
-    alone: bool  # nothing else is queued, and no other runner is at work
+    alone: bool  # nothing else is queued, and no other runner is busy
 
 
 class Batcher:
-    """A queue of items, bounded by admission; thread-safe."""
+    """A thread-safe queue of items; admission limits its length."""
 
     def __init__(
         self,
@@ -87,7 +86,10 @@ class Batcher:
         self._delay = max_queue_delay
         self._on_dropped = on_dropped
         self._clock = clock
-        self._queues: dict[Priority, deque[Item]] = {"normal": deque(), "low": deque()}  # in the order of service
+        self._queues: dict[Priority, deque[Item]] = {
+            "normal": deque(),
+            "low": deque(),
+        }  # first the one that is served first
         self._changed = threading.Condition()
         self._idle = 0  # runners inside take()
         self._busy = 0  # runners between take() and done()
@@ -106,7 +108,7 @@ class Batcher:
             self._changed.notify()
 
     def take(self) -> Batch | None:
-        """Block until there is work; return 1 … max_batch_size items in arrival order, or None after the last one.
+        """Block until there are items; return 1 to max_batch_size in order of arrival, or None when closed and empty.
 
         Call ``done`` once the batch is finished.
         """
@@ -126,18 +128,18 @@ class Batcher:
             self.done()
 
     def done(self) -> None:
-        """The batch of the last ``take`` is finished."""
+        """To be called when the batch from ``take`` is finished."""
         with self._changed:
             self._busy -= 1
 
     def close(self) -> None:
-        """Refuse new items. What is queued is still handed out, then ``take`` returns None."""
+        """Refuse new items. ``take`` still returns queued items, then None."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def abandon(self) -> list[Item]:
-        """Close and hand back what is queued, for a last word to those who wait."""
+        """Close and return the queued items, which their receivers still expect answers to."""
         with self._changed:
             self._closed = True
             items = [item for queue in self._queues.values() for item in queue]
@@ -147,7 +149,7 @@ class Batcher:
         return items
 
     def _wait_for_batch(self) -> Batch | None:
-        """With the lock held: wait until a batch may leave. None: closed and empty."""
+        """With the lock held, wait until a batch may leave; None when closed and empty."""
         while True:
             remaining = self._until_batch_leaves()
             if remaining is not None and remaining <= 0:
@@ -162,7 +164,7 @@ class Batcher:
         return next(queue for queue in self._queues.values() if queue).popleft()
 
     def _until_batch_leaves(self) -> float | None:
-        """Seconds that the queued items may still wait for company; None if there are none."""
+        """Seconds for which the queued items may still wait for more; None if the queue is empty."""
         waiting = len(self)
         if not waiting:
             return None

@@ -1,4 +1,4 @@
-"""The engine as its callers see it: the ``EngineClient`` protocol and the values that cross it.
+"""The engine as its callers see it: the ``EngineClient`` protocol and its types.
 
     serving ── source ──► EngineClient.infer ──► InferResult
 
@@ -17,11 +17,11 @@ from service.model.outputs import ItemOutput
 
 
 class Decode(NamedTuple):
-    """The call that makes an item's pixels, for a thread of the engine's."""
+    """A function that makes an item's pixels; the engine calls it on one of its threads."""
 
-    #: Called at most once. May raise ServiceError for what the sender did wrong.
+    #: Called at most once. May raise ServiceError for a fault of the sender.
     call: Callable[[], Pixels]
-    #: How many pixels are decoded, for a judgement of how long that may take; None: nobody judges.
+    #: Number of pixels to decode, from which the watchdog derives a time limit; None: no limit.
     pixel_count: int | None = None
 
 
@@ -33,11 +33,11 @@ Priority = Literal["normal", "low"]
 
 
 class InferResult(NamedTuple):
-    """One image's outputs and where its time went."""
+    """One image's outputs and durations."""
 
     output: ItemOutput
     decode_s: float
-    queue_s: float  # from ``infer`` to the start of the forward pass, without decoding
+    queue_s: float  # from ``infer`` to the forward pass, without decoding
     infer_s: float  # the forward pass of the whole batch
     batch_size: int
 
@@ -56,7 +56,7 @@ class RuntimeInfo:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a request sent now would be inferred, and if not, why (one word, for people)."""
+    """Whether a request sent now would be inferred; ``reason`` is one word for people."""
 
     ok: bool
     reason: str
@@ -76,14 +76,14 @@ class EngineClient(Protocol):
     ) -> InferResult:
         """The outputs of ``model`` (``name/version``) for one image, before ``deadline`` (time.monotonic() seconds).
 
-        ``classes``: the first maps are of these classes, at most MAPS_PER_ITEM of the model's.
+        ``classes``: at most MAPS_PER_ITEM classes, of which the first maps are.
 
         Raises what ``source`` raises, UnknownModel, NotReady, Draining, DeadlineExceeded or InferenceFailed.
-        Cancelling the call drops the item from the queue; one that is already running is computed and forgotten.
+        Cancelling the call drops the item from the queue; if it is already running, its outputs are discarded.
         """
 
     async def ready(self) -> Readiness:
-        """Cheap while all is well; after a failed batch, infers the probe image before it answers."""
+        """Cheap unless the last batch failed: then it infers the probe image before it answers."""
 
     async def aclose(self) -> None:
-        """Refuse new items, finish those that were taken, release the device. Idempotent."""
+        """Refuse new items, finish accepted ones, release the device. Idempotent."""

@@ -1,4 +1,4 @@
-"""From an item's source to its pixels: on the runner's own thread, or on the threads of a ``DecodePool``."""
+"""Decodes an item's source to its pixels: on the runner's own thread, or on threads of a ``DecodePool``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 def decode(item: Item, watchdog: Watchdog) -> ServiceError | None:
-    """Set ``item.pixels`` unless that was done before; returns what went wrong, if anything did.
+    """Set ``item.pixels`` if it is not set; returns the error if that fails.
 
-    The caller tells ``watchdog`` afterwards that its thread is idle.
+    The caller must report to ``watchdog`` afterwards that its thread is idle.
     """
     if item.pixels is not None:
         return None
@@ -29,7 +29,7 @@ def decode(item: Item, watchdog: Watchdog) -> ServiceError | None:
         item.pixels = source
         return None
     started = time.monotonic()
-    if item.deadline <= started:  # its neighbours' decoding took too long
+    if item.deadline <= started:  # decoding other items of the batch took too long
         return DeadlineExceeded("the deadline passed before the image was decoded")
     watchdog.decoding(source.pixel_count)
     try:
@@ -38,14 +38,14 @@ def decode(item: Item, watchdog: Watchdog) -> ServiceError | None:
         return error
     except Exception:
         fields = {"request_id": item.request_id}
-        logger.exception("an image could not be decoded; its sender is not at fault", extra={"fields": fields})
+        logger.exception("decoding an image failed unexpectedly", extra={"fields": fields})
         return ServiceError("the image could not be processed")
     item.decode_s = time.monotonic() - started
     return None
 
 
 def abandon(item: Item) -> None:
-    """Nobody waits for ``item`` any more: a queue that still holds it no longer holds its bytes."""
+    """The caller of ``item`` no longer waits: release its bytes even if a queue still holds it."""
     item.cancelled = True
     item.source = _ABANDONED
 
@@ -66,11 +66,11 @@ class DecodePool:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def submit(self, item: Item, done: Callable[[Item, ServiceError | None], None]) -> Future[None]:
-        """Decode ``item`` on a thread of the pool, which then calls ``done`` with what went wrong."""
+        """Decode ``item`` on a thread of the pool, which then calls ``done`` with the item and the error, if any."""
         return self._pool.submit(self._run, item, done)
 
     def close(self, *, wait: bool = True) -> None:
-        """Take no more items; ``wait`` until those that were taken are decoded."""
+        """Refuse new items; with ``wait``, block until the submitted ones are decoded."""
         self._pool.shutdown(wait=wait)
 
     def _run(self, item: Item, done: Callable[[Item, ServiceError | None], None]) -> None:

@@ -4,11 +4,11 @@
        ▲                                               │
        └─────────── call_soon_threadsafe ◄─────────────┘   one hop per batch
 
-Decoding happens on a pool where batches are to be gathered from decoded images (a GPU), and on the runners' own
-threads where every core has a runner (a CPU): there a pool would only take turns with them.
+Decoding happens on a pool if batches must be gathered from decoded images (a GPU), and on the runners' own threads if
+every core has a runner (a CPU), where a pool would only compete with them.
 
-States: see ``states``. ``failing`` means that the last batch failed as a whole; a probe image per second, and one for
-each ``ready()``, lets a passing fault heal without traffic. ``late`` means that a thread has not come back in time
+States: see ``states``. ``failing`` means that the whole last batch failed; a probe image once per second, and one for
+each ``ready()``, notices without traffic when the fault has gone. ``late`` means that a thread exceeds its time limit
 (``watchdog``).
 """
 
@@ -46,8 +46,8 @@ _PROBE_TIMEOUT_S = 2.0
 class LocalEngine:
     """Implements ``EngineClient`` with threads of this process.
 
-    ``create_runtime`` is called on a thread of its own by ``start``, so that the process can answer health checks
-    while a model loads. ``on_fatal`` is called from any thread, once, when ``state`` is lost, failed or hung.
+    ``start`` calls ``create_runtime`` on a separate thread, so that the process can answer health checks while a
+    model loads. ``on_fatal`` is called from any thread, once, when ``state`` is lost, failed or hung.
     ``decode_threads=0`` decodes on the runners' threads.
     """
 
@@ -72,7 +72,7 @@ class LocalEngine:
         self._metrics = metrics.model(model)
         self._on_fatal = on_fatal
         self._phase: Phase = "starting"
-        self._moving = threading.Lock()
+        self._phase_lock = threading.Lock()
         self._info: RuntimeInfo | None = None
         self._runtime: Runtime | None = None
         self._runners: list[Runner] = []
@@ -85,7 +85,7 @@ class LocalEngine:
 
     @property
     def info(self) -> RuntimeInfo | None:
-        """What serves, once it is loaded."""
+        """The loaded runtime; None while it is being loaded."""
         return self._info
 
     @property
@@ -94,9 +94,9 @@ class LocalEngine:
         return self._watchdog.health if phase == "serving" else phase
 
     async def start(self) -> None:
-        """Load the model, prove it on the probe image, begin to serve. Raises OperatorError if that fails.
+        """Load the model, test it on the probe image, start to serve. Raises OperatorError if that fails.
 
-        Meant to run beside a server that already listens: until it returns, ``infer`` raises NotReady.
+        The server may already listen meanwhile: until this returns, ``infer`` raises NotReady.
         """
         loop = asyncio.get_running_loop()
         self._replies.bind(loop)
@@ -106,14 +106,14 @@ class LocalEngine:
             error: OperatorError | None = None
             try:
                 self._load()
-            except OperatorError as reason:
-                error = reason
+            except OperatorError as expected:
+                error = expected
             except Exception as unexpected:
                 logger.exception("the model could not be loaded")
                 error = OperatorError(f"the model could not be loaded ({type(unexpected).__name__})")
             self._replies.on_loop(_finish, loaded, error)
 
-        # A daemon thread rather than an executor's: a process told to stop does not wait for a slow driver.
+        # A daemon thread, not an executor's: when told to stop, the process must not wait for a slow driver.
         threading.Thread(target=load, name="engine-load", daemon=True).start()
         await loaded
         self._watch = asyncio.ensure_future(
@@ -147,7 +147,7 @@ class LocalEngine:
         return await self._replies.wait(item)
 
     def submit(self, item: Item) -> None:
-        """Queue ``item``; its receiver gets the answer. Raises UnknownModel, NotReady or Draining."""
+        """Queue ``item``, whose receiver will get the answer. Raises UnknownModel, NotReady or Draining."""
         if item.model != self._model:
             raise UnknownModel(f"the model {item.model} is not served here")
         if (phase := self._phase) != "serving":
@@ -173,7 +173,7 @@ class LocalEngine:
         await asyncio.to_thread(self._close)
 
     def _decoded(self, item: Item, error: ServiceError | None) -> None:
-        """On a thread of the pool."""
+        """Called on a thread of the pool."""
         if error is None:
             try:
                 self._batcher.put(item)
@@ -183,7 +183,7 @@ class LocalEngine:
             deliver([(item, error)])
 
     async def _run_probe(self) -> None:
-        """Infer the probe image; the watchdog learns how that ended, as of any batch."""
+        """Infer the probe image; its success or failure reaches the watchdog like that of any batch."""
         with contextlib.suppress(ServiceError):
             await self.infer(self._model, self._probe_image, time.monotonic() + _PROBE_TIMEOUT_S)
 
@@ -192,14 +192,14 @@ class LocalEngine:
 
         Lost, failed and hung are final: the first one stays. Closed can still become one of them.
         """
-        with self._moving:
+        with self._phase_lock:
             if self._phase in _FATAL or (self._phase == "closed" and phase not in _FATAL):
                 return False
             self._phase = phase
             return True
 
     def _end(self, phase: Fatal, reason: str) -> None:
-        """From any thread."""
+        """Called on any thread."""
         if self._move(phase):
             self._answer_everyone()
             self._on_fatal(reason)
@@ -210,28 +210,28 @@ class LocalEngine:
 
     def _close(self) -> None:
         if self._phase == "hung":
-            return  # nobody waits for a thread that does not come back
+            return  # a thread that hangs would block forever
         if self._pool is not None:
-            self._pool.close()  # what it was given still reaches the batcher
+            self._pool.close()  # its items still reach the batcher
         self._batcher.close()
         for thread in self._runners:
             thread.join()
-        self._answer_everyone()  # only a lost device leaves anybody
+        self._answer_everyone()  # items are left only if the device was lost
         if self._runtime is not None:
             runtime, self._runtime = self._runtime, None
             runtime.close()
 
     def _load(self) -> None:
-        """On the loader thread: build the runtime, prove it on the probe image, size batches, start the runners."""
+        """On the loader thread: create and test the runtime, choose the batch size, start the runners."""
         started = time.monotonic()
         runtime = self._create_runtime()
         warmup.check(runtime, self._probe_image)
         cost = warmup.batch_cost(runtime, self._probe_image)
-        for size, seconds in cost.items():
-            self._metrics.batch_cost(size).set(seconds)
+        for batch_size, seconds in cost.items():
+            self._metrics.batch_cost(batch_size).set(seconds)
         self._watchdog.expect(cost[1])
-        worthwhile = warmup.knee(cost) if self._max_batch_size == "auto" else self._max_batch_size
-        self._batcher.max_batch_size = min(worthwhile, runtime.max_batch)
+        size = warmup.knee(cost) if self._max_batch_size == "auto" else self._max_batch_size
+        self._batcher.max_batch_size = min(size, runtime.max_batch)
         self._info = RuntimeInfo(runtime.name, runtime.device, runtime.precision, self._batcher.max_batch_size, cost)
         self._runtime = runtime
         self._runners = [self._runner(index, runtime) for index in range(self._runner_count)]

@@ -1,4 +1,4 @@
-"""The callers of ``infer`` that await an answer on the event loop, and how answers reach them from other threads."""
+"""Passes answers from runner threads to the callers of ``infer``, who await them on the event loop."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Replies:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        #: Of everyone who waits, wherever the item is.
+        #: The replies of all calls, wherever their items are.
         self._waiting: set[asyncio.Future[InferResult]] = set()
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """``loop`` is where callers wait. Until this is called nobody can wait."""
+        """Set the callers' event loop. To be called before ``wait``."""
         self._loop = loop
 
     async def wait(self, item: AwaitedItem) -> InferResult:
-        """The answer to ``item``, which was submitted; DeadlineExceeded when its deadline passes first."""
+        """The answer to ``item``, which must be submitted; DeadlineExceeded if its deadline passes first."""
         reply = item.reply
-        # The batcher drops expired items at dequeue; this timer also answers when no runner comes by in time.
+        # The batcher drops expired items only at dequeue; this timer answers even if no runner becomes free in time.
         timer = reply.get_loop().call_later(max(0.0, item.deadline - item.created_at), _refuse, reply, expired)
         self._waiting.add(reply)
         try:
@@ -44,14 +44,14 @@ class Replies:
         finally:
             self._waiting.discard(reply)
             timer.cancel()
-            abandon(item)  # no effect on an item that was answered
+            abandon(item)  # no effect if it was answered
 
     def deliver(self, answers: Answers) -> None:
-        """From any thread."""
+        """Called on any thread."""
         self.on_loop(_resolve, answers)
 
     def refuse_all(self, refusal: Callable[[], ServiceError]) -> None:
-        """From any thread: answer everyone who waits."""
+        """From any thread: fail all calls that wait."""
 
         def refuse() -> None:
             for reply in list(self._waiting):
@@ -62,7 +62,7 @@ class Replies:
     def on_loop(self, callback: Callable[..., object], *arguments: object) -> None:
         """From any thread: call ``callback`` on the event loop."""
         if self._loop is not None:
-            # RuntimeError: the loop has ended, and with it everyone who waited.
+            # RuntimeError: the loop has ended, and all calls with it.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(callback, *arguments)
 

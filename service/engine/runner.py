@@ -1,8 +1,8 @@
-"""One thread that takes batches from the batcher and runs them; a loop that cannot die.
+"""One thread that takes batches from the batcher and runs them; no failing batch can end it.
 
-Everything that can go wrong with a batch goes wrong inside the loop. An image that cannot be decoded leaves the batch
-before it runs. A batch that fails is halved until the failing item is alone, and only that item gets an error. The
-one way out besides closing is a lost device.
+All exceptions are handled inside its loop. An image that cannot be decoded leaves the batch before it runs. A batch
+that fails is halved until the failing item is alone, and only that item gets an error. The loop ends only when the
+batcher is closed or the device is lost.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 class Runner(threading.Thread):
     """Runs batches until the batcher is closed and empty, or the device is lost.
 
-    Every item is answered through its receiver. ``watchdog`` learns what is being done and how each batch ended;
-    ``lost`` is called once, last.
+    Every item is answered through its receiver. ``watchdog`` is told what the thread is doing and how each batch ended.
+    ``lost`` is called at the end if the device is lost.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Runner(threading.Thread):
             return False
         except Exception:
             logger.exception("a batch failed unexpectedly")
-            # Who has an answer already keeps it.
+            # Items that already have an answer keep it.
             deliver([(item, InferenceFailed("the service failed on this image")) for item in batch.items])
         finally:
             self._batcher.done()
@@ -119,8 +119,7 @@ def _decoded(item: Item) -> Pixels:
 def _result(
     item: Item, output: ItemOutput, started: float, infer_s: float, batch_size: int
 ) -> InferResult | ServiceError:
-    # A network that overflows (half precision, foreign weights) must not be served as an answer. One logit that is
-    # not a number makes the sum of them all none.
+    # Catches overflows (half precision, a user's weights): the sum is finite only if no logit is NaN or +∞.
     if not math.isfinite(output.log_sum_exp):
         return InferenceFailed("the model's output is not finite for this image")
     queue_s = started - item.created_at - item.decode_s

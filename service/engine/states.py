@@ -1,4 +1,4 @@
-"""The states of an engine: their names, what each refuses with, and the exit status of a process whose engine ended.
+"""The states of an engine: their names, the errors of their refusals, and the exit statuses of final states.
 
 starting ─► ready ⇄ failing, late ─► closed
               └─► lost, failed or hung: final, the process ends
@@ -14,23 +14,22 @@ Fatal = Literal["lost", "failed", "hung"]
 State = Literal["starting", "ready", "failing", "late", "closed", Fatal]
 Phase = Literal["starting", "serving", "closed", Fatal]
 
-#: A process's exit status by the final state of its engine; a supervisor should start another process. 70 is
-#: sysexits.h's EX_SOFTWARE.
+#: Exit status of a process by the final state of its engine. 70 is EX_SOFTWARE in sysexits.h.
 ENGINE_EXITS: dict[State, int] = {"lost": 70, "failed": 71, "hung": 72}
 
-_WHY_NOT: dict[Phase, str] = {
+_REFUSALS: dict[Phase, str] = {
     "starting": "the model is still loading",
     "lost": "the device was lost",
     "failed": "the model fails on every image",
-    "hung": "the model does not answer any more",
+    "hung": "the model no longer answers",
 }
 
 
 def refusal(phase: Phase) -> ServiceError:
-    """What an engine in ``phase`` answers every item."""
+    """The error with which an engine in ``phase`` answers every item."""
     if phase == "closed":
         return Draining("the service is shutting down")
-    return NotReady(_WHY_NOT[phase])
+    return NotReady(_REFUSALS[phase])
 
 
 def expired() -> DeadlineExceeded:

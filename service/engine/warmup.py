@@ -1,4 +1,4 @@
-"""Before the first request: does the model answer at all, and what do batches cost on this device?"""
+"""Tests a loaded model on the probe image and measures what batches cost on this device, before the first request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from service.errors import OperatorError
 from service.model.runtime import Runtime
 
-#: Doubling a batch must make an image at least this much cheaper to be worth the wait for the slowest of its members.
-_WORTH_DOUBLING = 0.9
+#: Doubling a batch pays if it reduces the time per image to this fraction or less; smaller gains are not worth the
+#: longer wait for the whole batch.
+_DOUBLING_PAYS = 0.9
 
 _REPEATS = 4
 
@@ -28,7 +29,7 @@ def probe_image(size: int) -> NDArray[np.uint8]:
 
 
 def check(runtime: Runtime, image: NDArray[np.uint8]) -> None:
-    """One forward pass whose logits are finite and differ between classes; else OperatorError."""
+    """Raise OperatorError unless the logits of ``image`` are finite and differ between classes."""
     logits = runtime.run([image]).logits[0]
     if not np.isfinite(logits).all():
         raise OperatorError("the model's answer to the warm-up image is not finite; check weights and precision")
@@ -37,10 +38,10 @@ def check(runtime: Runtime, image: NDArray[np.uint8]) -> None:
 
 
 def batch_cost(runtime: Runtime, image: NDArray[np.uint8]) -> dict[int, float]:
-    """Seconds of one forward pass at 1, 2, 4 … images, up to ``runtime.max_batch``; the best of a few tries each.
+    """Seconds of one forward pass at 1, 2, 4 … images, up to ``runtime.max_batch``; the best of a few runs each.
 
-    Each size is tried in turn with its double, so that a machine whose speed drifts misjudges neither. The curve ends
-    where doubling no longer pays: past its knee it only costs start-up time.
+    Runs of each size alternate with runs of its double, so that a drift of the machine's speed affects both. The curve
+    ends where doubling no longer pays: measuring on would only delay the start.
     """
     cost: dict[int, float] = {1: min(_seconds(runtime, image, 1) for _ in range(_REPEATS))}
     size = 1
@@ -66,7 +67,7 @@ def knee(cost: dict[int, float]) -> int:
 
 
 def _pays(cost: dict[int, float], double: int) -> bool:
-    return cost[double] / double <= _WORTH_DOUBLING * cost[double // 2] / (double // 2)
+    return cost[double] / double <= _DOUBLING_PAYS * cost[double // 2] / (double // 2)
 
 
 def _seconds(runtime: Runtime, image: NDArray[np.uint8], size: int) -> float:

@@ -1,7 +1,7 @@
-"""What the kernel lets this process have: CPU quota and memory limit of its control group, version 2 or 1.
+"""CPU quota and memory limit of this process's control group, version 2 or 1.
 
-Of its own group and of every group above it that can be seen, the least. In a container the files of its own group
-stand at the mount's root, whatever ``/proc/self/cgroup`` calls it; under systemd they are in the folder named there.
+The lowest limit among its own group and all visible groups above it. In a container the files of its own group are at
+the root of the mount, whatever ``/proc/self/cgroup`` says; under systemd they are in the folder named there.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 _MOUNT = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 
-#: Version 1 says "unlimited" by the largest multiple of the page size; nothing has that much.
+#: Version 1 writes "unlimited" as the largest multiple of the page size, which is more than this.
 _UNLIMITED = 2**60
 
 
 def cpu_quota(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> float | None:
-    """Cores' worth of time, possibly a fraction; None if there is no limit."""
+    """The number of cores, possibly fractional; None if there is no limit."""
     limits = [_cpu_max(group / "cpu.max") for group in _groups(mount, membership, "")]
     limits += [_cfs_quota(group) for group in _groups(mount / "cpu", membership, "cpu")]
     return min((limit for limit in limits if limit is not None), default=None)
@@ -31,17 +31,17 @@ def memory_limit(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int | 
 
 
 def _groups(mount: Path, membership: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's group and those above it, as far as they are there. "" is version 2."""
+    """The existing folders of this process's group and of those above it; ``controller`` is "" for version 2."""
     group = mount
     yield group
-    for part in Path(_own(membership, controller)).parts[1:]:
+    for part in Path(_group_path(membership, controller)).parts[1:]:
         group = group / part
         if part == ".." or not group.is_dir():
             return
         yield group
 
 
-def _own(membership: Path, controller: str) -> str:
+def _group_path(membership: Path, controller: str) -> str:
     """Each line reads ``number:controllers:path``; controllers are empty for version 2."""
     try:
         lines = membership.read_text().splitlines()
@@ -56,7 +56,7 @@ def _own(membership: Path, controller: str) -> str:
 
 
 def _cpu_max(path: Path) -> float | None:
-    """Reads "max 100000" or "200000 100000": microseconds of CPU a period of microseconds."""
+    """Reads "max 100000" or "200000 100000": microseconds of CPU per period, and the period in microseconds."""
     try:
         quota, period = path.read_text().split()
         return None if quota == "max" else int(quota) / int(period)
@@ -76,5 +76,5 @@ def _cfs_quota(group: Path) -> float | None:
 def _bytes(path: Path) -> int | None:
     try:
         return int(path.read_text())
-    except (OSError, ValueError):  # "max" among them
+    except (OSError, ValueError):  # also "max"
         return None

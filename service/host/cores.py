@@ -1,7 +1,7 @@
-"""How many processor cores this process may really use.
+"""The number of processor cores that this process may use, by which thread pools are sized.
 
-``os.cpu_count()`` is the machine's count; a container with a quota of 2 on a 64-core host would start 64 threads and
-be throttled. Affinity and the cgroup's CPU quota decide; thread pools are sized from the result.
+``os.cpu_count()`` counts the machine's: in a container with a quota of 2 on a 64-core host we would start 64 threads
+and be throttled. So affinity and the cgroup's CPU quota decide.
 """
 
 from __future__ import annotations

@@ -21,31 +21,31 @@ _M_ARENA_MAX = -8  # <malloc.h>
 
 
 def available_memory() -> int:
-    """Bytes: the machine's, or what the cgroup leaves of it."""
+    """Bytes of the machine, or of the cgroup's limit if that is lower."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = cgroup.memory_limit()
     return machine if limit is None else min(machine, limit)
 
 
 def limit_arenas(cores: int) -> None:
-    """Let threads share an arena for every two cores, two at least. Before any of them starts; needs glibc."""
+    """Allow one arena per two cores, at least two. Call before threads start; does nothing without glibc."""
     if (library := _glibc()) is not None:
         library.mallopt(_M_ARENA_MAX, max(2, cores // 2))
 
 
 def give_back() -> None:
-    """Return freed memory to the system: after loading, when what was needed for it is garbage."""
+    """Return freed memory to the system, for instance after loading."""
     if (library := _glibc()) is not None:
         library.malloc_trim(0)
 
 
-#: Seconds. The next request pays for the memory in page faults: a tenth of its time, where requests come every two
-#: seconds and each pays. So memory is given back only after a longer pause.
+#: Seconds without work before memory is given back. Sooner would slow the next request by page faults: by a tenth, for
+#: requests every two seconds.
 _PATIENCE_S = 10.0
 
 
 class GiveBackWhenIdle:
-    """Calls ``give_back`` once a burst of work has been over for ``after`` seconds. Belongs to one event loop."""
+    """Calls ``give_back`` ``after`` seconds after the last work of a burst. Belongs to one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: float = _PATIENCE_S) -> None:
         self._loop = loop
@@ -54,16 +54,16 @@ class GiveBackWhenIdle:
         self._waiting = False
 
     def worked(self) -> None:
-        """Some work has just ended."""
+        """To be called each time some work has ended."""
         self._last_work = self._loop.time()
         if not self._waiting:
             self._waiting = True
-            self._loop.call_later(self._after, self._look)
+            self._loop.call_later(self._after, self._give_back_if_idle)
 
-    def _look(self) -> None:
+    def _give_back_if_idle(self) -> None:
         remaining = self._last_work + self._after - self._loop.time()
         if remaining > 0:
-            self._loop.call_later(remaining, self._look)
+            self._loop.call_later(remaining, self._give_back_if_idle)
         else:
             self._waiting = False
             give_back()

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, middleware and error handlers around the core.
+"""The ASGI application: routes, middleware and error handlers around ``serving``.
 
 ``create_app`` starts nothing: its caller owns the engine, the intake and the server.
 """
@@ -20,7 +20,7 @@ from service.serving.intake import Intake
 from service.serving.lifecycle import Lifecycle
 from service.serving.served import Served
 
-#: Paths that need no API key; everything else does, so that a path that only resembles one of them is no way around it.
+#: Paths that need no API key. All others do, so that no variant spelling of a path gets around the keys.
 _KEYLESS = ("/", "/livez", "/readyz", "/docs", "/docs/assets", "/openapi.json")
 
 _DESCRIPTION = """\
@@ -35,7 +35,7 @@ ImageNet classes, feature vectors and class maps from [MobileNetV2](https://arxi
 
 
 class Service(FastAPI):
-    """A FastAPI application whose inference endpoints are reached without its stack; ``front`` decides."""
+    """A FastAPI application behind ``front``, our own middleware; inference endpoints bypass FastAPI's stack."""
 
     front: ASGIApp
     table: RouteTable
@@ -49,12 +49,12 @@ class Service(FastAPI):
                 await direct(scope, receive, send)
                 return
             if scope["method"] == "HEAD":
-                scope = {**scope, "method": "GET"}  # the server, which knows, sends no body
+                scope = {**scope, "method": "GET"}  # the server omits the body
         await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings, served: Served, intake: Intake, lifecycle: Lifecycle, metrics: Metrics) -> Service:
-    """``served`` over HTTP."""
+    """The application that answers for ``served``."""
     app = Service(
         title="MobileNetV2 inference service",
         version=__version__,
@@ -66,15 +66,19 @@ def create_app(settings: Settings, served: Served, intake: Intake, lifecycle: Li
     )
     endpoints = Endpoints(Exchange(served, intake, metrics, settings.max_images))
     app.router.routes += [InferenceRoute(path, endpoint) for path, endpoint in endpoints.by_path.items()]
-    app.include_router(operations.build(served, lifecycle, metrics, metrics_keyed=settings.protect_metrics))
+    # Not include_router(), which would nest the routes: the table wants them one by one.
+    router = operations.create_router(served, lifecycle, metrics, metrics_keyed=settings.protect_metrics)
+    app.router.routes += router.routes
     keys = settings.accepted_keys()
     keyless = _KEYLESS if settings.protect_metrics else (*_KEYLESS, "/metrics")
     if settings.page:
-        page.install(app, docs=settings.docs)
+        page.add_page(app, docs=settings.docs)
         keyless = (*keyless, *page.PATHS)
     if settings.docs:
-        docs.install(app, num_classes=served.num_classes, without_key=keyless if keys else None, root=not settings.page)
-    problems.install(app, metrics)
+        docs.add_docs(
+            app, num_classes=served.num_classes, without_key=keyless if keys else None, root=not settings.page
+        )
+    problems.add_handlers(app, metrics)
 
     front: ASGIApp = app.dispatch
     if keys:

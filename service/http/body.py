@@ -1,7 +1,7 @@
 """The request body as images: raw bytes, or the ``file`` parts of a multipart form, read as they arrive.
 
-The byte limit holds while streaming: a declared length over it is refused before anything is read, and a body
-without a length is cut off at the limit. Parts of other names are skipped without being kept.
+The limit on bytes also holds for a body without a declared length, which is refused once it has exceeded the limit.
+Parts with other names are skipped and not stored.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from service.errors import BadRequest, BodyTooLarge
 #: The name of the form field that carries images.
 FIELD = "file"
 
-#: Parts that are not images cost parsing all the same.
+#: Parts that are not images cost time, too.
 _MAX_OTHER_PARTS = 64
 _MAX_PART_HEADER_BYTES = 4096
-#: The parser takes 5 ms for so much of nothing but beginnings of boundaries; then others get their turn.
+#: The form is parsed in pieces of this size, so that other requests get their turn: a piece of repeated starts of
+#: boundaries, the worst case, takes 5 ms.
 _FORM_PIECE_BYTES = 2**15
 _LENGTH = re.compile(r"\d{1,20}", re.ASCII)
 
@@ -50,7 +51,7 @@ async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max
 
 
 def declared_length(headers: Headers) -> int | None:
-    """The value of Content-Length, None where there is none (chunked). Raises BadRequest if it is not a number."""
+    """The value of Content-Length; None without one (chunked). Raises BadRequest if it is not a number."""
     declared = headers.get("content-length")
     if declared is None:
         return None
@@ -85,7 +86,7 @@ async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], obje
 
 def _boundary(media_type: bytes, options: Mapping[bytes, bytes]) -> bytes:
     if media_type != b"multipart/form-data":
-        raise BadRequest("of the multipart types only multipart/form-data is understood")
+        raise BadRequest("multipart/form-data is the only multipart type that is supported")
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
         raise BadRequest("the multipart form has no valid boundary")
@@ -99,13 +100,13 @@ class _Form:
         self._images: list[bytes] = []
         self._max_images = max_images
         self._other_parts = 0
-        self._chunks: list[bytes] | None = None  # of the current part; None: skip it
+        self._chunks: list[bytes] | None = None  # of the current part; None: it is skipped
         self._header_name = b""
         self._header_value = b""
         self._header_bytes = 0
         self._name = b""
-        self._ended = False
-        # The stubs want every callback; the parser takes any subset.
+        self._complete = False
+        # The type stubs require every callback; the parser accepts any subset.
         callbacks: Any = {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
@@ -125,7 +126,7 @@ class _Form:
             raise BadRequest("the multipart form is malformed") from None
 
     def finish(self) -> list[bytes]:
-        if not self._ended:
+        if not self._complete:
             raise BadRequest("the multipart form ends before its last boundary")
         if not self._images:
             raise BadRequest(f"the multipart form has no part named '{FIELD}'")
@@ -175,4 +176,4 @@ class _Form:
             self._images.append(b"".join(self._chunks))
 
     def _on_end(self) -> None:
-        self._ended = True
+        self._complete = True

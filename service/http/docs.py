@@ -1,4 +1,4 @@
-"""``/docs``: Swagger UI from this process's own files, so that it also works where no CDN can be reached."""
+"""``/docs``: Swagger UI, served from files of an installed package so that no CDN is needed."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _ICON = "favicon-32x32.png"
 
 _UI_PARAMETERS = {"tryItOutEnabled": True, "displayRequestDuration": True, "defaultModelsExpandDepth": 0}
 
-#: The page's own files and its one inline script; styles inline, for the interface sets them so.
+#: Allows the page's own files, its one inline script, and inline styles, which Swagger UI sets.
 _POLICY = (
     "default-src 'none'; script-src 'self' 'sha256-{script}'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-#: Kept, but asked for again each time: an update of the service changes them.
+#: Browsers may cache the files but must revalidate them: an update of the service changes them.
 _REVALIDATE = {"Cache-Control": "no-cache"}
 
 
 class _Assets(StaticFiles):
-    """The page's files and no others: beside them in the package lies byte code, which names paths."""
+    """Only the page's files: the package also contains byte code, which reveals paths."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         if path not in (_SCRIPT, _STYLE, _ICON):
@@ -44,10 +44,10 @@ class _Assets(StaticFiles):
         return response
 
 
-def install(app: FastAPI, *, num_classes: int, without_key: Collection[str] | None, root: bool) -> None:
-    """Add ``/docs`` and its assets, send ``/`` there if ``root``, and complete the OpenAPI document.
+def add_docs(app: FastAPI, *, num_classes: int, without_key: Collection[str] | None, root: bool) -> None:
+    """Add ``/docs`` and its assets, redirect ``/`` there if ``root``, and complete the OpenAPI document.
 
-    ``without_key`` are the paths that need no API key; None: none does.
+    ``without_key`` are the paths that need no API key; None if there are no API keys.
     """
     app.mount(f"/{_ASSETS}", _Assets(packages=[("fastapi_swagger", "resources")]))
     page = _page(app.title)
@@ -59,12 +59,12 @@ def install(app: FastAPI, *, num_classes: int, without_key: Collection[str] | No
     if root:
 
         @app.get("/", include_in_schema=False)
-        async def lead() -> Response:
+        async def redirect() -> Response:
             return RedirectResponse("docs")
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            from service.http.openapi import components, inference_paths  # see there
+            from service.http.openapi import components, inference_paths  # imported on demand, see there
 
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             document["paths"] = inference_paths(num_classes) | document["paths"]
@@ -81,7 +81,7 @@ def install(app: FastAPI, *, num_classes: int, without_key: Collection[str] | No
 
 
 def _page(title: str) -> Response:
-    # Relative addresses hold behind any proxy prefix and scheme.
+    # Relative addresses work behind any proxy prefix and scheme.
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=title,

@@ -1,6 +1,6 @@
 """``POST /explain`` as ``image/png``: the map of one class over the photo, reduced to at most 1,024 pixels per side.
 
-admitted ─► engine: decode (and reduce), batch, infer ─► draw, on a thread ─► PNG
+admitted ─► engine: decode and reduce, batch, infer ─► draw, on a thread ─► PNG
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from service.serving.stage_times import StageTimes
 
 
 class Drawings:
-    """Used from the event loop. Drawings are made one after the other, so that they take one core at most."""
+    """Used from the event loop. Drawings are made one at a time, so that they use one core at most."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -49,9 +49,9 @@ class Drawings:
         (outcome,) = await self._exchange.intake.infer(served, photos, deadline, times, classes, preview=preview)
         if isinstance(outcome, ServiceError):
             return problems.response(outcome)
-        (shown,) = explain(outcome.result.output, served.labels, classes, 1)
+        (class_map,) = explain(outcome.result.output, served.labels, classes, 1)
         crop = crop_box(preview.photo.size, served.transform)
-        draw = partial(overlay.draw, preview.photo, crop, shown, opacity=opacity)
+        draw = partial(overlay.draw, preview.photo, crop, class_map, opacity=opacity)
         started = time.monotonic()
         try:
             async with asyncio.timeout(deadline - started):
@@ -64,7 +64,7 @@ class Drawings:
 
 
 class _FetchedResponse(Response):
-    """Counts as sent once the client has fetched all but a buffer's size: until then the permit is held."""
+    """Counts as sent, so that the permit is released, only when all but one write buffer has been received."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

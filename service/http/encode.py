@@ -1,4 +1,4 @@
-"""Answers as bytes: JSON for people and most programs, raw float32 or NPY for those who compute on embeddings.
+"""Outcomes as response bodies: JSON, or raw float32 or NPY for programs that compute on embeddings.
 
 Numbers are float32 and are written with the fewest digits that read back to the same float32.
 """
@@ -30,7 +30,7 @@ _JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
 def negotiate(accept: str | None, others: Sequence[str]) -> str:
-    """The one of JSON and ``others`` that ``accept`` prefers; JSON where it names none of them.
+    """The media type that the Accept header ``accept`` prefers among JSON and ``others``; JSON if it names none.
 
     Wildcards mean JSON. Quality values as in RFC 9110, section 12.4.2.
     """
@@ -54,7 +54,7 @@ def _quality(parameters: Sequence[str]) -> float:
 
 
 class Encoder:
-    """Knows the model's name, labels and what it sees of a photo."""
+    """Encodes outcomes of one model, with its name, labels and crop."""
 
     def __init__(self, served: Served) -> None:
         manifest = served.artifact.manifest
@@ -75,28 +75,28 @@ class Encoder:
     def maps(self, outcomes: Sequence[Outcome], *, classes: Sequence[int], top_k: int, embedding: bool) -> Response:
         def describe(answer: Answer) -> dict[str, Any]:
             size, output = answer.header.upright_size, answer.result.output
-            described: dict[str, Any] = {
+            item: dict[str, Any] = {
                 "maps": [
                     {
-                        "index": shown.index,
-                        "label": shown.label,
-                        "logit": shown.logit,
-                        "probability": shown.probability,
-                        "map": shown.values,
+                        "index": class_map.index,
+                        "label": class_map.label,
+                        "logit": class_map.logit,
+                        "probability": class_map.probability,
+                        "map": class_map.values,
                     }
-                    for shown in explain(output, self._labels, classes, top_k)
+                    for class_map in explain(output, self._labels, classes, top_k)
                 ],
                 "photo": {"width": size[0], "height": size[1]},
                 "crop": crop_box(size, self._transform)._asdict(),
             }
             if embedding:
-                described["embedding"] = normalize(output.embedding)
-            return described
+                item["embedding"] = normalize(output.embedding)
+            return item
 
         return self._json(outcomes, describe)
 
     def embeddings(self, outcomes: Sequence[Outcome], *, unit_length: bool, media_type: str) -> Response:
-        """JSON reports a failed image beside the good ones; a matrix cannot, so there its error is the answer."""
+        """In JSON a failed image has its error in place; a matrix cannot hold one, so its error is the whole answer."""
 
         def vector(answer: Answer) -> NDArray[np.float32]:
             embedding = answer.result.output.embedding

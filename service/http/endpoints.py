@@ -1,8 +1,7 @@
-"""``POST /classify``, ``/embed`` and ``/explain``: HTTP to the core and back, nothing else.
+"""``POST /classify``, ``/embed`` and ``/explain``: translate requests for ``serving`` and its outcomes back.
 
-Plain ASGI: a request goes from the server's parser through our middleware straight to its endpoint. The frameworks'
-routing, dependency resolution and exit stacks cost a tenth of a millisecond, two per cent of a request here;
-everything else of the service is ordinary FastAPI (``app``).
+Plain ASGI: requests pass from our middleware directly to their endpoint, because the routing, dependency resolution
+and exit stacks of FastAPI take 0.1 ms, 2 % of a request here. All other routes are ordinary FastAPI (``operations``).
 """
 
 from __future__ import annotations
@@ -27,40 +26,40 @@ from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
 from service.serving.intake import Outcome
 from service.serving.stage_times import StageTimes
 
-#: Never sent to anyone; names a vanished client in the access log and the metrics (nginx's convention).
+#: Never sent: stands for a client that disconnected, in the access log and the metrics (nginx's convention).
 CLIENT_CLOSED_REQUEST = 499
 
-#: Each is a method of ``Endpoints``.
-PATHS = ("/classify", "/embed", "/explain")
+#: Each is served by the method of ``Endpoints`` of the same name.
+INFERENCE_PATHS = ("/classify", "/embed", "/explain")
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ResponsePlan(NamedTuple):
-    """What a request asks for, known before its body is read."""
+    """How to answer a request; known before its body is read."""
 
     encode: Callable[[Sequence[Outcome]], Response]
-    classes: tuple[int, ...] = ()  # whose maps the forward pass is to compute; none: of the strongest
+    classes: tuple[int, ...] = ()  # to compute maps of; empty: of the strongest
 
 
 class MapParameters(NamedTuple):
     """The parameters of ``/explain``."""
 
     classes: tuple[int, ...]
-    top_k: int  # without classes
+    top_k: int  # used if ``classes`` is empty
     embedding: bool
     opacity: float
 
 
 class Endpoints:
-    """The endpoints, bound to one model; ``by_path`` finds them."""
+    """The inference endpoints of one model; ``by_path`` maps each path to its endpoint."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._encoder = Encoder(exchange.served)
         self._drawings = Drawings(exchange)
         self._num_classes = exchange.served.num_classes
-        self.by_path: dict[str, Endpoint] = {path: getattr(self, path.removeprefix("/")) for path in PATHS}
+        self.by_path: dict[str, Endpoint] = {path: getattr(self, path.removeprefix("/")) for path in INFERENCE_PATHS}
 
     async def classify(self, scope: Scope, receive: Receive, send: Send) -> None:
         def plan(headers: Headers, parameters: dict[str, str]) -> ResponsePlan:
@@ -97,10 +96,10 @@ class Endpoints:
         except ServiceError as error:
             await problems.refuse(error, self._exchange.metrics)(scope, receive, send)
         except ClientGone:
-            await self._nobody()(scope, receive, send)
+            await self._client_gone()(scope, receive, send)
 
     def _map_parameters(self, parameters: dict[str, str], most: int) -> MapParameters:
-        """Every parameter is checked, also one that only the other form of the answer looks at."""
+        """All parameters are checked, including those that the other form of the answer uses."""
         most = min(most, self._num_classes)
         maps = MapParameters(
             classes=query.indices(parameters, "class", below=self._num_classes, most=most),
@@ -116,28 +115,28 @@ class Endpoints:
         self, scope: Scope, receive: Receive, send: Send, plan: Callable[[Headers, dict[str, str]], ResponsePlan]
     ) -> None:
         try:
-            # Parameters first: a request that asks for nonsense costs no inference.
-            planned = plan(Headers(scope=scope), query.parse(scope["query_string"]))
-            response = await self._infer(scope, receive, planned)
+            # Parameters first: an invalid request must not cost an inference.
+            response_plan = plan(Headers(scope=scope), query.parse(scope["query_string"]))
+            response = await self._infer(scope, receive, response_plan)
         except ServiceError as error:
             response = problems.refuse(error, self._exchange.metrics)
         except ClientGone:
-            response = self._nobody()
+            response = self._client_gone()
         await response(scope, receive, send)
 
-    async def _infer(self, scope: Scope, receive: Receive, planned: ResponsePlan) -> Response:
+    async def _infer(self, scope: Scope, receive: Receive, plan: ResponsePlan) -> Response:
         times, served = StageTimes(), self._exchange.served
         admitted = self._exchange.admitted(scope, receive, times)
         async with admitted as (photos, deadline), cancelled_by_disconnect(receive):
-            outcomes = await self._exchange.intake.infer(served, photos, deadline, times, planned.classes)
+            outcomes = await self._exchange.intake.infer(served, photos, deadline, times, plan.classes)
         started = time.monotonic()
-        response = _all_failed(outcomes) or planned.encode(outcomes)
+        response = _all_failed(outcomes) or plan.encode(outcomes)
         times.add("encode", time.monotonic() - started)
         times.observe(self._exchange.metrics.model(served.reference))
         response.headers["Server-Timing"] = times.header()
         return response
 
-    def _nobody(self) -> Response:
+    def _client_gone(self) -> Response:
         self._exchange.metrics.cancelled.inc()
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 

@@ -1,6 +1,6 @@
-"""One inference request over HTTP: what ``serving.intake`` does, fed from an ASGI request.
+"""One inference request over HTTP: feeds ``serving.intake`` from an ASGI request.
 
-head ─► admit ─► read the body ─► inspect ─► (the endpoint infers and encodes) ─► the permit is given back
+head ─► admit ─► read the body ─► inspect ─► (the endpoint infers and encodes) ─► the permit is released
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
 class Exchange(NamedTuple):
-    """What the inference endpoints of one model share."""
+    """Shared by the inference endpoints of one model."""
 
     served: Served
     intake: Intake
@@ -37,9 +37,9 @@ class Exchange(NamedTuple):
     async def admitted(
         self, scope: Scope, receive: Receive, times: StageTimes, *, max_images: int | None = None, extra_units: int = 0
     ) -> AsyncIterator[tuple[list[Photo], float]]:
-        """The request's photos and its deadline, for as long as it holds its permit.
+        """The request's photos and its deadline; the permit is held while the block runs.
 
-        Raises ServiceError for what concerns the request as a whole, ClientGone when nobody waits any more.
+        Raises ServiceError if the whole request fails, ClientGone if the client has disconnected.
         """
         headers, started = Headers(scope=scope), time.monotonic()
         deadline = self.intake.deadline(_timeout_ms(headers))
@@ -47,7 +47,7 @@ class Exchange(NamedTuple):
             try:
                 images = await self._read(headers, receive, deadline, max_images or self.max_images)
             except (DeadlineExceeded, ClientGone):
-                # No answer has stage times then; slow clients should be seen all the same.
+                # No answer reports this time, but the histogram should show slow clients.
                 self.metrics.model(self.served.reference).stages["read"].observe(time.monotonic() - started)
                 raise
             times.add("read", time.monotonic() - started)
@@ -63,7 +63,7 @@ class Exchange(NamedTuple):
 
 @asynccontextmanager
 async def cancelled_by_disconnect(receive: Receive) -> AsyncIterator[None]:
-    """Cancel the enclosed work when the client goes away, and raise ClientGone in its place."""
+    """Cancel the enclosed work when the client disconnects, and raise ClientGone instead."""
     task = asyncio.current_task()
     assert task is not None
     gone = False
@@ -88,7 +88,7 @@ async def cancelled_by_disconnect(receive: Receive) -> AsyncIterator[None]:
 
 
 def _timeout_ms(headers: Headers) -> int | None:
-    """The client's own limit on the request, in milliseconds."""
+    """The client's own time limit, in milliseconds."""
     value = headers.get(TIMEOUT_HEADER)
     if value is None:
         return None
@@ -98,6 +98,6 @@ def _timeout_ms(headers: Headers) -> int | None:
 
 
 def _client(scope: Scope) -> str:
-    """Who has a share in the limit: the owner of the API key, else the address."""
+    """Whose share of the limit counts: the owner of the API key, else the address."""
     owner: str | None = scope.get(KEY_OWNER)
     return owner or (scope["client"][0] if scope.get("client") else "")

@@ -1,4 +1,4 @@
-"""What every request passes, as pure ASGI (a wrapper around the request stream would hide disconnects).
+"""Middleware that all requests pass, as pure ASGI: Starlette's base class for middleware would hide disconnects.
 
 Outermost ``Observe`` (request id, security headers, last-resort 500, metrics, access log), then ``HeaderLimit``, then
 ``ApiKeys``.
@@ -30,15 +30,15 @@ logger = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 16 * 1024
 
-#: On every answer that does not bring its own. An answer is data: a browser that is made to open one as a page runs and
-#: loads nothing, and what a photo shows stays out of caches.
+#: Added to every answer that does not set them itself. A browser that is made to open an answer as a page runs and
+#: loads nothing, and results about a photo stay out of caches.
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 )
 
-#: Where ``ApiKeys`` leaves in the scope whose key it was: its digest.
+#: Key in the scope under which ``ApiKeys`` stores the digest of the request's API key.
 KEY_OWNER = "service.key_owner"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -70,7 +70,7 @@ class Observe:
         started = time.monotonic()
         label = self._routes.enter(scope).label
         request_id = _request_id(Headers(scope=scope))
-        logs.request_id.set(request_id)  # a request is a task and has a context of its own
+        logs.request_id.set(request_id)  # each request is a task with its own context
         status = 0
         complete = False
 
@@ -78,8 +78,8 @@ class Observe:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = [name for name, _ in message["headers"]]
-                headers = [header for header in SECURITY_HEADERS if header[0] not in own]
+                present = [name for name, _ in message["headers"]]
+                headers = [header for header in SECURITY_HEADERS if header[0] not in present]
                 headers.append((b"x-request-id", request_id.encode()))
                 if self._draining():
                     headers.append((b"connection", b"close"))  # the next request goes to another replica
@@ -93,15 +93,15 @@ class Observe:
         except asyncio.CancelledError:
             if status or not self._draining():
                 raise
-            # The drain's time is up. Nobody else cancels a request, so this is its last word.
+            # The time to drain is over: nothing else cancels a request.
             error: ServiceError = Draining("the service shut down before this request was finished")
             await problems.refuse(error, self._metrics)(scope, receive, send_observed)
         except Exception:
             logger.exception("a request failed unexpectedly", extra={"fields": {"request_id": request_id}})
             if not status:
-                await problems.refuse(problems.UNFORESEEN, self._metrics)(scope, receive, send_observed)
+                await problems.refuse(problems.UNEXPECTED, self._metrics)(scope, receive, send_observed)
             elif not complete:
-                raise  # half an answer is out; only closing the connection tells the client
+                raise  # part of the answer has been sent; only a closed connection tells the client
         finally:
             self._record(scope, label, status, time.monotonic() - started, request_id)
 
@@ -111,7 +111,7 @@ class Observe:
         if self._access_log and access.isEnabledFor(logging.INFO):
             fields: dict[str, Any] = {
                 "method": scope["method"],
-                # As it came: decoded, it may hold line breaks, and a client could write records of its own.
+                # Not decoded: line breaks in it could forge log records.
                 "path": scope["raw_path"][:_LOGGED_PATH_BYTES].decode("ascii", "backslashreplace"),
                 "status": status,
                 "ms": round(seconds * 1e3, 2),
@@ -122,7 +122,7 @@ class Observe:
 
 
 class HeaderLimit:
-    """431 for header blocks over 16 KiB, the address included, whatever the HTTP parser would take."""
+    """431 for header blocks over 16 KiB, including path and query, whatever the HTTP parser allows."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -141,8 +141,8 @@ class HeaderLimit:
 class ApiKeys:
     """401 unless the request brings one of ``keys`` or its route needs none.
 
-    ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. Digests of equal length are compared in constant time, all of
-    them, so that time tells nothing about any key.
+    ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. All digests are compared, each in constant time, so that the
+    duration reveals nothing about any key.
     """
 
     def __init__(self, app: ASGIApp, *, keys: Sequence[str], metrics: Metrics) -> None:
@@ -155,7 +155,7 @@ class ApiKeys:
             offered = _digest(_key(Headers(scope=scope)))
             matches = [hmac.compare_digest(offered, digest) for digest in self._digests]
             if not any(matches):
-                error = Unauthorized("a valid API key is needed")
+                error = Unauthorized("a valid API key is required")
                 await problems.refuse(error, self._metrics)(scope, receive, send)
                 return
             scope[KEY_OWNER] = offered.hex()

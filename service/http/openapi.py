@@ -1,7 +1,7 @@
-"""The inference endpoints in the OpenAPI document, described by hand, for FastAPI does not route them.
+"""The inference endpoints in the OpenAPI document, described by hand because FastAPI does not route them.
 
-Imported when the document is first asked for: a worker that is never asked does without. Answers are encoded without
-these classes (``encode``); tests hold the two to each other.
+Imported when the document is first requested, which saves memory in processes that never serve it. ``encode`` does not
+use these classes; tests check that the two agree.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from service.http.overlay import DEFAULT_OPACITY
-from service.http.schemas import REFERENCE, Problem, problems
+from service.http.schemas import REFERENCE, Problem, problem_responses
 from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
 
 
@@ -31,15 +31,15 @@ class PredictionModel(BaseModel):
 
 
 class Classified(BaseModel):
-    predictions: list[PredictionModel] | None = Field(None, description="By falling probability.")
-    warnings: list[str] | None = Field(None, description="What was done to the image beyond decoding it.")
-    error: ItemProblem | None = Field(None, description="In place of the others, where this image failed.")
+    predictions: list[PredictionModel] | None = Field(None, description="By descending probability.")
+    warnings: list[str] | None = Field(None, description="What else was done to the image, or is unusual about it.")
+    error: ItemProblem | None = Field(None, description="Instead of the other fields, if this image failed.")
 
 
 class ClassifyResponse(BaseModel):
     model: str = Field(examples=["mobilenet_v2"])
     version: str = Field(examples=["1"])
-    results: list[Classified] = Field(description="One an image, in the order sent.")
+    results: list[Classified] = Field(description="One per image, in the order sent.")
 
 
 class Embedded(BaseModel):
@@ -51,7 +51,7 @@ class Embedded(BaseModel):
 class EmbedResponse(BaseModel):
     model: str = Field(examples=["mobilenet_v2"])
     version: str = Field(examples=["1"])
-    results: list[Embedded] = Field(description="One an image, in the order sent.")
+    results: list[Embedded] = Field(description="One per image, in the order sent.")
 
 
 class ClassMapModel(BaseModel):
@@ -59,7 +59,7 @@ class ClassMapModel(BaseModel):
     label: str = Field(examples=["Egyptian cat"])
     logit: float = Field(examples=[9.71], description="The mean of the map plus the class's bias.")
     probability: float = Field(examples=[0.389], description="Softmax over all classes.")
-    map: list[list[float]] = Field(description="Evidence by place, rows from the top: 7 × 7 at 224 pixels.")
+    map: list[list[float]] = Field(description="Evidence per cell, rows from the top: 7 × 7 at 224 pixels.")
 
 
 class PhotoSize(BaseModel):
@@ -76,11 +76,11 @@ class Crop(BaseModel):
 
 class Explained(BaseModel):
     maps: list[ClassMapModel] | None = Field(
-        None, description="Of the classes asked for, in their order; else of the strongest, by falling logit."
+        None, description="Of the requested classes, in that order; otherwise of the strongest, by descending logit."
     )
-    photo: PhotoSize | None = Field(None, description="In pixels, EXIF's orientation applied.")
-    crop: Crop | None = Field(None, description="What of the photo the maps lie over, in its pixels.")
-    embedding: list[float] | None = Field(None, description="Of unit length; with `embedding=true` only.")
+    photo: PhotoSize | None = Field(None, description="In pixels, with EXIF orientation applied.")
+    crop: Crop | None = Field(None, description="The part of the photo that the maps cover, in its pixels.")
+    embedding: list[float] | None = Field(None, description="Of unit length; only with `embedding=true`.")
     warnings: list[str] | None = None
     error: ItemProblem | None = None
 
@@ -88,12 +88,12 @@ class Explained(BaseModel):
 class ExplainResponse(BaseModel):
     model: str = Field(examples=["mobilenet_v2"])
     version: str = Field(examples=["1"])
-    results: list[Explained] = Field(description="One an image, in the order sent.")
+    results: list[Explained] = Field(description="One per image, in the order sent.")
 
 
 _BINARY = {"type": "string", "format": "binary"}
 
-#: Both ways to send images; the form comes first because a browser can fill it in.
+#: Both ways to send images; the form comes first because Swagger UI can fill it in.
 _REQUEST_BODY: dict[str, Any] = {
     "required": True,
     "content": {
@@ -106,7 +106,7 @@ _REQUEST_BODY: dict[str, Any] = {
                         "type": "array",
                         "minItems": 1,
                         "items": _BINARY,
-                        "description": "One or more images, each a part.",
+                        "description": "One or more images, one per part.",
                     }
                 },
             }
@@ -121,13 +121,13 @@ _REQUEST_BODY: dict[str, Any] = {
 
 
 def components() -> dict[str, Any]:
-    """Every schema that ``inference_paths`` and ``problems`` refer to, by name."""
+    """Every schema that ``inference_paths`` and ``problem_responses`` refer to, by name."""
     models: list[tuple[type[BaseModel], Literal["serialization"]]] = [
         (model, "serialization") for model in (Problem, ClassifyResponse, EmbedResponse, ExplainResponse)
     ]
     _, definitions = models_json_schema(models, ref_template=REFERENCE)
-    found: dict[str, Any] = definitions["$defs"]
-    return found
+    schemas: dict[str, Any] = definitions["$defs"]
+    return schemas
 
 
 def inference_paths(num_classes: int) -> dict[str, Any]:
@@ -135,35 +135,35 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
 
     def top_k(default: int, most: int) -> dict[str, Any]:
         schema = {"type": "integer", "minimum": 1, "maximum": most, "default": min(default, most)}
-        return _parameter("top_k", schema, "How many classes an image.")
+        return _parameter("top_k", schema, "Number of classes per image.")
 
     most_maps = min(MAPS_PER_ITEM, num_classes)
     index = {"type": "integer", "minimum": 0, "maximum": num_classes - 1}
     classes = {"type": "array", "items": index, "minItems": 1, "maxItems": most_maps, "uniqueItems": True}
-    several = (
+    images = (
         "Send one image as the body, or several as parts named `file` of a multipart form. With several, a bad image "
-        "is reported in its place and the others are answered; if all are bad, the status is the first one's."
+        "is reported in its place and the others are answered; if all are bad, the status is that of the first."
     )
     binary = (
-        "\n\n`Accept: application/octet-stream` gives the vectors as little-endian float32, row after row, "
-        "`Accept: application/x-npy` as a NumPy file; in these two forms one bad image fails the request."
+        "\n\n`Accept: application/octet-stream` gives the vectors as little-endian float32, row by row, "
+        "`Accept: application/x-npy` as a NumPy file. In these two forms one bad image fails the whole request."
     )
     drawing = (
-        "\n\n`Accept: image/png` gives one photo, upright and reduced to at most 1,024 pixels per side, under the "
-        "map of one class; what the network does not see, outside the centre crop, is dimmed."
+        "\n\n`Accept: image/png` gives one photo, upright and reduced to at most 1,024 pixels per side, with the map "
+        "of one class drawn over it. Outside the centre crop, which the network does not see, the photo is dimmed."
     )
     return {
         "/classify": _operation(
             "classify",
             "Classes of one or more images",
-            several,
+            images,
             [top_k(DEFAULT_TOP_K, num_classes)],
             {"application/json": {"schema": {"$ref": REFERENCE.format(model="ClassifyResponse")}}},
         ),
         "/embed": _operation(
             "embed",
             "Feature vectors of one or more images",
-            several + binary,
+            images + binary,
             [
                 _parameter(
                     "normalize", {"type": "boolean", "default": True}, "Scale each vector to unit Euclidean length."
@@ -178,15 +178,15 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
         "/explain": _operation(
             "explain",
             "Class activation maps of one or more images",
-            several + drawing,
+            images + drawing,
             [
                 top_k(MAPS_PER_ITEM, most_maps),
-                _parameter("class", classes, "In place of `top_k`: indices of classes.", explode=False),
+                _parameter("class", classes, "Indices of classes, instead of `top_k`.", explode=False),
                 _parameter("embedding", {"type": "boolean", "default": False}, "Add the embedding, of unit length."),
                 _parameter(
                     "opacity",
                     {"type": "number", "minimum": 0, "maximum": 1, "default": DEFAULT_OPACITY},
-                    "Of a drawing: how much the map covers the photo where it is strongest.",
+                    "For a drawing: how opaque the map is where it is strongest.",
                 ),
             ],
             {
@@ -208,9 +208,9 @@ def _operation(
         "name": "X-Request-Timeout-Ms",
         "in": "header",
         "schema": {"type": "integer", "minimum": 1},
-        "description": "Deadline of this request, at most the service's own.",
+        "description": "Deadline of this request; the service's own limit still applies.",
     }
-    responses = {"200": {"description": "One result an image, in the order sent.", "content": content}}
+    responses = {"200": {"description": "One result per image, in the order sent.", "content": content}}
     return {
         "post": {
             "tags": ["inference"],
@@ -219,6 +219,6 @@ def _operation(
             "description": description,
             "parameters": [*parameters, timeout],
             "requestBody": _REQUEST_BODY,
-            "responses": responses | {str(status): content for status, content in problems().items()},
+            "responses": responses | {str(status): content for status, content in problem_responses().items()},
         }
     }

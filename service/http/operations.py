@@ -1,4 +1,4 @@
-"""What operators and their tools ask: alive? ready? how is it going? what is being served?"""
+"""``/livez``, ``/readyz``, ``/metrics`` and ``/models``: the routes for operators and their tools."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from service.serving.lifecycle import Lifecycle
 from service.serving.served import Served
 
 
-def build(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:
-    router = APIRouter(tags=["operations"], responses=schemas.problems(400, 431, 500))
+def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:
+    router = APIRouter(tags=["operations"], responses=schemas.problem_responses(400, 431, 500))
 
     async def readiness() -> Readiness:
         state = await served.engine.ready()
         return Readiness(False, "draining", state.info) if lifecycle.draining else state
 
-    @router.get("/livez", response_model=schemas.Status, summary="The process answers")
+    @router.get("/livez", response_model=schemas.Status, summary="Whether the process answers")
     async def livez() -> Response:
         return _json({"status": "ok"})
 
@@ -30,7 +30,7 @@ def build(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, metrics_key
         "/readyz",
         response_model=schemas.Status,
         responses={503: {"model": schemas.Status, "description": "Starting, failing or shutting down."}},
-        summary="It can infer",
+        summary="Whether the service can infer",
     )
     async def readyz() -> Response:
         """Ready once a probe image has gone through the model; then for as long as the last batch succeeded."""
@@ -40,14 +40,16 @@ def build(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, metrics_key
     @router.get(
         "/metrics",
         response_class=Response,
-        responses=schemas.METRICS | (schemas.problems(401) if metrics_keyed else {}),
+        responses=schemas.METRICS | (schemas.problem_responses(401) if metrics_keyed else {}),
         summary="Prometheus metrics",
     )
     async def prometheus() -> Response:
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     @router.get(
-        "/models", summary="The model being served, its figures and its runtime", responses=schemas.problems(401)
+        "/models",
+        summary="The model being served, its figures and its runtime",
+        responses=schemas.problem_responses(401),
     )
     async def models() -> Response:
         return _json({"models": [_card(served.artifact, await readiness())]})

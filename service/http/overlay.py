@@ -1,4 +1,4 @@
-"""A class activation map laid over its photo, as a PNG: for people to look at.
+"""Draws a class activation map over its photo, as a PNG.
 
 photo (reduced, upright) + crop box + map (S, S) ─► dimmed outside the crop, coloured inside by the map ─► PNG
 
@@ -24,9 +24,9 @@ DEFAULT_OPACITY = 0.6
 
 #: Colours at t = 0, 1/4, 1/2, 3/4, 1: dark and cold to light and warm, in even steps of lightness.
 _RAMP: Final = ((59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191))
-#: Brightness of what the network does not see.
+#: Brightness outside the crop, which the network does not see.
 _DIMMED: Final = 0.45
-#: Of a float that stands for a whole number of pixels.
+#: Tolerance for a float that stands for a whole number of pixels.
 _ROUNDING: Final = 1e-6
 
 _LEVELS: Final = np.arange(256)
@@ -38,7 +38,7 @@ _DIM: Final = (_LEVELS * _DIMMED).astype(int).tolist() * 3
 
 
 def relief(values: Float32) -> NDArray[np.uint8]:
-    """A map (S, S) as levels: 0 for no evidence or evidence against, 255 for the most there is in this map."""
+    """A map (S, S) as levels: 0 for no or negative evidence, 255 for the maximum of this map."""
     peak = float(values.max())
     if peak <= 0:
         return np.zeros(values.shape, np.uint8)
@@ -46,29 +46,32 @@ def relief(values: Float32) -> NDArray[np.uint8]:
     return levels
 
 
-def caption(shown: ClassMap) -> str:
-    """What a drawing says of itself in its PNG's text."""
-    return f"class {shown.index}, {shown.label}: logit {shown.logit:.4f}, probability {shown.probability:.4f}"
+def caption(class_map: ClassMap) -> str:
+    """The description in the PNG."""
+    return (
+        f"class {class_map.index}, {class_map.label}: "
+        f"logit {class_map.logit:.4f}, probability {class_map.probability:.4f}"
+    )
 
 
-def draw(photo: Image.Image, crop: CropBox, shown: ClassMap, *, opacity: float) -> bytes:
-    """PNG of ``photo`` (mode RGB) under the map ``shown``, which its text names; ``crop`` is in pixels of ``photo``.
+def draw(photo: Image.Image, crop: CropBox, class_map: ClassMap, *, opacity: float) -> bytes:
+    """PNG of ``photo`` (mode RGB) under ``class_map``; ``crop`` is in pixels of ``photo``.
 
-    Where the map has the level t of its maximum, the colour of t covers the photo by ``opacity * t``.
+    Where the map is t times its maximum, the colour of t covers the photo with an opacity of ``opacity * t``.
     """
-    seen = _whole_pixels(crop, photo.size)
-    levels = _enlarged(Image.fromarray(relief(shown.values)), crop, seen)
+    box = _whole_pixels(crop, photo.size)
+    levels = _enlarged(Image.fromarray(relief(class_map.values)), crop, box)
     colours = Image.merge("RGB", [levels.point(channel) for channel in _COLOURS])
-    inside = photo.crop(seen)
+    inside = photo.crop(box)
     inside.paste(colours, (0, 0), levels.point([round(opacity * level) for level in range(256)]))
-    drawn = photo.point(_DIM)
-    drawn.paste(inside, seen[:2])
-    return _png(drawn, caption(shown))
+    drawing = photo.point(_DIM)
+    drawing.paste(inside, box[:2])
+    return _png(drawing, caption(class_map))
 
 
 def _whole_pixels(crop: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of every pixel of the photo that the crop touches, if only in part: of a photo one pixel
-    wide, it shows less than a pixel."""
+    """Left, top, right, bottom of the photo's pixels that the crop touches, even in part: in a photo one pixel wide the
+    crop is narrower than a pixel."""
     (left, right), (top, bottom) = (
         (max(0, math.floor(start + _ROUNDING)), min(length, math.ceil(start + extent - _ROUNDING)))
         for start, extent, length in ((crop.x, crop.width, size[0]), (crop.y, crop.height, size[1]))
@@ -77,12 +80,12 @@ def _whole_pixels(crop: CropBox, size: tuple[int, int]) -> tuple[int, int, int, 
 
 
 def _enlarged(levels: Image.Image, crop: CropBox, box: Sequence[int]) -> Image.Image:
-    """The part of the map that lies over ``box`` of the photo, smoothly enlarged; cells are centred on their places."""
+    """The part of the map over ``box`` of the photo, enlarged to its size."""
     side = levels.width
     left, top, right, bottom = box
 
     def cell(pixel: int, start: float, extent: float) -> float:
-        return min(max((pixel - start) / extent * side, 0.0), float(side))  # whole pixels may lie half a one outside
+        return min(max((pixel - start) / extent * side, 0.0), float(side))  # the box may extend beyond the crop
 
     cells = (
         cell(left, crop.x, crop.width),
@@ -93,10 +96,10 @@ def _enlarged(levels: Image.Image, crop: CropBox, box: Sequence[int]) -> Image.I
     return levels.resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=cells)
 
 
-def _png(drawing: Image.Image, words: str) -> bytes:
+def _png(drawing: Image.Image, description: str) -> bytes:
     text = PngImagePlugin.PngInfo()
-    text.add_itxt("Description", words)
+    text.add_itxt("Description", description)
     buffer = io.BytesIO()
-    # Photos hardly compress: looking for matches besides runs doubles the time and saves nothing.
+    # Photos hardly compress: searching for matches other than runs doubles the time and saves nothing.
     drawing.save(buffer, "PNG", compress_type=zlib.Z_RLE, pnginfo=text)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
-"""Errors as RFC 9457 ``application/problem+json``, from every source an HTTP request can meet.
+"""Errors as ``application/problem+json`` (RFC 9457).
 
-``ServiceError`` carries its own status; Starlette's HTTPException (404, 405) is translated. Nothing here ever shows a
-path, a traceback or an object's repr.
+``ServiceError`` carries its own status; Starlette's HTTPException (404, 405) is translated; any other exception is a
+500 without details.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from service.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
 
-#: The answer to what is a bug.
-UNFORESEEN = ServiceError("the service failed on this request")
+#: The answer when a request fails because of a bug.
+UNEXPECTED = ServiceError("the service failed on this request")
 
 _DETAILS = {
-    404: "there is nothing at this path",
-    405: "this path does not take this method; see the Allow header",
+    404: "nothing is served at this path",
+    405: "this path does not support this method; see the Allow header",
 }
 
 
 def problem(error: ServiceError) -> dict[str, Any]:
-    """The members that a client sees, also as the ``error`` of one image among several."""
+    """Status, title and detail, which are also the ``error`` of one image among several."""
     return {"status": error.status, "title": error.title, "detail": error.detail}
 
 
 def response(error: ServiceError, **members: Any) -> Response:
-    """The whole response; ``members`` are extension members of the problem."""
+    """The response to a failed request; ``members`` are extension members of the problem."""
     headers: dict[str, str] = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.retry_after)
@@ -50,21 +50,21 @@ def response(error: ServiceError, **members: Any) -> Response:
 
 
 def refuse(error: ServiceError, metrics: Metrics) -> Response:
-    """The response to a request that is refused as a whole, counted by its reason."""
+    """``response``, counted in the metrics by its reason."""
     metrics.rejected.labels(error.reason).inc()
     return response(error)
 
 
-def install(app: FastAPI, metrics: Metrics) -> None:
-    """Register the handlers on ``app``."""
+def add_handlers(app: FastAPI, metrics: Metrics) -> None:
+    """Register the handlers of exceptions on ``app``."""
 
     async def on_service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
         return refuse(error, metrics)
 
     async def on_bug(request: Request, error: Exception) -> Response:
-        # Starlette answers with it and raises all the same: the log is ``Observe``'s matter.
-        return refuse(UNFORESEEN, metrics)
+        # Starlette sends this response and then re-raises the error, which ``Observe`` logs.
+        return refuse(UNEXPECTED, metrics)
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -73,7 +73,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         body = {"type": "about:blank", "status": error.status_code, "title": title, "detail": detail}
         headers = dict(error.headers or {})
         if error.status_code == 405 and headers.get("Allow", "GET") == "GET":
-            headers["Allow"] = "GET, HEAD"  # whatever answers the one answers the other (``app``)
+            headers["Allow"] = "GET, HEAD"  # ``Service.dispatch`` answers HEAD as GET
         return Response(orjson.dumps(body), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
 
     app.add_exception_handler(ServiceError, on_service_error)

@@ -1,4 +1,4 @@
-"""The one table of routes: which route a path has, under which name it is counted, whether it needs an API key.
+"""The table of routes: for each path its name in the metrics, whether it needs an API key, and its ASGI endpoint.
 
     app.router.routes ─► RouteTable ─► Observe (label), ApiKeys (keyless), dispatch (direct)
 
@@ -17,12 +17,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Scope
 
-#: Where a request's ``RouteEntry`` lies in its scope.
+#: Key of a request's ``RouteEntry`` in its scope.
 ENTRY = "service.route"
 
 
 class InferenceRoute(Route):
-    """POST to ``path``, which may be a template as ``/models/{name}/classify``, is the plain ASGI ``app``."""
+    """Sends POST requests for ``path``, which may be a template such as ``/models/{name}/classify``, to ``app``."""
 
     def __init__(self, path: str, app: ASGIApp) -> None:
         super().__init__(path, _handler, methods=["POST"])
@@ -30,23 +30,23 @@ class InferenceRoute(Route):
 
 
 async def _handler(request: Request) -> Response:
-    raise AssertionError("the route's app takes the request")
+    raise AssertionError("requests go to the route's app")
 
 
 class RouteEntry(NamedTuple):
     label: str  # the value of the ``endpoint`` label
     keyless: bool  # no API key is needed
-    direct: ASGIApp | None  # takes POST, without FastAPI
+    direct: ASGIApp | None  # receives POST requests, bypassing FastAPI
 
 
 _UNKNOWN = RouteEntry("other", keyless=False, direct=None)
 
 
 class RouteTable:
-    """Finds the entry of a path: exact paths by one look-up, then templates in their order."""
+    """Finds the entry of a path: exact paths first, then templates in order."""
 
     def __init__(self, routes: Iterable[BaseRoute], *, keyless: Collection[str]) -> None:
-        """``keyless``: paths, templates or mounts that need no API key."""
+        """``keyless``: paths, templates and mounts that need no API key."""
         self._exact: dict[str, RouteEntry] = {}
         self._templates: list[tuple[re.Pattern[str], RouteEntry]] = []
         for route in routes:
@@ -81,7 +81,7 @@ class RouteTable:
 
 
 def _label(route: Route) -> str:
-    """Files of the page and the like are not worth a label of their own."""
+    """Files of the web page and the like share one label."""
     if not isinstance(route, (InferenceRoute, APIRoute)) or route.path == "/":
         return "other"
     return route.path.removeprefix("/")

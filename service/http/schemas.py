@@ -1,4 +1,4 @@
-"""Shapes that every part of the OpenAPI document refers to; ``openapi`` describes the inference endpoints."""
+"""Schemas of the OpenAPI document that all routes use; ``openapi`` describes the inference endpoints."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Status(BaseModel):
 
 _REASONS = {
     400: "Malformed request, empty body or no part named `file`.",
-    401: "API key missing or wrong, where keys are configured.",
+    401: "API key missing or wrong, if keys are configured.",
     413: "Body or image too large.",
-    415: "Not JPEG, PNG, WebP, GIF, BMP or TIFF, judged by content.",
+    415: "Not JPEG, PNG, WebP, GIF, BMP or TIFF, judged by its content.",
     422: "Truncated or corrupt image, or invalid parameter.",
-    429: "This client has its share of the images in flight already; `Retry-After` says when to try again.",
+    429: "This client already has its share of images in flight; `Retry-After` says when to try again.",
     431: "Request headers too large.",
-    500: "Our fault.",
+    500: "A fault of the service.",
     503: "Overloaded, starting or shutting down; `Retry-After` says when to try again.",
     504: "The deadline passed.",
 }
@@ -36,7 +36,7 @@ _REASONS = {
 REFERENCE = "#/components/schemas/{model}"
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses for these error statuses, or for all of them."""
     schema = {"$ref": REFERENCE.format(model="Problem")}
     return {

@@ -1,12 +1,12 @@
-"""Image bytes to the uint8 array a runtime takes.
+"""Converts encoded images to the uint8 arrays that runtimes take.
 
-Two steps, so that the request can be admitted by its size before any work is done: ``inspect`` reads the header,
-``preprocess`` decodes. Reading order: ``pipeline``, ``inspection``, ``decode``, ``canonical``, ``transform``.
+There are two steps, so that a request can be admitted by its images' sizes before any work: ``inspect`` reads the
+header, ``preprocess`` decodes. Reading order: ``pipeline``, ``inspection``, ``decode``, ``canonical``, ``transform``.
 """
 
 from __future__ import annotations
 
-from service.image.header import WARN_EXIF, WARN_FRAMES, Format, Header, Limits, warn_orientation
+from service.image.header import WARN_EXIF, WARN_FRAMES, Format, Header, Limits
 from service.image.inspection import inspect
 from service.image.pipeline import PREVIEW_SIDE, Mode, Preview, preprocess
 from service.image.transform import CropBox, Pixels, Transform, crop_box
@@ -26,5 +26,4 @@ __all__ = [
     "crop_box",
     "inspect",
     "preprocess",
-    "warn_orientation",
 ]

@@ -1,7 +1,7 @@
-"""Decoded Pillow image in any mode to the canonical one: RGB, 8 bits, opaque, upright.
+"""Converts a decoded Pillow image of any mode to the canonical form: RGB, 8 bits, opaque, upright.
 
-``decode`` hands over an image whose pixels are loaded; ``transform`` takes what comes out. Embedded colour profiles
-are not applied: torchvision does not, and the weights were trained without.
+Images come from ``decode`` and go to ``transform``. Embedded colour profiles are not applied: torchvision does not
+apply them either, and the weights were trained without.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _WHITE: Final = (255, 255, 255)
 def opaque_rgb(image: Image.Image, grey_bits: int = 16) -> Image.Image:
     """``image`` in mode RGB: transparency over white, the high byte of deep grey, Pillow's conversion otherwise.
 
-    ``grey_bits`` is the depth of the samples in the I;16 modes. Returns ``image`` itself where nothing is to do.
-    Raises BadImage for 32-bit integers and floats, whose range is not known.
+    ``grey_bits`` is the depth of the samples in the I;16 modes. Returns ``image`` itself if nothing has to be done.
+    Raises BadImage for 32-bit integers and floats, whose range is unknown.
     """
     mode = image.mode
     if mode in ("I", "F"):
         kind = "floating-point" if mode == "F" else "signed or 32-bit integer"
-        raise BadImage(f"{kind} pixels are not supported; send 8 or 16 bits a sample")
+        raise BadImage(f"{kind} pixels are not supported; send 8 or 16 bits per sample")
     if mode.startswith("I;16"):
         return _from_deep_grey(image, grey_bits)
     if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
@@ -54,7 +54,7 @@ def _over_white(image: Image.Image) -> Image.Image:
     if image.mode != "RGBA":
         image = image.convert("RGBA")
     canvas = Image.new("RGB", image.size, _WHITE)
-    # The image is its own mask: no separate alpha plane, two images in memory at most.
+    # The image is its own mask, which saves a separate alpha plane: at most two images are in memory.
     canvas.paste(image, (0, 0), image)
     return canvas
 

@@ -1,10 +1,10 @@
-"""Encoded bytes to a loaded Pillow image, and every way in which that can fail to one sentence of ours.
+"""Decodes encoded bytes to a loaded Pillow image, and turns every failure into one of our own messages.
 
-Called by ``prepare`` in a decode thread, with a header that ``inspect`` accepted. Pillow's plugin is named by that
-header, so that no other one ever sees the bytes; what it sees of them is the image alone, no metadata, which costs
-more than it is worth (ADR 10). Its messages never leave this module: they contain addresses and versions. Nor does
-what Pillow and libtiff log about broken images, whose amount the sender decides: one TIFF of 4 MB made libtiff write
-60 MB to standard error, one line per row.
+Called by ``preprocess`` with a header from ``inspect``. The header's format selects Pillow's plugin, so that no other
+plugin reads the bytes, and the plugin gets only the image without metadata, which could cost much time and memory
+(ADR 10). Pillow's messages contain addresses and versions, so they are not passed on. Nor is what Pillow and libtiff
+log about broken images, because the sender determines the amount: for one TIFF of 4 MB libtiff wrote 60 MB to standard
+error, one line per row.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from service.image.formats.tiff import first_page
 from service.image.header import CORRUPT, TRUNCATED, Format, Header, Limits
 
 _BITS_PER_SAMPLE: Final = 258
-#: Pillow's mode, and how the decoder's samples become it, by the number of colours. Adobe stores CMYK inverted.
+#: Pillow's mode and raw mode by the number of components. Adobe stores CMYK inverted.
 _JPEG_MODES: Final = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}
 
 _NO_WARNINGS: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -45,9 +45,9 @@ _lock = threading.Lock()
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """Pillow's decoder without its reader of markers, which runs in Python over everything but the pixels.
+    """Pillow's decoder without its parser of markers, which runs in Python; ``header`` replaces it.
 
-    ``header`` comes from our own reader. An MPO (a JPEG with further images behind it) is the JPEG it begins with.
+    Of an MPO (a JPEG followed by further images) only the first image is decoded.
     """
 
     def __init__(self, data: bytes, header: Header) -> None:
@@ -71,10 +71,10 @@ _READERS: Final[dict[Format, Callable[[bytes, Header, Limits], ImageFile.ImageFi
 
 
 def load_pixels(data: bytes, header: Header, limits: Limits, draft: int | None) -> tuple[Image.Image, int]:
-    """Decode completely; of a JPEG, with ``draft``, at the smallest DCT scale whose short side is at least that.
+    """Decode completely; a JPEG, with ``draft``, at the smallest DCT scale whose short side is at least ``draft``.
 
-    Returns the image and the bits of a sample if its mode is I;16. Raises BadImage, or ImageTooLarge if the decoder
-    finds more pixels than the header declared.
+    Returns the image and its bits per sample, which matter in mode I;16. Raises BadImage, or ImageTooLarge if the
+    decoder finds more pixels than the header declared.
     """
     silence_decoders()
     try:
@@ -86,7 +86,6 @@ def load_pixels(data: bytes, header: Header, limits: Limits, draft: int | None) 
 
 
 def _load(data: bytes, header: Header, limits: Limits, draft: int | None) -> tuple[Image.Image, int]:
-    # A BytesIO of bytes shares them.
     image = _READERS[header.format](data, header, limits)
     limits.check_size(*image.size)
     if draft is not None and isinstance(image, _Jpeg):
@@ -110,10 +109,10 @@ def _refusal(error: Exception, header: Header) -> ServiceError:
 
 
 def silence_decoders() -> None:
-    """Silence Pillow's warnings and log records, and libtiff, for the whole process; cheap if already done.
+    """Silence Pillow's warnings and log records, and libtiff, for the whole process. Cheap if already done.
 
-    Pillow warns about tags that this service never reads. ``catch_warnings`` is not thread-safe, and a filter that
-    makes warnings errors would make a failure of an intact image; so one filter is installed for good.
+    Pillow warns about tags that this service never reads; where warnings are errors, an intact image would fail.
+    ``catch_warnings`` is not thread-safe, so a permanent filter is installed.
     """
     if _NO_WARNINGS not in warnings.filters:
         with _lock:
@@ -124,8 +123,8 @@ def silence_decoders() -> None:
 
 
 def _silence_libtiff() -> None:
-    """Pillow turns its warnings off and leaves its errors on, which are lines on standard error."""
-    # Among what Pillow's own module is linked with, wherever that lies.
+    """Pillow disables its warnings but not its errors, which are lines on standard error."""
+    # Pillow's own module is linked with libtiff, so its handle finds the function.
     handler = getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", None)
     if handler is not None:
         handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p

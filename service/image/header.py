@@ -1,7 +1,7 @@
-"""What is known of an image before it is decoded (``Header``), and what one image may cost (``Limits``).
+"""What is known about an image before it is decoded (``Header``), and bounds on the cost of one image (``Limits``).
 
-A ``Header`` is made by ``inspection`` from an image's first bytes; admission reads its size, ``decode`` the rest. The
-limits come from the settings. Also the sentences that several readers of headers say.
+``inspection`` makes a ``Header`` from encoded bytes; admission uses its size, ``decode`` the rest. ``max_pixels`` comes
+from the settings. Messages that several readers of headers use are here, too.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ WARN_EXIF: Final = "EXIF is damaged: no orientation was applied"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on the work and the memory of one image; each is judged before the work is done."""
+    """Bounds on the work and memory of one image, each checked before the work."""
 
-    #: Width × height, as stored. 50 megapixels are 200 MB once decoded (four bytes a pixel in Pillow).
+    #: Width × height, as stored. 50 megapixels are 200 MB once decoded (four bytes per pixel in Pillow).
     max_pixels: int = 50_000_000
 
-    #: Width or height. Decoders keep whole rows, some two or three of them, and refuse a row of 2 GiB as MemoryError.
+    #: Width or height. Decoders keep up to three whole rows, and raise MemoryError for a row of 2 GiB.
     max_side: int = 1_000_000
 
-    #: JPEG scans that are always accepted. Encoders write 1 (baseline) or about 10 (progressive).
+    #: JPEG scans that are always allowed. Encoders write 1 (baseline) or about 10 (progressive).
     free_scans: int = 16
 
-    #: Scans × pixels beyond ``free_scans``. An empty scan costs a few bytes in the file and still a pass over every
-    #: coefficient of the image: 0.33 ns a pixel measured, so 200 kB could ask for a minute. This allows 0.15 s.
+    #: Scans × pixels with more than ``free_scans``. An empty scan takes a few bytes in the file, but decoding it visits
+    #: all coefficients of the image (measured: 0.33 ns per pixel), so 200 kB could take a minute. This allows 0.15 s.
     max_scan_pixels: int = 400_000_000
 
-    #: JPEG segments before the first scan, and as many from there on. One holds up to 64 KiB; ``inspect`` steps from
-    #: one to the next on the event loop, half a microsecond each.
+    #: JPEG segments before the first scan, and again after it. Each holds up to 64 KiB, and ``inspect`` takes half a
+    #: microsecond for each on the event loop.
     max_segments: int = 4096
 
-    #: PNG, WebP and GIF blocks, TIFF strips. Python visits each one, holding the GIL, for up to 5 µs.
-    #: A 16 MiB PNG in chunks of 8 KiB has 2,048; 65,536 strips are more than one a row.
+    #: PNG, WebP and GIF blocks, TIFF strips. Each takes up to 5 µs in Python, with the GIL held. A 16 MiB PNG in chunks
+    #: of 8 KiB has 2,048; most images have fewer than 65,536 rows, so one strip per row is allowed.
     max_blocks: int = 65_536
 
-    #: Run-length encoded BMP is expanded by Pillow in Python, code by code, holding the GIL.
+    #: Pillow expands run-length encoded BMP in Python, with the GIL held.
     max_rle_pixels: int = 1_000_000
 
     def check_size(self, width: int, height: int) -> None:
-        """Raises ImageTooLarge if width × height exceeds ``max_pixels``, or one of them ``max_side``."""
+        """Raise ImageTooLarge if width × height exceeds ``max_pixels`` or a side exceeds ``max_side``."""
         if width * height > self.max_pixels:
             raise ImageTooLarge(
                 f"the image is {width} × {height} pixels ({width * height / 1e6:.1f} megapixels);"
@@ -65,17 +65,17 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Facts of an encoded image, from its header alone."""
+    """Facts about an encoded image, from its header."""
 
     format: Format
     width: int  # in pixels as stored, before the orientation is applied
     height: int
-    orientation: int = 1  # EXIF's 1 to 8; of PNG, WebP and JPEG from EXIF, of TIFF from its own tag
+    orientation: int = 1  # 1 to 8 as in EXIF; for TIFF from its own tag, otherwise from EXIF
     exif_damaged: bool = False
-    animated: bool = False  # or several pages
-    components: int = 0  # colours of a JPEG: 1, 3 or 4
-    scans: int = 1  # passes that a decoder makes over the pixels
-    complete: bool = True  # False: the container's own lengths say that bytes are missing
+    animated: bool = False  # or has several pages
+    components: int = 0  # JPEG: 1, 3 or 4 colour components
+    scans: int = 1  # passes of a decoder over the pixels
+    complete: bool = True  # False: lengths in the file show that bytes are missing
 
     @property
     def pixels(self) -> int:
@@ -83,21 +83,17 @@ class Header:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Width and height once the orientation is applied."""
+        """Width and height after the orientation is applied."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """For the sender, in words; empty for an ordinary image."""
+        """Messages for the sender; empty for an ordinary image."""
         warnings = []
         if self.animated:
             warnings.append(WARN_FRAMES)
         if self.orientation != 1:
-            warnings.append(warn_orientation(self.orientation))
+            warnings.append(f"EXIF orientation {self.orientation} applied")
         if self.exif_damaged:
             warnings.append(WARN_EXIF)
         return tuple(warnings)
-
-
-def warn_orientation(orientation: int) -> str:
-    return f"EXIF orientation {orientation} applied"

@@ -1,8 +1,8 @@
-"""Raw bytes to what must be known before anything is decoded: format, size, orientation, and what it would cost.
+"""Reads from encoded bytes what must be known before decoding: format, size, orientation and cost.
 
-Bytes come from a request; a ``Header`` goes to admission (pixels) and to ``prepare``. Nothing is decoded and Pillow
-is not involved: its own parsers run in ``prepare``, on images that passed here. This module recognises the format
-and reads WebP and BMP; ``formats`` reads the others.
+The bytes come from a request; the ``Header`` goes to admission (pixels) and to ``preprocess``. Nothing is decoded.
+Pillow's own parsers see only images that passed here. This module recognises the format and reads WebP and BMP;
+``formats`` reads the others.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _BMP_RLE: Final = frozenset({1, 2})
 
 
 def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
-    """Format, stored size and cost of an encoded image, from its header alone: microseconds for a JPEG.
+    """Format, stored size and cost of an encoded image, from its header. Takes microseconds for a JPEG.
 
-    Raises UnsupportedFormat for a format that the service does not read, BadImage if the header is damaged, declares
-    no pixels or asks for more work than its pixels are worth, ImageTooLarge above ``limits.max_pixels``.
+    Raises UnsupportedFormat for an unknown format, BadImage if the header is damaged, declares no pixels or would cost
+    too much work for its pixels, ImageTooLarge if it exceeds ``limits``.
     """
     header = _reader(data)(data, limits)
     if header.width <= 0 or header.height <= 0:
@@ -94,18 +94,18 @@ def _inspect_bmp(data: bytes, limits: Limits) -> Header:
         return Header("bmp", width, height)
     width, height, _, _, compression = struct.unpack_from("<IIHHI", data, 18)
     if height >> 24 == 0xFF:
-        height = 2**32 - height  # stored from top to bottom
+        height = 2**32 - height  # negative: rows are stored from top to bottom
     if compression in _BMP_RLE:
         _check_run_lengths(width * height, len(data), limits)
     return Header("bmp", width, height)
 
 
 def _check_run_lengths(pixels: int, size: int, limits: Limits) -> None:
-    """Raises BadImage if Pillow, which expands them in Python, would have to do too much."""
+    """Raise BadImage if expanding them, which Pillow does in Python, would take too long."""
     if pixels > limits.max_rle_pixels:
         raise BadImage(
             f"a run-length encoded BMP may have at most {limits.max_rle_pixels / 1e6:g} megapixels; send it as PNG"
         )
-    # Two bytes a pixel are the longest sensible encoding, two more end each row. Codes may also do nothing at all.
+    # The longest sensible encoding takes two bytes per pixel and two per row. But codes may also encode nothing.
     if size > 4 * pixels + 2048:
         raise BadImage("the BMP's run-length encoded data is longer than its pixels can need")

@@ -1,8 +1,8 @@
-"""The whole of preprocessing, bytes to pixels; what a decode thread runs for each image.
+"""Preprocessing from bytes to pixels; runs on a decode thread or a runner for each image.
 
 bytes ─► inspect ─► Header ─┐
   └──────────────────────► preprocess: decode ─► canonical ─► transform ─► Pixels
-                                                 └───────► Preview, where one is passed
+                                                 └───────► Preview, if one is passed
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from service.image import canonical, decode
 from service.image.header import CORRUPT, DEFAULT_LIMITS, Header, Limits
 from service.image.transform import Pixels, Transform, resize_and_crop
 
-#: How JPEGs are decoded: bit-equal to torchvision's way, or at a reduced scale where that costs nothing that matters.
+#: How JPEGs are decoded: bit-equal to torchvision, or at a reduced scale if they are much larger than needed.
 Mode = Literal["exact", "fast"]
 
-#: ``fast`` decodes a JPEG to no less than this many times the resized size: the filter still averages real pixels.
+#: ``fast`` decodes a JPEG at no less than this many times the resized size, so that resizing still averages pixels.
 _DRAFT_FACTOR: Final = 2
 
 #: Most pixels per side of a ``Preview`` photo.
@@ -28,14 +28,14 @@ PREVIEW_SIDE: Final = 1024
 
 
 class Preview:
-    """Where ``preprocess`` leaves a small copy of the photo that it decodes: RGB, upright, opaque."""
+    """Receives a small copy of the photo that ``preprocess`` decodes: RGB, upright, opaque."""
 
     __slots__ = ("photo",)
 
     photo: Image.Image
 
     def take(self, photo: Image.Image) -> None:
-        """Copy ``photo``, reduced by the least whole factor that leaves at most ``PREVIEW_SIDE`` pixels per side."""
+        """Copy ``photo``, reduced by the smallest integer that gives at most ``PREVIEW_SIDE`` pixels per side."""
         self.photo = photo.reduce(math.ceil(max(photo.size) / PREVIEW_SIDE))
 
 
@@ -49,13 +49,12 @@ def preprocess(
 ) -> Pixels:
     """The (crop, crop, 3) uint8 RGB pixels that a runtime takes: C-contiguous, read-only.
 
-    Decodes all pixels of ``data``, whose ``header`` comes from ``inspect`` with the same ``limits``.
+    Decodes all pixels of ``data``, whose ``header`` must come from ``inspect`` with the same ``limits``.
 
-    ``exact`` is bit-equal to torchvision's preset on the canonical image; ``fast`` differs in decoding JPEG at a
-    reduced scale where it is at least twice as large as needed. Safe to call from several threads at once. Peak
-    memory is 4 to 12 bytes a pixel, 16 for WebP, and at the default limits never above a gigabyte (ADR 10). Raises
-    BadImage or ImageTooLarge, for which only the sender can be blamed; whatever else leaves here, MemoryError
-    included, is our fault.
+    ``exact`` is bit-equal to torchvision's preset on the canonical image; ``fast`` decodes JPEGs at a reduced scale if
+    they are at least twice as large as needed. Thread-safe. Peak memory is 4 to 12 bytes per pixel, 16 for WebP, and at
+    most one gigabyte with the default limits (ADR 10). Raises BadImage or ImageTooLarge, which are the sender's faults;
+    any other exception, including MemoryError, is the service's.
     """
     draft = _DRAFT_FACTOR * transform.resize_size if mode == "fast" else None
     photo = _upright(data, header, limits, draft)

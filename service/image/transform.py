@@ -1,13 +1,12 @@
-"""Canonical image (upright RGB, any size) to the square that a runtime takes, bit-equal to torchvision.
+"""Converts a canonical image (upright RGB, any size) to the square that a runtime takes, bit-equal to torchvision.
 
-The reference is torchvision's ``presets.ImageClassification`` on the same PIL image: resize the shorter side, the
-longer one to ``int(resize_size * long / short)``, then ``F.center_crop``. Pillow resizes in two passes, one per axis,
-and a pass only reads what the one before it wrote; so each pass is run on its own, on no more than the crop needs.
+The reference is torchvision's ``presets.ImageClassification`` on the same PIL image: resize the shorter side to
+``resize_size``, the longer one to ``int(resize_size * long / short)``, then ``F.center_crop``. Pillow resizes in two
+passes, one per axis. Here each pass is run separately, on only the pixels that the crop needs.
 
-The long axis of a thin image is resampled in numpy (``_resample``), for the crop alone. Pillow resamples 8-bit images
-separably: weights in float64, normalised to sum 1, rounded to 22-bit fixed point; products summed as integers; each
-pass rounded to uint8 before the next (``src/libImaging/Resample.c``). The same steps give the same bits, which tests
-check against Pillow.
+The long axis of a thin image is resampled in numpy (``_resample``), for the crop only, with the steps of Pillow
+(``src/libImaging/Resample.c``), so that it gives the same bits: weights in float64, normalised to sum 1, rounded to
+22-bit fixed point; products summed as integers; each pass rounded to uint8. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ Interpolation = Literal["bilinear", "bicubic"]
 #: (height, width, 3) RGB
 Pixels = NDArray[np.uint8]
 
-#: Radius of each filter, in pixels of the smaller of the two images.
+#: Radius of each filter, in pixels of the smaller image.
 _RADIUS: Final[dict[Interpolation, float]] = {"bilinear": 1.0, "bicubic": 2.0}
 _PRECISION_BITS: Final = 32 - 8 - 2
 _FILTERS: Final[dict[Interpolation, Image.Resampling]] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-#: Long side over short side from which the long axis is computed in numpy, for the crop alone.
+#: An image whose sides have at least this ratio is thin.
 _THIN: Final = 4
-#: Above this many source pixels, copying the needed part costs more (page faults) than the pass saves.
+#: Above this many source pixels, copying the needed part takes longer (page faults) than it saves.
 _COPY_PIXELS: Final = 1_000_000
 
 
@@ -48,7 +47,7 @@ class Transform:
 
 
 class CropBox(NamedTuple):
-    """A part of a photo, in its pixels; where the crop is larger than the resized photo, it reaches beyond it."""
+    """A part of a photo, in its pixels. It extends beyond the photo if the crop is larger than the resized photo."""
 
     x: float
     y: float
@@ -58,13 +57,13 @@ class CropBox(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """``source`` pixels resized to ``resized``, of which the crop takes ``size`` from ``offset`` on."""
+    """One axis: ``source`` pixels are resized to ``resized``; the crop is ``size`` of these from ``offset`` on."""
 
     source: int
     resized: int
     offset: int
     size: int
-    #: Black pixels before them in the output: the crop is larger than the resized image.
+    #: Black pixels before them in the output, if the crop is larger than the resized image.
     padding: int
 
     @classmethod
@@ -75,17 +74,17 @@ class _Axis:
         return cls(source, resized, round((resized - crop) / 2.0), crop, 0)
 
     def support(self, interpolation: Interpolation) -> tuple[int, int]:
-        """A half-open interval of source pixels that holds every one that the crop depends on."""
+        """A half-open interval that contains all source pixels on which the crop depends."""
         scale = self.source / self.resized
         radius = _RADIUS[interpolation] * max(scale, 1.0)
-        # Two pixels more than Pillow's own rounding can reach.
+        # Two pixels more than Pillow's rounding requires.
         first = int((self.offset + 0.5) * scale - radius) - 2
         last = int((self.offset + self.size - 0.5) * scale + radius) + 3
         return max(0, first), min(self.source, last)
 
 
 def resize_and_crop(image: Image.Image, transform: Transform) -> Pixels:
-    """``image`` in mode RGB to uint8 (crop, crop, 3), C-contiguous and read-only; black where the crop is larger."""
+    """``image`` in mode RGB to uint8 (crop, crop, 3), C-contiguous and read-only; black outside the resized image."""
     x, y = _axes(image.size, transform)
     passes = (x, y) if _horizontal_first(x, y) else (y, x)
     if max(image.size) >= _THIN * min(image.size):
@@ -101,7 +100,7 @@ def resize_and_crop(image: Image.Image, transform: Transform) -> Pixels:
 
 
 def crop_box(size: tuple[int, int], transform: Transform) -> CropBox:
-    """What of an upright photo of ``size`` (width, height) the square shows."""
+    """The part of an upright photo of ``size`` (width, height) that becomes the square."""
     (left, width), (top, height) = (
         ((axis.offset - axis.padding) * scale, transform.crop_size * scale)
         for axis, scale in ((axis, axis.source / axis.resized) for axis in _axes(size, transform))
@@ -113,10 +112,8 @@ def _axes(size: tuple[int, int], transform: Transform) -> tuple[_Axis, _Axis]:
     width, height = size
     long = int(transform.resize_size * max(size) / min(size))
     new_width, new_height = (transform.resize_size, long) if width <= height else (long, transform.resize_size)
-    return (
-        _Axis.centred(width, new_width, transform.crop_size),
-        _Axis.centred(height, new_height, transform.crop_size),
-    )
+    crop = transform.crop_size
+    return _Axis.centred(width, new_width, crop), _Axis.centred(height, new_height, crop)
 
 
 def _regular(image: Image.Image, x: _Axis, passes: tuple[_Axis, _Axis], interpolation: Interpolation) -> Image.Image:
@@ -124,7 +121,7 @@ def _regular(image: Image.Image, x: _Axis, passes: tuple[_Axis, _Axis], interpol
     along_x = second is x
     if image.width * image.height > _COPY_PIXELS:
         return _pass(_pass(image, first, not along_x, interpolation), second, along_x, interpolation)
-    # The first pass skips what the second will not read; black stands for it, so that positions do not change.
+    # The first pass skips rows or columns that the second does not read; black ones replace them to keep positions.
     start, stop = second.support(interpolation)
     needed = _pass(_crop(image, along_x, start, stop), first, not along_x, interpolation)
     return _pass(_crop(needed, along_x, -start, second.source - start), second, along_x, interpolation)
@@ -158,16 +155,16 @@ def _crop(image: Image.Image, along_x: bool, start: int, stop: int) -> Image.Ima
 
 
 def _horizontal_first(x: _Axis, y: _Axis) -> bool:
-    """The order of Pillow's passes, which shows in the pixels: the first one rounds before the second."""
+    """The order of Pillow's passes, which affects the pixels because the first pass rounds."""
     shrinks = y.source - y.resized
     return not (_may_begin_vertically() and shrinks > 0 and shrinks > 2 * (x.source - x.resized))
 
 
 @cache
 def _may_begin_vertically() -> bool:
-    """Pillow 13 runs the vertical pass first where the height shrinks by over twice as many pixels; 12 never does.
+    """Whether Pillow runs the vertical pass first if the height shrinks by more than twice as many pixels.
 
-    Asked of Pillow itself, by a resize whose two orders round differently.
+    Version 13 does, 12 never does; determined by a resize whose two orders round differently.
     """
     noise = np.arange(3 * 8 * 40, dtype=np.uint32) * 2654435761 >> 24 & 0xFF
     image = Image.fromarray(noise.astype(np.uint8).reshape(40, 8, 3))
@@ -177,18 +174,18 @@ def _may_begin_vertically() -> bool:
 
 
 def _resample(pixels: Pixels, along: Literal[0, 1], axis: _Axis, first: int, interpolation: Interpolation) -> Pixels:
-    """The crop's pixels of ``axis``, as Pillow's pass over the whole axis would give them.
+    """The crop's pixels along ``axis``, equal to those of Pillow's pass over the whole axis.
 
-    ``pixels`` is (h, w, 3) and holds, ``along`` its axis, the source from index ``first`` on, at least
-    ``axis.support``. Returns the same shape with ``axis.size`` pixels along that axis.
+    ``pixels`` is (h, w, 3) and contains the source from index ``first`` on in dimension ``along``, at least
+    ``axis.support``. Returns the same shape with ``axis.size`` pixels in that dimension.
     """
     starts, weights = _weights(axis, interpolation)
     source = np.moveaxis(pixels, along, 0)
-    # The sum of 255 × weights stays below 2³¹ by the choice of the precision, here as in Pillow.
+    # As in Pillow, the precision is chosen so that the sum of 255 × weights stays below 2³¹.
     total = np.full((axis.size, *source.shape[1:]), 1 << (_PRECISION_BITS - 1), dtype=np.int32)
     last = source.shape[0] - 1
     for tap in range(weights.shape[1]):
-        # Beyond the support the weight is 0, so the clamped pixel does not count.
+        # Outside the support the weight is 0, so clamping has no effect.
         rows = np.minimum(starts - first + tap, last)
         total += source[rows] * weights[:, tap, None, None]
     result = np.clip(total >> _PRECISION_BITS, 0, 255).astype(np.uint8)
@@ -196,7 +193,7 @@ def _resample(pixels: Pixels, along: Literal[0, 1], axis: _Axis, first: int, int
 
 
 def _weights(axis: _Axis, interpolation: Interpolation) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """First source index (size,) and fixed-point weights (size, taps) of each pixel of the crop."""
+    """First source index (size,) and fixed-point weights (size, taps) for each pixel of the crop."""
     scale = axis.source / axis.resized
     stretch = max(scale, 1.0)
     radius = _RADIUS[interpolation] * stretch
@@ -206,7 +203,7 @@ def _weights(axis: _Axis, interpolation: Interpolation) -> tuple[NDArray[np.int6
     taps = np.arange(int(counts.max()))
     filtered = _filter((starts[:, None] + taps - centres[:, None] + 0.5) * (1.0 / stretch), interpolation)
     filtered[taps >= counts[:, None]] = 0.0
-    # In the order of a loop: numpy's own sum adds pairwise, which can differ in the last bit.
+    # Summed in order as in Pillow: numpy's sum adds pairwise, which can differ in the last bit.
     norms = np.cumsum(filtered, axis=1)[:, -1:]
     weights = filtered / norms * (1 << _PRECISION_BITS)
     return starts, np.trunc(weights + np.where(weights < 0, -0.5, 0.5)).astype(np.int32)

@@ -1,12 +1,12 @@
-"""A model version on disk: read, check, hand out. Nothing here writes; ``store/`` makes artifacts.
+"""A model version on disk, read and checked. ``store/`` writes; nothing here does.
 
     model_store/<name>/<version>/
-        model.json             the manifest (committed): everything a reader must know about the weights
-        labels.txt             one label a line, in class order (committed)
+        model.json             the manifest (committed): all facts about the weights
+        labels.txt             one label per line, in class order (committed)
         weights.safetensors    float32 tensors under torchvision's names (made by ``models pull`` / ``models add``)
-        int8.xml, int8.bin     a quantised graph in OpenVINO's format, where ``models quantize`` made one
+        int8.xml, int8.bin     a quantised graph in OpenVINO's format, if ``models quantize`` has been run
 
-A file whose sha256 is not the manifest's is refused. No pickle is read, here or anywhere else at serving time.
+A file whose sha256 differs from the manifest's is refused. No pickle is ever read while serving.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ WEIGHTS = "weights.safetensors"
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
-
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -42,29 +41,26 @@ class _Strict(BaseModel):
 
 
 class Architecture(_Strict):
-    """The arguments of torchvision's ``MobileNetV2`` that these weights were made with."""
+    """The arguments of torchvision's ``MobileNetV2`` with which these weights were trained."""
 
     width_mult: _Positive = 1.0
     num_classes: int = Field(1000, ge=1)
     round_nearest: int = Field(8, ge=1)
-    #: Rows (t, c, n, s); None is the paper's table.
+    #: Rows (t, c, n, s); None means the paper's table.
     inverted_residual_setting: list[tuple[int, int, int, int]] | None = None
 
     def network(self) -> Network:
         rows = self.inverted_residual_setting
         stages = PAPER_STAGES if rows is None else tuple(Stage(*row) for row in rows)
         return build(
-            width_mult=self.width_mult,
-            num_classes=self.num_classes,
-            round_nearest=self.round_nearest,
-            stages=stages,
+            width_mult=self.width_mult, num_classes=self.num_classes, round_nearest=self.round_nearest, stages=stages
         )
 
 
 class Preprocessing(_Strict):
-    """What these weights expect of their pixels. Belongs to the weights, never to the code.
+    """The preprocessing that these weights were trained with.
 
-    The first three fields describe the uint8 image that is sent to a runtime; the others are part of the graph.
+    The first three fields describe the uint8 image that a runtime receives; the others become part of the graph.
     """
 
     resize_size: int = Field(ge=1)  # of the shorter side, in pixels
@@ -72,8 +68,8 @@ class Preprocessing(_Strict):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[_Finite, _Finite, _Finite]  # of pixels scaled to [0, 1], RGB
     std: tuple[_Positive, _Positive, _Positive]
-    #: The weights stand rotated by 180° and expect a rotated image. Exact for weights trained with TensorFlow's
-    #: "SAME" padding, which pads stride-2 convolutions at the bottom and right only.
+    #: The kernels are rotated by 180° and expect a rotated image, which reproduces TensorFlow's "SAME" padding exactly
+    #: (``keras``).
     rotate_180: bool = False
 
     def transform(self) -> Transform:
@@ -81,17 +77,17 @@ class Preprocessing(_Strict):
 
 
 class WeightsSource(_Strict):
-    """Where the weights come from; ``kind`` says which puller of ``store/`` knows how to get them."""
+    """Where the weights come from; ``kind`` selects how ``pull`` gets them."""
 
     kind: Literal["keras_wheel", "torchvision", "local"]
     origin: str  # for people: project, paper, page
     url: str | None = None  # kind torchvision
-    #: Kind keras_wheel: name==version, and nothing else that pip would take for an option or a URL.
+    #: Kind keras_wheel: name==version. The pattern excludes what pip would take for an option or a URL.
     package: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*$")
     package_sha256: str | None = None
     member: str | None = None  # path inside the package
-    sha256: str | None = None  # of the source file, whole …
-    sha256_prefix: str | None = None  # … or its first hex digits, where only those are published
+    sha256: str | None = None  # of the source file, complete …
+    sha256_prefix: str | None = None  # … or its first hex digits, if only those are published
 
 
 class FileDigest(_Strict):
@@ -104,18 +100,18 @@ class FileDigest(_Strict):
 
 
 class Derived(_Strict):
-    """A graph that was made from the weights by a search, so that it cannot be rebuilt at load: files and origin."""
+    """A graph made from the weights by a process too slow to repeat at load: its files and origin."""
 
     graph: FileDigest  # <precision>.xml
     constants: FileDigest  # <precision>.bin
-    #: ``Manifest.fingerprint`` of what it was made from.
+    #: ``Manifest.fingerprint`` when the graph was made.
     made_from: str = Field(pattern=r"^[0-9a-f]{64}$")
-    recipe: str  # for people: how it was made …
-    calibration: str  # … and on what
+    recipe: str  # for people: how it was made
+    calibration: str  # for people: on which images
 
 
 class Manifest(_Strict):
-    """``model.json``."""
+    """The content of model.json."""
 
     name: str = Field(pattern=_NAME)
     version: str = Field(pattern=_NAME)
@@ -125,15 +121,15 @@ class Manifest(_Strict):
     preprocessing: Preprocessing
     source: WeightsSource
     labels: FileDigest
-    #: None until a first pull of weights whose converted digest nobody has published; the pull writes it here.
+    #: None before the first pull of weights whose converted digest is not known; the pull sets it.
     weights: FileDigest | None = None
-    #: Figures with their conditions, shown by ``/models``; measured, never typed in from a paper.
+    #: Figures measured by this project, with their conditions; shown by ``/models``.
     measured: dict[str, int | float | str] = Field(default_factory=dict)
     #: Graphs by precision.
     derived: dict[Literal["int8"], Derived] = Field(default_factory=dict)
 
     def fingerprint(self) -> str:
-        """sha256 of all that a graph is made from: weights, architecture, preprocessing."""
+        """sha256 of everything that determines a graph: weights, architecture, preprocessing."""
         weights = self.weights.sha256 if self.weights else ""
         parts = (weights, self.architecture.model_dump_json(), self.preprocessing.model_dump_json())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -159,7 +155,7 @@ class Artifact:
 
     @property
     def digest(self) -> str:
-        """sha256 of the weights: what an answer depends on besides the image."""
+        """sha256 of the weights."""
         if self.manifest.weights is None:
             raise ArtifactError(f"{self.reference}: weights were never pulled; {self.remedy}")
         return self.manifest.weights.sha256
@@ -188,8 +184,8 @@ class Artifact:
     def load_derived(self, precision: Literal["int8"]) -> tuple[bytes, bytes]:
         """Graph (XML) and constants of the graph for ``precision``, both verified.
 
-        Raises ArtifactError if it was never made, is missing or damaged, or was made from something else than the
-        manifest describes now.
+        Raises ArtifactError if it was never made, is missing or damaged, or was made from other weights, architecture
+        or preprocessing.
         """
         remedy = f"run: mobilenet-service models quantize {self.reference}"
         entry = self.manifest.derived.get(precision)
@@ -198,16 +194,13 @@ class Artifact:
         if entry.made_from != self.manifest.fingerprint():
             raise ArtifactError(f"{self.reference}: the {precision} graph was made from other weights; {remedy}")
         graph, constants = derived_files(precision)
-        return (
-            self._read(graph, entry.graph.sha256, remedy),
-            self._read(constants, entry.constants.sha256, remedy),
-        )
+        return self._read(graph, entry.graph.sha256, remedy), self._read(constants, entry.constants.sha256, remedy)
 
     def _read(self, name: str, sha256: str, remedy: str) -> bytes:
         try:
             data = (self.directory / name).read_bytes()
         except FileNotFoundError:
-            raise ArtifactError(f"{self.reference}: {name} is not there; {remedy}") from None
+            raise ArtifactError(f"{self.reference}: {name} is missing; {remedy}") from None
         except OSError as error:
             raise ArtifactError(f"{self.reference}: {name} cannot be read: {error.strerror}") from None
         if hashlib.sha256(data).hexdigest() != sha256:
@@ -258,7 +251,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_labels(raw: bytes) -> tuple[str, ...]:
-    """One label a line, UTF-8, blank lines at the end ignored."""
+    """One label per line, UTF-8; blank lines at the end are ignored."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -267,7 +260,7 @@ def parse_labels(raw: bytes) -> tuple[str, ...]:
 
 
 def parse_safetensors(data: bytes, reference: str) -> dict[str, NDArray[np.float32]]:
-    # Imported here: reading a manifest (``models list``) must not pay for it.
+    # Imported here because reading a manifest (``models list``) does not need it.
     from safetensors import SafetensorError
     from safetensors.numpy import load as load_bytes
 
@@ -278,9 +271,9 @@ def parse_safetensors(data: bytes, reference: str) -> dict[str, NDArray[np.float
     return tensors
 
 
-def check_tensors(tensors: dict[str, NDArray[np.float32]], net: Network, reference: str) -> None:
-    """Names, shapes, dtype and finiteness of ``tensors`` are those of ``net``; else ArtifactError."""
-    expected = net.parameter_shapes()
+def check_tensors(tensors: dict[str, NDArray[np.float32]], network: Network, reference: str) -> None:
+    """Names, shapes, dtype and finiteness of ``tensors`` are those of ``network``; else ArtifactError."""
+    expected = network.parameter_shapes()
     if missing := sorted(expected.keys() - tensors.keys()):
         raise ArtifactError(f"{reference}: {len(missing)} tensors are missing, the first is {missing[0]}")
     if unknown := sorted(tensors.keys() - expected.keys()):

@@ -1,10 +1,10 @@
-"""MobileNetV2 as data: which convolutions, of which shapes, in which order, under which parameter names.
+"""MobileNetV2 as data: its convolutions in order, with shapes and parameter names.
 
-The one description that the store (does a checkpoint fit?), the OpenVINO builder (which operations?) and the
-tests that pin the paper all read. Parameter names are those of torchvision's ``MobileNetV2.state_dict()``.
+Read by the store (does a checkpoint fit?), by both runtimes (which layers?) and by tests against the paper's figures.
+Parameter names are those of torchvision's ``MobileNetV2.state_dict()``.
 
 Source: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", table 2; the rounding of
-widths and the untouched 1280 features below width 1.0 as in torchvision's implementation.
+widths, and the 1280 features that stay below width 1.0, as in torchvision's implementation.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def build(
 ) -> Network:
     """The network that torchvision's ``MobileNetV2`` builds from the same arguments.
 
-    Raises ValueError for arguments that describe no network.
+    Raises ValueError for arguments that do not describe a network.
     """
     if width_mult <= 0 or num_classes < 1 or round_nearest < 1 or not stages:
         raise ValueError("width_mult, num_classes, round_nearest and the stages must be positive")

@@ -1,7 +1,7 @@
-"""From the arrays of one forward pass to what a reply contains.
+"""The arrays of one forward pass, and predictions, class maps and embeddings made from them.
 
-A runtime returns ``BatchOutputs``; the engine slices it into one ``ItemOutput`` per image; the HTTP layer and
-the command line turn that into predictions (softmax, top-k, labels) or an embedding.
+A runtime returns ``BatchOutputs``; the engine slices it into one ``ItemOutput`` per image; ``http`` and ``cli`` turn
+that into predictions (softmax, top-k, labels), class maps or an embedding.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: How many classes the runtime computes an activation map for, in the same forward pass.
+#: Number of classes per image whose activation maps the forward pass computes.
 MAPS_PER_ITEM = 5
 
-#: How many classes are named to whom asks for no number.
+#: Number of classes in an answer by default.
 DEFAULT_TOP_K = 5
 
 Float32 = NDArray[np.float32]
@@ -30,18 +30,19 @@ class BatchOutputs(NamedTuple):
 
     logits: Float32  # (B, num_classes)
     embeddings: Float32  # (B, embedding_dim), the pooled features, not normalised
-    top: NDArray[np.int64]  # (B, K) class indices by falling logit
-    maps: Float32  # (B, K, S, S), of the classes asked for, then of ``top``'s at the places left; the mean over S×S
-    #  plus the class's bias equals its logit
+    top: NDArray[np.int64]  # (B, K) class indices by descending logit
+    #: (B, K, S, S), first of the requested classes, then of those in ``top`` at the remaining indices. The mean of a
+    #: map plus the class's bias is the logit.
+    maps: Float32
 
     def items(self) -> list[ItemOutput]:
-        """Each image's share."""
+        """The outputs of each image."""
         normalizers = log_sum_exp(self.logits).tolist()
         return [ItemOutput(*parts) for parts in zip(*self, normalizers, strict=True)]
 
 
 class ItemOutput(NamedTuple):
-    """One image's share of a ``BatchOutputs``."""
+    """The outputs of one image."""
 
     logits: Float32  # (num_classes,)
     embedding: Float32  # (embedding_dim,)
@@ -59,7 +60,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class ClassMap:
-    """Where in the image the evidence for a class lies."""
+    """The evidence for a class in each cell of the image."""
 
     index: int
     label: str
@@ -74,21 +75,18 @@ def log_sum_exp(logits: Float32) -> NDArray[np.float64]:
     Not finite if any logit is NaN or +∞.
     """
     peak = logits.max(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # ∞ - ∞, which is to be seen in the result
+    with np.errstate(invalid="ignore"):  # ∞ - ∞ gives NaN, which the caller detects
         shifted = np.exp(logits - peak)
-    # In float64: at a logit of 1000, a float32 is good for four digits of the probability.
+    # In float64: at a logit of 1000, float32 would give only four digits of the probability.
     result: NDArray[np.float64] = np.log(shifted.sum(axis=-1)) + peak[..., 0].astype(np.float64)
     return result
 
 
 def classify(output: ItemOutput, labels: Sequence[str], top_k: int) -> list[Prediction]:
-    """The ``top_k`` most probable classes, by falling probability, ties by rising index.
-
-    A ``top_k`` above num_classes gives all of them.
-    """
+    """The ``top_k`` (or all) classes by descending probability; ties by ascending index."""
     logits = output.logits
-    # The forward pass has found the first few; only those who want more pay for a sort. Stable, of the negated
-    # logits: equal ones come in index order, whatever the batch was.
+    # The first few come from the forward pass; only more of them need a sort. It is stable, so that equal logits come
+    # in index order whatever the batch was.
     best = output.top if top_k <= len(output.top) else np.argsort(-logits, kind="stable")
     best = best[:top_k]
     return [
@@ -98,12 +96,12 @@ def classify(output: ItemOutput, labels: Sequence[str], top_k: int) -> list[Pred
 
 
 def explain(output: ItemOutput, labels: Sequence[str], classes: Sequence[int], top_k: int) -> list[ClassMap]:
-    """The maps of the ``classes`` that the forward pass was asked for, or of the ``top_k`` strongest if of none.
+    """The maps of ``classes``, which must be those of the forward pass, or of the ``top_k`` strongest if it is empty.
 
-    ``top_k`` is at most MAPS_PER_ITEM; fewer come where the model has fewer classes.
+    ``top_k`` is at most MAPS_PER_ITEM. A model with fewer classes gives fewer maps.
     """
-    wanted = np.asarray(classes, np.int64) if classes else output.top[:top_k]
-    rows = zip(wanted.tolist(), output.logits[wanted], _probabilities(output, wanted), output.maps, strict=False)
+    indices = np.asarray(classes, np.int64) if classes else output.top[:top_k]
+    rows = zip(indices.tolist(), output.logits[indices], _probabilities(output, indices), output.maps, strict=False)
     return [ClassMap(index, labels[index], *row) for index, *row in rows]
 
 

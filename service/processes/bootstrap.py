@@ -1,4 +1,4 @@
-"""What engine and worker processes do alike: end with their supervisor, take the hand-over, let their heart beat."""
+"""What all child processes do: read the hand-over, send heartbeats, end with their supervisor."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from typing import Any
 
 import uvloop
 
-from service import logs, metrics
+from service import logs
 from service.errors import OperatorError
 from service.host import memory
 from service.host.cores import available_cores
-from service.metrics import Metrics
+from service.metrics import Metrics, share
 from service.processes.handover import Handover
 
-#: Seconds between two heartbeats. They come from the event loop: a process whose loop hangs is silent.
+#: Seconds between two heartbeats. They come from the event loop, so a process whose loop hangs sends none.
 BEAT_S = 0.25
 STARTING, READY = b"s", b"r"
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # <linux/prctl.h>
 
 
-def run(main: Callable[[Handover, Metrics], Coroutine[Any, Any, int]]) -> None:
-    """Be a child: run ``main`` on an event loop and exit with what it returns; 1 and a line for an OperatorError."""
-    handover = _take()
+def run_child(main: Callable[[Handover, Metrics], Coroutine[Any, Any, int]]) -> None:
+    """Run ``main`` on an event loop and exit with the status it returns, or with 1 and a message for OperatorError."""
+    handover = _receive_handover()
     settings = handover.load_settings()
     logs.configure(settings.log_format, settings.log_level, process=handover.name)
     memory.limit_arenas(available_cores())
-    metrics.share(handover.metrics, handover.name)
+    share(handover.metrics_directory, handover.name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             status = runner.run(main(handover, Metrics()))
@@ -42,29 +42,30 @@ def run(main: Callable[[Handover, Metrics], Coroutine[Any, Any, int]]) -> None:
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # no thread that does not come back keeps the process
+    os._exit(status)  # without waiting for threads that may hang
 
 
-async def beat(handover: Handover, measured: Metrics, *, ready: Callable[[], bool]) -> None:
-    """Tell the supervisor that this process lives, and the other processes its gauges; until cancelled.
+async def send_heartbeats(handover: Handover, metrics: Metrics, *, ready: Callable[[], bool]) -> None:
+    """Send heartbeats to the supervisor and publish this process's gauges, until cancelled.
 
-    ``ready``: it does what it is there for. Only its first time matters, see ``Keeper``.
+    ``ready``: whether the process can do its work. The first heartbeat that says so makes it ``ready`` for
+    ``ChildProcess``; later ones that deny it change nothing.
     """
     while True:
-        measured.sample()
-        with contextlib.suppress(BlockingIOError):  # a supervisor that is stopped reads nothing
+        metrics.sample()
+        with contextlib.suppress(BlockingIOError):  # a stopped supervisor does not read its pipes
             os.write(handover.heartbeat, READY if ready() else STARTING)
         await asyncio.sleep(BEAT_S)
 
 
-def _take() -> Handover:
+def _receive_handover() -> Handover:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        handover = Handover.take()
+        handover = Handover.read()
     except ValueError:
         os._exit(1)
-    if os.getppid() != handover.parent:  # it went before the kernel knew what to do about it
+    if os.getppid() != handover.parent:  # the supervisor died before prctl took effect
         os._exit(1)
     libc.prctl(_PR_SET_NAME, f"mnet-{handover.name}".encode())
     return handover

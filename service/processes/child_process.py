@@ -1,7 +1,7 @@
-"""Keeps one process running: starts it, hears its heartbeat, kills it when it is silent, starts another when it ends.
+"""Keeps one process running: starts it, reads its heartbeat, kills it when it falls silent, replaces it when it ends.
 
-start ─► starting ─► ready ─► ended ─► at once another
-            └─► ended before it was ready ─► another after a pause that doubles ─► given up
+starting ─► ready ─► ended ─► replaced at once
+            └─► ended before it was ready ─► replaced after a pause that doubles ─► given up
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 from service.engine import ENGINE_EXITS
 from service.processes.bootstrap import READY
@@ -23,69 +23,63 @@ from service.processes.handover import Handover
 
 logger = logging.getLogger(__name__)
 
-#: Between two looks at everybody. Silence is counted in looks, not in time: a supervisor that was itself stopped or
-#: starved looks at nobody meanwhile, and blames nobody for it.
-TICK_S = 0.1
-#: Five heartbeats missed. In that time a process that is merely busy comes to its event loop many times.
-SILENT_TICKS = 12
-#: Loading torch and capturing graphs on a slow machine takes a minute.
-START_TICKS = 3000
+#: Seconds between two checks of all processes. Silence is counted in checks, not in time: a supervisor that was itself
+#: stopped or starved makes no checks meanwhile, so it kills no process for its own pause.
+CHECK_S = 0.1
+#: Almost five heartbeats. A process that is merely busy returns to its event loop many times in that time.
+SILENT_CHECKS = 12
+#: Five minutes: loading torch and capturing graphs takes one on a slow machine.
+START_CHECKS = 3000
 
-#: Before another is started after one that never was ready; doubling.
+#: Pause after a process that ended before it was ready, first and longest; it doubles each time.
 _RETRY_S = (0.2, 5.0)
 #: Failed starts in a row.
 GIVE_UP_AFTER = 5
 
-State = Literal["starting", "ready", "ended", "given_up"]
-STATES: tuple[State, ...] = ("starting", "ready", "ended", "given_up")
+ProcessState = Literal["starting", "ready", "ended", "given_up"]
+PROCESS_STATES: tuple[ProcessState, ...] = get_args(ProcessState)
 
-_REASONS = {status: state for state, status in ENGINE_EXITS.items()}
+_EXIT_REASONS = {status: state for state, status in ENGINE_EXITS.items()}
 
-#: ``sys.path`` as it is here, so that the child imports what its supervisor did, wherever it was started from.
+#: The child gets this process's ``sys.path``, so that it imports the same modules wherever it was started from.
 _BOOT = "import sys; sys.path[:] = sys.argv[3:]; from {module} import main; main()"
 
 
-class Keeper:
-    """One place, engine-0 or worker-1, and the process that fills it."""
+class ChildProcess:
+    """One numbered process of the service, engine-0 or worker-1, through all its restarts."""
 
-    def __init__(
-        self,
-        module: str,
-        handover: Handover,
-        on_exit: Callable[[Keeper, str], object],
-    ) -> None:
-        """``module`` has a ``main``. ``on_exit`` is told why each process ended, unless it was told to stop."""
+    def __init__(self, module: str, handover: Handover, on_exit: Callable[[ChildProcess, str], object]) -> None:
+        """``module`` has a ``main``. ``on_exit`` gets the reason each time a process ends that was not told to."""
         self.name = handover.name
-        self.place = handover.place  # of a worker among the counts; -1 of an engine
-        self.state: State = "ended"
-        self.status = 0  # of the last process that ended
+        self.worker_index = handover.worker_index
+        self.state: ProcessState = "ended"
+        self.status = 0  # exit status of the last process that ended
         self.pid: int | None = None
         self._module = module
         self._handover = handover
         self._on_exit = on_exit
         self._process: asyncio.subprocess.Process | None = None
-        self._silent = 0
-        self._lives = 0
+        self._silent_checks = 0
+        self._starts = 0
         self._failures = 0
         self._stopping = asyncio.Event()
-        self._silenced = False
+        self._killed_as_silent = False
         self._was_ready = False
 
     async def run(self) -> None:
-        """Until ``stop``, or until there is no use in going on: then ``state`` is given_up."""
+        """Run the process again and again, until ``stop`` or until ``state`` is given_up."""
         while not self._stopping.is_set():
-            began = time.monotonic()
-            was_ready = await self._live()
+            started = time.monotonic()
+            await self._run_once()
             if self._stopping.is_set():
                 break
-            reason = self._reason()
+            reason = self._exit_reason()
             fields = {"ended": self.name, "status": self.status, "reason": reason}
-            logger.error(
-                "a process has ended", extra={"fields": fields | {"after_s": round(time.monotonic() - began, 1)}}
-            )
+            duration = {"after_s": round(time.monotonic() - started, 1)}
+            logger.error("a process has ended", extra={"fields": fields | duration})
             self._on_exit(self, reason)
-            self._failures = 0 if was_ready else self._failures + 1
-            if self._hopeless():
+            self._failures = 0 if self._was_ready else self._failures + 1
+            if self._should_give_up():
                 logger.error("gave up on a process that does not start", extra={"fields": fields})
                 self.state = "given_up"
                 return
@@ -94,16 +88,16 @@ class Keeper:
                     pause = min(_RETRY_S[0] * 2 ** (self._failures - 1), _RETRY_S[1])
                     await asyncio.wait_for(self._stopping.wait(), pause)
 
-    def tick(self) -> None:
-        """To be called every ``TICK_S`` seconds."""
-        self._silent += 1
-        limit = SILENT_TICKS if self.state == "ready" else START_TICKS
-        if self._process is not None and self._silent > limit and not self._stopping.is_set():
-            self._silenced = True
+    def check(self) -> None:
+        """Kill the process if it has been silent for too long. To be called every ``CHECK_S`` seconds."""
+        self._silent_checks += 1
+        limit = SILENT_CHECKS if self.state == "ready" else START_CHECKS
+        if self._process is not None and self._silent_checks > limit and not self._stopping.is_set():
+            self._killed_as_silent = True
             self._signal(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Tell the process to end, and start no other."""
+        """Ask the process to end, and do not replace it."""
         self._stopping.set()
         self._signal(signal.SIGTERM)
 
@@ -111,24 +105,25 @@ class Keeper:
         self._stopping.set()
         self._signal(signal.SIGKILL)
 
-    async def _live(self) -> bool:
-        """One process from its start to its end; whether it ever was ready."""
-        heard, heartbeat = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    async def _run_once(self) -> None:
+        pipe, heartbeat = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         handover = replace(self._handover, heartbeat=heartbeat)
         try:
-            self._silent, self._silenced, self._was_ready, self.state = 0, False, False, "starting"
-            self._lives += 1
+            self._silent_checks, self._killed_as_silent, self._was_ready = 0, False, False
+            self.state = "starting"
+            self._starts += 1
+            program = _BOOT.format(module=self._module)
             self._process = process = await asyncio.create_subprocess_exec(
-                *_command(self._module, self.name),
+                *(sys.executable, "-c", program, "mobilenet-service", self.name, *sys.path),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=handover.inherited,
-                process_group=0,  # Ctrl-C is for the supervisor, which stops everybody in order
+                process_group=0,  # Ctrl-C reaches only the supervisor, which stops the others in order
             )
         finally:
             os.close(heartbeat)
         loop = asyncio.get_running_loop()
         self.pid = process.pid
-        loop.add_reader(heard, self._hear, heard)
+        loop.add_reader(pipe, self._read_heartbeats, pipe)
         try:
             assert process.stdin is not None
             with contextlib.suppress(ConnectionError):
@@ -138,38 +133,31 @@ class Keeper:
                 self._signal(signal.SIGTERM)
             self.status = await process.wait()
         finally:
-            loop.remove_reader(heard)
-            os.close(heard)
+            loop.remove_reader(pipe)
+            os.close(pipe)
             self._process, self.pid, self.state = None, None, "ended"
-        return self._was_ready
 
-    def _hear(self, heard: int) -> None:
-        said = b""
+    def _read_heartbeats(self, pipe: int) -> None:
         with contextlib.suppress(BlockingIOError):
-            said = os.read(heard, 4096)
-            if not said:
-                asyncio.get_running_loop().remove_reader(heard)
+            if not (beats := os.read(pipe, 4096)):
+                asyncio.get_running_loop().remove_reader(pipe)
                 return
-        self._silent = 0
-        if said.endswith(READY):
-            self.state, self._was_ready = "ready", True
+            if beats.endswith(READY):
+                self.state, self._was_ready = "ready", True
+        self._silent_checks = 0
 
-    def _hopeless(self) -> bool:
-        """An operator's error shows at the first start and does not go away; anything else may."""
-        return self._failures >= GIVE_UP_AFTER or (self._lives == 1 and self._failures > 0 and self.status == 1)
+    def _should_give_up(self) -> bool:
+        """An operator's error shows at the first start and stays; other failures may pass."""
+        return self._failures >= GIVE_UP_AFTER or (self._starts == 1 and self._failures > 0 and self.status == 1)
 
-    def _reason(self) -> str:
-        if self._silenced:
+    def _exit_reason(self) -> str:
+        if self._killed_as_silent:
             return "silent"
         if self.status < 0:
             return "killed"
-        return _REASONS.get(self.status, "error" if self.status else "stopped")
+        return _EXIT_REASONS.get(self.status, "error" if self.status else "stopped")
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
-
-
-def _command(module: str, name: str) -> Sequence[str]:
-    return [sys.executable, "-c", _BOOT.format(module=module), "mobilenet-service", name, *sys.path]

@@ -1,4 +1,4 @@
-"""How many connections each worker has, in memory that all of them share: who has fewest should take the next."""
+"""How many connections each worker has, in shared memory: the worker with the fewest should accept the next one."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import os
 
 import numpy as np
 
-#: In the place of a worker that is not there, or does not listen yet.
-_NOBODY = 2**32 - 1
+#: The count of a worker that is not running or does not listen yet.
+_NOT_LISTENING = 2**32 - 1
 
 
 class ConnectionCounts:
-    """``places`` numbers; each worker writes its own. A number that is read while it changes is the old or the new."""
+    """One number per worker, written by it alone. A read during a write gives the old number or the new one."""
 
-    def __init__(self, descriptor: int, places: int) -> None:
+    def __init__(self, descriptor: int, workers: int) -> None:
         self.descriptor = descriptor
-        self._counts = np.frombuffer(mmap.mmap(descriptor, 4 * places), np.uint32)
+        self._counts = np.frombuffer(mmap.mmap(descriptor, 4 * workers), np.uint32)
 
     @classmethod
-    def create(cls, places: int) -> ConnectionCounts:
+    def create(cls, workers: int) -> ConnectionCounts:
         descriptor = os.memfd_create("mobilenet-connections", os.MFD_CLOEXEC)
-        os.ftruncate(descriptor, 4 * places)
-        counts = cls(descriptor, places)
-        counts._counts[:] = _NOBODY
+        os.ftruncate(descriptor, 4 * workers)
+        counts = cls(descriptor, workers)
+        counts._counts[:] = _NOT_LISTENING
         return counts
 
-    def tell(self, place: int, connections: int) -> None:
-        self._counts[place] = connections
+    def set(self, worker: int, connections: int) -> None:
+        self._counts[worker] = connections
 
-    def leave(self, place: int) -> None:
-        """Its worker is gone; the supervisor says so, since a dead one cannot."""
-        self._counts[place] = _NOBODY
+    def clear(self, worker: int) -> None:
+        """For the supervisor, after the worker has ended."""
+        self._counts[worker] = _NOT_LISTENING
 
     def fewest(self) -> int:
         return int(self._counts.min())

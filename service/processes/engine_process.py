@@ -1,4 +1,4 @@
-"""An engine process: one device, one ``LocalEngine``, images from every worker."""
+"""An engine process: one device, one ``LocalEngine``, images from all workers."""
 
 from __future__ import annotations
 
@@ -15,45 +15,46 @@ from service.processes import bootstrap
 from service.processes.handover import Handover
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.slots import Layout
-from service.serving.build import create_engine, plan
+from service.serving.build import create_engine, engine_plan
 
 logger = logging.getLogger(__name__)
 
-#: For the last batches. The workers, who wait for them, have ended before.
+#: Time for the last batches. The workers that wait for them have already ended.
 _CLOSE_S = 5.0
 
 
 async def serve(handover: Handover, metrics: Metrics) -> int:
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[str | None] = loop.create_future()  # the reason; None if it was told to stop
+    stop: asyncio.Future[str | None] = loop.create_future()  # why the engine failed; None after SIGTERM
 
-    def end(reason: str | None = None) -> None:
-        if not ended.done():
-            ended.set_result(reason)
+    def end(failure: str | None = None) -> None:
+        if not stop.done():
+            stop.set_result(failure)
 
     loop.add_signal_handler(signal.SIGTERM, end)
     settings = handover.load_settings().model_copy(update={"device": handover.device})
     artifact = handover.load_artifact(settings)
-    # Workers decode.
-    planned = plan(settings, engines=handover.engines)._replace(decode_threads=0)
+    plan = engine_plan(settings, engines=handover.engines)._replace(decode_threads=0)  # the workers decode
     engine = create_engine(
-        settings, planned, artifact, metrics, on_fatal=lambda reason: loop.call_soon_threadsafe(end, reason)
+        settings, plan, artifact, metrics, on_fatal=lambda reason: loop.call_soon_threadsafe(end, reason)
     )
     server = EngineServer(engine, socket.socket(fileno=handover.listener), Layout.of(artifact))
-    heart = asyncio.ensure_future(bootstrap.beat(handover, metrics, ready=lambda: engine.info is not None))
+    heartbeats = asyncio.ensure_future(
+        bootstrap.send_heartbeats(handover, metrics, ready=lambda: engine.info is not None)
+    )
     await server.start()
     memory.give_back()
-    reason = await ended
-    if reason is not None:
-        sys.stderr.write(f"error: {reason}\n")
-    status = 0 if reason is None else ENGINE_EXITS[engine.state]
+    failure = await stop
+    if failure is not None:
+        sys.stderr.write(f"error: {failure}\n")
+    status = 0 if failure is None else ENGINE_EXITS[engine.state]
     try:
         await asyncio.wait_for(server.aclose(), _CLOSE_S)
     except TimeoutError:
         logger.error("the engine did not finish in time and was cut off")
-    heart.cancel()
+    heartbeats.cancel()
     return status
 
 
 def main() -> None:
-    bootstrap.run(serve)
+    bootstrap.run_child(serve)

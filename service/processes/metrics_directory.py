@@ -1,7 +1,7 @@
 """The directory in which all processes of one service keep their metrics (prometheus_client's multiprocess mode).
 
-It must have a name, so a supervisor that is killed leaves it behind; the next one to start removes it. Which ones are
-in use shows in a lock that ends with its process.
+It must have a name, so a supervisor that is killed leaves it behind. The next supervisor to start removes every
+directory that no living process has locked.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from pathlib import Path
 from service.errors import OperatorError
 
 _PREFIX = "mobilenet-metrics-"
-#: Its name until it is locked, by which nobody removes it.
+#: Until a new directory is locked it has this prefix, which other supervisors do not remove.
 _UNLOCKED = "mobilenet-new-"
 
 
 @contextmanager
 def metrics_directory(base: Path | None = None) -> Iterator[Path]:
-    """A new one, in memory where that is possible; removed at the end. OperatorError if there can be none."""
-    where = _base() if base is None else base
-    _sweep(where)
+    """A new directory, in memory if possible; removed at the end. OperatorError if it cannot be created."""
+    base = _default_base() if base is None else base
+    _remove_abandoned(base)
     try:
-        made = Path(tempfile.mkdtemp(prefix=_UNLOCKED, dir=where))
+        unlocked = Path(tempfile.mkdtemp(prefix=_UNLOCKED, dir=base))
     except OSError as error:
-        raise OperatorError(f"no directory for metrics can be made in {where}: {error.strerror}") from None
-    lock = os.open(made, os.O_RDONLY | os.O_CLOEXEC)
+        raise OperatorError(f"no directory for metrics can be made in {base}: {error.strerror}") from None
+    lock = os.open(unlocked, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    directory = made.rename(made.with_name(made.name.replace(_UNLOCKED, _PREFIX)))
+    directory = unlocked.rename(unlocked.with_name(unlocked.name.replace(_UNLOCKED, _PREFIX)))
     try:
         yield directory
     finally:
@@ -41,19 +41,19 @@ def metrics_directory(base: Path | None = None) -> Iterator[Path]:
         os.close(lock)
 
 
-def _base() -> Path:
-    """Memory rather than a disk that every update would be written back to."""
+def _default_base() -> Path:
+    """Memory if possible: on a disk every update would be written back."""
     shared = Path("/dev/shm")  # noqa: S108  # the directory made in it has an unguessable name
     return shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 
 
-def _sweep(base: Path) -> None:
-    for left in base.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # another user's, or in use, or just removed
-            lock = os.open(left, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
+def _remove_abandoned(base: Path) -> None:
+    for directory in base.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or locked, or just removed
+            lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(lock).st_uid == os.geteuid():
-                    shutil.rmtree(left)
+                    shutil.rmtree(directory)
             finally:
                 os.close(lock)

@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 #: How long to hold back for a process with fewer connections. After that, accept anyway.
 _DEFER_S = 0.005
-#: While no more files may be opened.
+#: Pause when no connection can be accepted, as at the limit of open files.
 _EXHAUSTED_S = 0.1
 
 
 class SharedListener:
-    """Takes from ``listener`` until ``close``. Belongs to one event loop.
+    """Accepts connections from ``listener`` until ``close``. Belongs to one event loop.
 
-    ``connect`` makes a connection's protocol, ``mine`` counts this process's connections, ``fewest`` is told that
-    number and says how many the process with the fewest has.
+    ``connect`` makes a connection's protocol. ``own_count`` returns the number of this process's connections;
+    ``fewest`` publishes that number and returns the smallest of all processes.
     """
 
     def __init__(
@@ -34,28 +34,28 @@ class SharedListener:
         listener: socket.socket,
         *,
         connect: Callable[[], Connection],
-        mine: Callable[[], int],
+        own_count: Callable[[], int],
         fewest: Callable[[int], int],
     ) -> None:
         self._listener = listener
         self._connect = connect
-        self._mine = mine
+        self._own_count = own_count
         self._fewest = fewest
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._later: asyncio.TimerHandle | None = None
-        self._taking: set[asyncio.Task[object]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        self._accepting: set[asyncio.Task[object]] = set()
         listener.setblocking(False)
         self._loop.add_reader(listener, self._readable)
 
     def close(self) -> None:
         self._closed = True
-        if self._later is not None:
-            self._later.cancel()
+        if self._resume is not None:
+            self._resume.cancel()
         self._loop.remove_reader(self._listener)
 
     async def wait_closed(self) -> None:
-        """As asyncio's servers have it."""
+        """Part of asyncio's interface of a server."""
 
     def _readable(self) -> None:
         if self._count() > self._fewest(self._count()):
@@ -64,10 +64,10 @@ class SharedListener:
             self._take()
 
     def _count(self) -> int:
-        return self._mine() + len(self._taking)
+        return self._own_count() + len(self._accepting)
 
     def _take(self) -> None:
-        """One, if nobody else has taken it."""
+        """Accept one connection, unless another process was faster."""
         try:
             accepted, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionError):
@@ -79,22 +79,22 @@ class SharedListener:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted.setblocking(False)
         task = asyncio.ensure_future(self._hand_over(accepted))
-        self._taking.add(task)
-        task.add_done_callback(self._taking.discard)
-        self._fewest(self._count())  # the others should know at once
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+        self._fewest(self._count())  # publishes the new number
 
     async def _hand_over(self, accepted: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it has gone already
-            _, made = await self._loop.connect_accepted_socket(self._connect, accepted)
-            if self._closed:  # whoever drains does not know of it; a request may have come with it already
-                made.shutdown()
+        with contextlib.suppress(OSError):  # the client has already gone
+            _, connection = await self._loop.connect_accepted_socket(self._connect, accepted)
+            if self._closed:  # the drain did not see this connection, and its first request may be here already
+                connection.shutdown()
 
     def _pause(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._listener)
 
         def resume() -> None:
-            self._later = None
+            self._resume = None
             self._loop.add_reader(self._listener, self._readable)
             then()
 
-        self._later = self._loop.call_later(seconds, resume)
+        self._resume = self._loop.call_later(seconds, resume)

@@ -1,4 +1,4 @@
-"""From settings to a tree of processes, and back to none.
+"""Turns settings into a tree of processes, keeps it running, and takes it down again.
 
 start: port ─► engines' sockets ─► engines ─► workers          stop: port ─► workers drain ─► engines ─► files
 """
@@ -13,80 +13,75 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import chain
 
-from service import metrics
 from service.config import Settings
 from service.errors import OperatorError
-from service.metrics import Metrics
-from service.processes.child_process import STATES, TICK_S, Keeper
+from service.metrics import Metrics, forget, share
+from service.processes.child_process import CHECK_S, PROCESS_STATES, ChildProcess
 from service.processes.connection_counts import ConnectionCounts
 from service.processes.handover import Handover, dump_settings
 from service.processes.metrics_directory import metrics_directory
 
 logger = logging.getLogger(__name__)
 
-#: As for a single process: new connections wait in the kernel while everybody is busy.
+#: As for a single process: new connections wait in the kernel while all workers are busy.
 _BACKLOG = 2048
-#: What a worker takes beyond its drain, and an engine to finish, before they are killed.
+#: How long workers may take beyond their drain, and engines to finish, before they are killed.
 _BEYOND_DRAIN_S = 3.0
 _ENGINE_STOP_S = 6.0
+#: The supervisor's metrics are sampled once per this many checks.
+_CHECKS_PER_SAMPLE = 10
 
-#: Whose ``main`` a process of each kind runs; a benchmark replaces the engine's.
+#: The modules whose ``main`` the processes run; a benchmark replaces the engine's.
 ENGINE_MODULE = "service.processes.engine_process"
 WORKER_MODULE = "service.processes.worker_process"
 
 
 def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_ready: Callable[[str], object]) -> int:
-    """Run the service until SIGTERM, SIGINT or until there is no use; the exit status.
+    """Run the service until SIGTERM or SIGINT, or until all engines or all workers are given up; the exit status.
 
-    ``digest`` is that of the weights to be served. ``on_ready`` is called once, with the processes that are ready.
+    ``digest`` is that of the weights to serve. ``on_ready`` is called once, with a description of what is ready.
     """
     devices = settings.engine_devices
     listener.listen(_BACKLOG)
     with metrics_directory() as directory:
-        metrics.share(str(directory), "supervisor")
-        measured = Metrics()
+        share(directory, "supervisor")
+        metrics = Metrics()
         addresses, sockets = zip(*(_engine_socket() for _ in devices), strict=True)
         counts = ConnectionCounts.create(settings.workers)
         common = Handover("", os.getpid(), str(directory), dump_settings(settings), digest, len(devices))
-        of_workers = replace(common, listener=listener.fileno(), addresses=list(addresses), counts=counts.descriptor)
+        for_workers = replace(common, listener=listener.fileno(), addresses=list(addresses), counts=counts.descriptor)
 
-        def ended(keeper: Keeper, reason: str) -> None:
-            measured.process_exits.labels(keeper.name, reason).inc()
-            metrics.forget(str(directory), keeper.name)
-            if keeper.place >= 0:
-                counts.leave(keeper.place)
+        def on_exit(child: ChildProcess, reason: str) -> None:
+            metrics.process_exits.labels(child.name, reason).inc()
+            forget(directory, child.name)
+            if child.worker_index >= 0:
+                counts.clear(child.worker_index)
 
         async def run() -> int:
-            engines = [
-                Keeper(
-                    ENGINE_MODULE,
-                    replace(common, name=f"engine-{index}", listener=sockets[index].fileno(), device=device),
-                    ended,
-                )
-                for index, device in enumerate(devices)
-            ]
-            workers = [
-                Keeper(WORKER_MODULE, replace(of_workers, name=f"worker-{index}", place=index), ended)
-                for index in range(settings.workers)
-            ]
-            return await Supervisor(
-                listener, engines, workers, measured, drain_s=settings.drain_timeout_ms / 1e3, on_ready=on_ready
-            ).run()
+            engines = []
+            for index, device in enumerate(devices):
+                handover = replace(common, name=f"engine-{index}", listener=sockets[index].fileno(), device=device)
+                engines.append(ChildProcess(ENGINE_MODULE, handover, on_exit))
+            workers = []
+            for index in range(settings.workers):
+                handover = replace(for_workers, name=f"worker-{index}", worker_index=index)
+                workers.append(ChildProcess(WORKER_MODULE, handover, on_exit))
+            drain_s = settings.drain_timeout_ms / 1e3
+            return await Supervisor(listener, engines, workers, metrics, drain_s=drain_s, on_ready=on_ready).run()
 
         return asyncio.run(run())
 
 
 class Supervisor:
-    """Several keepers, in order. ``listener`` is the port; the workers have it too."""
+    """Starts and stops engines and workers in order. ``listener`` is the port, which the workers inherit."""
 
     def __init__(
         self,
         listener: socket.socket,
-        engines: Sequence[Keeper],
-        workers: Sequence[Keeper],
-        measured: Metrics,
+        engines: Sequence[ChildProcess],
+        workers: Sequence[ChildProcess],
+        metrics: Metrics,
         *,
         drain_s: float,
         on_ready: Callable[[str], object],
@@ -94,93 +89,90 @@ class Supervisor:
         self._listener = listener
         self._engines = engines
         self._workers = workers
-        self._metrics = measured
+        self._children = [*engines, *workers]  # in the order of their start
+        self._metrics = metrics
         self._drain_s = drain_s
         self._on_ready = on_ready
-        self._greeted = False
-        self._told: asyncio.Event = asyncio.Event()
+        self._signalled = asyncio.Event()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._tell, number)
-        # In this order: who comes first is started first.
-        tasks = {keeper: asyncio.create_task(keeper.run()) for keeper in self._everybody()}
-        look = asyncio.create_task(self._look())
-        told = asyncio.create_task(self._told.wait())
-        await asyncio.wait([told, look], return_when=asyncio.FIRST_COMPLETED)
-        status = 0 if self._told.is_set() else look.result()
-        look.cancel()
-        # Connections that no worker has taken would wait for ever in a queue that this process alone keeps open.
+            loop.add_signal_handler(number, self._handle_signal, number)
+        tasks = {child: asyncio.create_task(child.run()) for child in self._children}
+        checks = asyncio.create_task(self._check_until_hopeless())
+        signalled = asyncio.create_task(self._signalled.wait())
+        await asyncio.wait([signalled, checks], return_when=asyncio.FIRST_COMPLETED)
+        status = 0 if self._signalled.is_set() else checks.result()
+        checks.cancel()
+        # Connections that no worker has accepted would wait for ever in a queue that only this process keeps open.
         self._listener.close()
         await self._stop([tasks[worker] for worker in self._workers], self._workers, self._drain_s + _BEYOND_DRAIN_S)
         await self._stop([tasks[engine] for engine in self._engines], self._engines, _ENGINE_STOP_S)
         logger.info("stopped")
         return status
 
-    def _everybody(self) -> chain[Keeper]:
-        return chain(self._engines, self._workers)
-
-    async def _look(self) -> int:
-        """At everybody, again and again; an exit status once there is no use in going on."""
-        looks = 0
+    async def _check_until_hopeless(self) -> int:
+        """Check all processes again and again; returns the exit status once all of one kind are given up."""
+        checks, reported = 0, False
         while True:
-            for keeper in self._everybody():
-                keeper.tick()
-            looks += 1
-            if looks % 10 == 1:
-                self._measure()
-            if not self._greeted and all(
-                any(k.state == "ready" for k in kind) for kind in (self._engines, self._workers)
-            ):
-                self._greeted = True
-                self._on_ready(f"{_ready(self._engines, 'engine')}, {_ready(self._workers, 'worker')}")
-            for kind in (self._engines, self._workers):
-                if all(keeper.state == "given_up" for keeper in kind):
+            for child in self._children:
+                child.check()
+            if checks % _CHECKS_PER_SAMPLE == 0:
+                self._sample()
+            checks += 1
+            kinds = (self._engines, self._workers)
+            if not reported and all(any(child.state == "ready" for child in kind) for kind in kinds):
+                reported = True
+                self._on_ready(f"{_count_ready(self._engines, 'engine')}, {_count_ready(self._workers, 'worker')}")
+            for kind in kinds:
+                if all(child.state == "given_up" for child in kind):
                     return kind[0].status or 1
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(CHECK_S)
 
-    def _measure(self) -> None:
-        for kind, keepers in (("engine", self._engines), ("worker", self._workers)):
-            for state in STATES:
-                self._metrics.processes.labels(kind, state).set(sum(keeper.state == state for keeper in keepers))
+    def _sample(self) -> None:
+        for kind, children in (("engine", self._engines), ("worker", self._workers)):
+            for state in PROCESS_STATES:
+                self._metrics.processes.labels(kind, state).set(sum(child.state == state for child in children))
         self._metrics.sample()
 
-    async def _stop(self, tasks: Sequence[asyncio.Task[None]], keepers: Sequence[Keeper], patience: float) -> None:
-        for keeper in keepers:
-            keeper.stop()
-        _, late = await asyncio.wait(tasks, timeout=patience)
+    async def _stop(
+        self, tasks: Sequence[asyncio.Task[None]], children: Sequence[ChildProcess], timeout_s: float
+    ) -> None:
+        for child in children:
+            child.stop()
+        _, late = await asyncio.wait(tasks, timeout=timeout_s)
         if late:
-            names = [keeper.name for keeper in keepers if keeper.pid is not None]
+            names = [child.name for child in children if child.pid is not None]
             logger.error("processes did not stop in time and were killed", extra={"fields": {"names": names}})
-            for keeper in keepers:
-                keeper.kill()
+            for child in children:
+                child.kill()
             await asyncio.wait(tasks)
 
-    def _tell(self, number: signal.Signals) -> None:
-        if self._told.is_set():
-            for keeper in self._everybody():
-                keeper.kill()
+    def _handle_signal(self, number: signal.Signals) -> None:
+        if self._signalled.is_set():
+            for child in self._children:
+                child.kill()
             logger.warning("a second signal: ended at once")
             os._exit(128 + number)
         logger.info("draining", extra={"fields": {"signal": int(number)}})
-        self._told.set()
+        self._signalled.set()
 
 
-def _ready(keepers: Sequence[Keeper], kind: str) -> str:
+def _count_ready(children: Sequence[ChildProcess], kind: str) -> str:
     """2 workers, or 1 of 2 workers."""
-    ready = sum(keeper.state == "ready" for keeper in keepers)
-    known = f"{ready}" if ready == len(keepers) else f"{ready} of {len(keepers)}"
-    return f"{known} {kind}{'s' * (len(keepers) > 1)}"
+    ready = sum(child.state == "ready" for child in children)
+    count = f"{ready}" if ready == len(children) else f"{ready} of {len(children)}"
+    return f"{count} {kind}{'s' * (len(children) > 1)}"
 
 
 def _engine_socket() -> tuple[str, socket.socket]:
-    """A listener without a file. It is the supervisor's: workers may connect while an engine is being replaced."""
+    """An abstract Unix socket. The supervisor holds it, so that workers may connect while an engine is replaced."""
     address = f"\0mobilenet-engine-{secrets.token_hex(16)}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         listener.bind(address)
     except OSError as error:
-        raise OperatorError(f"no socket between processes can be had: {error.strerror}") from None
+        raise OperatorError(f"cannot create a socket between processes: {error.strerror}") from None
     listener.listen(_BACKLOG)
     return address, listener

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from service.engine import ENGINE_EXITS, RuntimeInfo
+from service.engine import ENGINE_EXITS
 from service.host import memory
 from service.http.app import create_app
 from service.http.server.connection import Connection
@@ -30,53 +30,52 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
     lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3)
     threads, max_in_flight, max_pixels = worker_plan(settings)
     intake = create_intake(settings, max_in_flight, metrics, memory.GiveBackWhenIdle(loop).worked)
-
-    def on_ready(info: RuntimeInfo) -> None:
-        intake.admission.seed(info.batch_cost)
-
     engine = RemoteEngine(
         artifact.reference,
         handover.addresses,
         Layout.of(artifact),
         decode_threads=threads,
         metrics=metrics,
-        on_ready=on_ready,
+        on_ready=lambda info: intake.admission.seed(info.batch_cost),
         on_fatal=lambda reason: lifecycle.fail(reason, ENGINE_EXITS["hung"]),
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
     app = create_app(settings, create_served(settings, artifact, engine, max_pixels), intake, lifecycle, metrics)
     counts = ConnectionCounts(handover.counts, settings.workers)
-    server = Server(app, settings, metrics, lifecycle, accept=_shared(counts, handover.place))
+    server = Server(app, settings, metrics, lifecycle, accept=_shared(counts, handover.worker_index))
 
     def ready() -> bool:
         if server.started:
-            counts.tell(handover.place, server.connections)  # some may have closed since one was last accepted
+            # Connections may have closed since one was last accepted.
+            counts.set(handover.worker_index, server.connections)
         return server.started and engine.state == "ready"
 
     engine.start()
-    heart = asyncio.ensure_future(bootstrap.beat(handover, metrics, ready=ready))
+    heartbeats = asyncio.ensure_future(bootstrap.send_heartbeats(handover, metrics, ready=ready))
     with lifecycle.signals():
         await server.serve(sockets=[socket.socket(fileno=handover.listener)])
         status = await lifecycle.close("decoding", engine.aclose())
-    heart.cancel()
+    heartbeats.cancel()
     return status
 
 
 def _shared(
-    counts: ConnectionCounts, place: int
+    counts: ConnectionCounts, worker: int
 ) -> Callable[[socket.socket, Callable[[], Connection], Callable[[], int]], asyncio.Server]:
-    """How the server takes connections from the listener that it shares with the other workers."""
+    """How the server accepts connections from the listener that it shares with the other workers."""
 
     def fewest(connections: int) -> int:
-        counts.tell(place, connections)
+        counts.set(worker, connections)
         return counts.fewest()
 
-    def accept(listener: socket.socket, connect: Callable[[], Connection], mine: Callable[[], int]) -> asyncio.Server:
-        shared = SharedListener(listener, connect=connect, mine=mine, fewest=fewest)
-        return cast(asyncio.Server, shared)  # uvicorn closes it and waits for that, no more
+    def accept(
+        listener: socket.socket, connect: Callable[[], Connection], own_count: Callable[[], int]
+    ) -> asyncio.Server:
+        shared = SharedListener(listener, connect=connect, own_count=own_count, fewest=fewest)
+        return cast(asyncio.Server, shared)  # uvicorn only closes it and waits for that
 
     return accept
 
 
 def main() -> None:
-    bootstrap.run(serve)
+    bootstrap.run_child(serve)

@@ -1,10 +1,10 @@
 """The model on a device: ``create(artifact, options)`` loads an artifact and returns a ``Runtime``.
 
     openvino/    CPU, the default there
-    torch/       CUDA, the default there; on a CPU the reference to compare with
+    torch/       CUDA, the default there; on a CPU a reference for comparison
 
-Importing this package imports neither OpenVINO nor torch: a machine without a GPU never needs torch, and one with a GPU
-never loads OpenVINO.
+Importing this package imports neither OpenVINO nor torch: a service loads only the library it uses, and without a GPU
+torch need not be installed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def create(artifact: Artifact, options: RuntimeOptions) -> Runtime:
     """Load ``artifact`` onto the device that ``options`` name; takes a fraction of a second on a CPU.
 
     Raises ArtifactError if the weights are missing or damaged, MissingExtra if torch is needed and not installed,
-    OperatorError for options that this machine cannot serve.
+    OperatorError for options that this machine does not support.
     """
     if min(options.runners, options.threads_per_runner, options.max_batch) < 1:
         raise OperatorError("runners, threads_per_runner and max_batch must be at least 1")
@@ -45,8 +45,8 @@ def create(artifact: Artifact, options: RuntimeOptions) -> Runtime:
 def runtime_and_device(runtime: str, device: str) -> tuple[str, str]:
     """(runtime, device) without "auto": CUDA where it is usable, else the CPU; OpenVINO on a CPU, torch on CUDA.
 
-    Raises OperatorError for unknown names and for openvino on a GPU. Whether a device asked for by name exists is
-    checked by its runtime.
+    Raises OperatorError for unknown names and for openvino on a GPU. Whether a named device exists is checked by its
+    runtime.
     """
     if runtime not in ("auto", "openvino", "torch"):
         raise OperatorError(f"runtime={runtime} is unknown; choose auto, openvino or torch")
@@ -64,10 +64,9 @@ def runtime_and_device(runtime: str, device: str) -> tuple[str, str]:
 
 
 def cuda_usable() -> bool:
-    """Whether there is a GPU and a torch that can use it.
+    """Whether there is a GPU and a torch that can use it; a warning if there seems to be a GPU that torch cannot use.
 
-    Importing torch takes seconds and 500 MB, so it is asked only where NVIDIA's driver is installed. A GPU that is
-    there and cannot be used is worth a warning, for the service will run on the CPU.
+    Importing torch takes seconds and 500 MB, so it is imported only where NVIDIA's driver is installed.
     """
     if not nvidia_driver():
         return False

@@ -1,12 +1,12 @@
-"""Batch norms folded into their convolutions, and the rounding of the result to half precision made good.
+"""Folds batch norms into their convolutions, rounds the result, and corrects the bias for the rounding.
 
 Folding: ``w * g / sqrt(v + eps)`` and ``b - m * g / sqrt(v + eps)``, in float64.
 
-Rounding: a rounded kernel w + d adds ``Σ d · x`` to every output. Many of MobileNetV2's depthwise channels carry a
-large, nearly constant x that the bias takes away again, and there that sum does not average out: bfloat16 kernels
-alone turn the logits by 12 % on photos. The mean of the error, ``Σ d · E[x]``, is known and comes off the bias. E[x]
-needs no data: after its batch norm a channel has mean b and deviation g, and ReLU6 of a normal variable has its mean
-in closed form. Source: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction".
+Rounding: a rounded kernel w + d adds ``Σ d · x`` to every output. In many of MobileNetV2's depthwise channels x is
+large and nearly constant, and the bias cancels it; there the error does not average out. With bfloat16 kernels alone
+the logits change by 12 % on photos. The mean of the error is ``Σ d · E[x]`` and is subtracted from the bias. E[x] needs
+no data: after its batch norm a channel has mean b and standard deviation g, and the mean of ReLU6 of a normal variable
+has a closed form. Source: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction".
 """
 
 from __future__ import annotations
@@ -27,39 +27,42 @@ Weights = Mapping[str, NDArray[np.float32]]
 class Folded(NamedTuple):
     """A convolution that includes its batch norm."""
 
-    kernel: NDArray[np.float32]  # (out, in / groups, k, k), exactly representable in the precision asked for
+    kernel: NDArray[np.float32]  # (out, in / groups, k, k), exactly representable in the precision
     bias: NDArray[np.float32]  # (out,)
 
 
 def fold(
-    net: Network, weights: Weights, precision: str = "fp32", input_scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    network: Network,
+    weights: Weights,
+    precision: str = "fp32",
+    input_scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> dict[str, Folded]:
-    """Every convolution of ``net`` by its parameter prefix (``Conv.conv``), for "fp32", "bf16" or "fp16".
+    """Every convolution of ``network`` by its parameter prefix (``Conv.conv``), for "fp32", "bf16" or "fp16".
 
-    ``input_scale`` times the network's input is what the stem expects, channel by channel; its kernel takes it in.
+    The stem's kernel is multiplied by ``input_scale``, one factor per input channel.
     """
     folded: dict[str, Folded] = {}
 
     def add(layer: Conv, kernel: Float64, bias: Float64, mean: Float64) -> Float64:
-        """Round and file ``layer``, whose input has ``mean`` (in,); the mean of its output (out,)."""
+        """Round ``layer``, whose input has ``mean`` (in,), and add it to ``folded``; the mean of its output (out,)."""
         rounded = round_to(kernel, precision)
-        lost = (kernel - rounded).sum(axis=(2, 3))  # (out, in / groups)
+        error = (kernel - rounded).sum(axis=(2, 3))  # (out, in / groups)
         if precision != "fp32":
-            bias = bias + (lost[:, 0] * mean if layer.groups > 1 else lost @ mean)
+            bias = bias + (error[:, 0] * mean if layer.groups > 1 else error @ mean)
         folded[layer.conv] = Folded(rounded, bias.astype(np.float32))
         center, spread = (weights[f"{layer.norm}.{part}"].astype(np.float64) for part in ("bias", "weight"))
         return relu6_mean(center, np.abs(spread)) if layer.activation else center
 
-    kernel, bias = _fold_one(net.stem, weights)
-    # Normalised pixels have a mean near 0: nothing to make good in the stem.
-    mean = add(net.stem, kernel * np.array(input_scale)[:, np.newaxis, np.newaxis], bias, np.zeros(3))
-    for block in net.blocks:
+    kernel, bias = _fold_one(network.stem, weights)
+    # Normalised pixels have a mean near 0, so the stem needs no correction.
+    mean = add(network.stem, kernel * np.array(input_scale)[:, np.newaxis, np.newaxis], bias, np.zeros(3))
+    for block in network.blocks:
         shortcut = mean
         for layer in block.convs:
             mean = add(layer, *_fold_one(layer, weights), mean)
         if block.residual:
             mean = mean + shortcut
-    add(net.head, *_fold_one(net.head, weights), mean)
+    add(network.head, *_fold_one(network.head, weights), mean)
     return folded
 
 
@@ -102,5 +105,5 @@ def _normal_pdf(z: Float64) -> Float64:
 
 
 def _normal_cdf(z: Float64) -> Float64:
-    # numpy has no erf; a few thousand channels a network are no burden for the standard library's.
+    # numpy has no erf. There are only a few thousand channels, so the standard library's is fast enough.
     return np.array([0.5 * math.erfc(-value / math.sqrt(2.0)) for value in z.tolist()])

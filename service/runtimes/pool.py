@@ -1,4 +1,4 @@
-"""Devices' resources that one thread at a time may use, lent for the length of one call."""
+"""A pool of resources of a device, each for one thread at a time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Pool(Generic[T]):
-    """Hands each calling thread a member of its own for the length of one call; waits where all are out.
+    """Lends each calling thread a member; blocks while all members are lent.
 
-    Last in, first out: a lightly loaded service keeps using the same member, whose memory is in the cache.
+    Last in, first out: under light load the same member is used again, whose memory is still in the cache.
     """
 
     def __init__(self, members: Iterable[T]) -> None:

@@ -1,11 +1,11 @@
-"""What may enter: the one limit on work in the process, and the estimate of how long an image would wait.
+"""Admission of requests: one limit on all work in the process, and an estimate of how long an image would wait.
 
-A request takes a permit before its body is read, as heavy as the body may become, and widens it once headers tell
-how large its images are, so that one limit bounds bodies, decoding, queue and memory together. Nothing here waits: no
-room, or no hope of an answer before the deadline, means 503 at once. Where an operator asks for fairness, no client may
-hold more than its share of the limit: 429.
+A request takes a permit before its body is read, with a weight for the body's size. It widens the permit when the
+images' headers have been read. So one limit bounds bodies, decoding, queue and memory together. Nothing here waits:
+without room, or without enough time before the deadline, the request is refused with 503 at once. With a limit per
+client, one that exceeds its share is refused with 429.
 
-Used from the event loop's thread alone, hence without a lock.
+Used only from the event loop's thread, hence without a lock.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from contextlib import contextmanager
 
 from service.errors import DeadlineExceeded, Overloaded, TooManyRequests
 
-#: An image weighs 1, and one more for every so many pixels; a body 1, and one more for every so many bytes. Sixteen
-#: requests of the largest default size (50 MP, 16 MiB) fit into the default limit together, and bodies in flight
-#: cannot exceed limit × BYTES_PER_UNIT, half a gigabyte.
+#: An image weighs 1 plus its pixels / PIXELS_PER_UNIT, a body 1 plus its bytes / BYTES_PER_UNIT, rounded down. So the
+#: default limit admits 16 requests of the largest default size (50 MP, 16 MiB) at once, and all bodies in flight are
+#: smaller than limit × BYTES_PER_UNIT, half a gigabyte.
 PIXELS_PER_UNIT = 8_000_000
 BYTES_PER_UNIT = 2 * 2**20
 
-#: Weight of one observation in the average: the last few dozen answers count.
+#: Weight of one observation in the moving average, which covers the last few dozen answers.
 _WEIGHT = 1 / 32
-#: With fewer units ahead of it, an observation may lower the average but not raise it: much of the image's time was
-#: its own, not the queue's.
+#: With fewer units in the engine, an observation may lower the average but not raise it: much of the image's time was
+#: its own work, not the queue.
 _CROWD = 8
 #: Safety margin of the estimate. Under overload the queue sits exactly at the admission threshold, so without a margin
 #: half of the requests admitted there would miss their deadline. Long waits vary by a percentage, short ones by up to
 #: this many seconds.
 _MARGIN = 1.25
 _MARGIN_S = 0.1
-#: The longest Retry-After: it rests on an estimate.
+#: The longest Retry-After, because it is only an estimate.
 _MAX_RETRY_AFTER_S = 30
 
 
 def image_weight(pixels: int) -> int:
-    """Units that an image of ``pixels`` pixels takes."""
+    """Units of an image of ``pixels`` pixels."""
     return 1 + pixels // PIXELS_PER_UNIT
 
 
 def body_weight(size: int) -> int:
-    """Units that a body of ``size`` bytes takes."""
+    """Units of a body of ``size`` bytes."""
     return 1 + size // BYTES_PER_UNIT
 
 
 class Admission:
     """Counts units in flight against ``limit`` and each client's units against ``share`` of it; estimates the wait.
 
-    The estimate assumes nothing about runners, batches or decoders. An image that was answered after t seconds and had
-    n units in the engine when it came, its own included, says that one unit costs t / n. Alone that is the image's
-    whole latency; under load it becomes the pace of the queue.
+    The estimate makes no assumptions about runners, batches or decoders. If an image is answered after t seconds and n
+    units were in the engine when it came, including its own, one unit took t / n. For an image that was alone this is
+    its whole latency; under load it converges to the time per unit of the queue.
     """
 
     def __init__(
@@ -72,19 +72,19 @@ class Admission:
         self._client_limit = max(1, int(limit * share))
         self._clients: Counter[str] | None = Counter() if share < 1.0 else None
         self._in_engine = 0  # units
-        self._unit_s = 0.0  # seconds per unit; 0: not known
+        self._unit_s = 0.0  # seconds per unit; 0: unknown
 
     def seed(self, batch_cost: Mapping[int, float]) -> None:
-        """Until something was answered, estimate from the engine's costs: batch size to seconds of a forward pass."""
+        """Initialise the estimate from the engine's costs: batch size to seconds of a forward pass."""
         if batch_cost and not self._unit_s:
             self._unit_s = min(seconds / size for size, seconds in batch_cost.items())
 
     def admit(self, units: int = 1, client: str = "", deadline: float = math.inf) -> Permit:
         """A permit of ``units``. ``deadline`` is in time.monotonic() seconds.
 
-        Raises Overloaded if there is no room or no time, TooManyRequests if ``client`` holds its share. A request
-        heavier than the whole limit is served when it is alone rather than never, and one heavier than a client's share
-        when the client has nothing else in flight.
+        Raises Overloaded if there is no room or no time, TooManyRequests if ``client`` exceeds its share. A request
+        heavier than the limit is admitted when nothing else is in flight, one heavier than a client's share when the
+        client has nothing else in flight.
         """
         permit = Permit(self, client)
         permit.widen(units)
@@ -96,25 +96,25 @@ class Admission:
         return permit
 
     def check_time(self, units: int, deadline: float) -> None:
-        """Raise Overloaded if images of ``units`` that came now could not count on an answer before ``deadline``."""
+        """Raise Overloaded if images of ``units`` units would probably not be answered before ``deadline``."""
         wait = self.estimated_wait(units)
         if wait * _MARGIN + min(wait, _MARGIN_S) > deadline - self._clock():
             raise Overloaded("the queue is too long for this request's deadline", retry_after=self.retry_after())
 
     def estimated_wait(self, units: int = 1) -> float:
-        """Seconds until images of ``units`` that came now would be answered; 0 if they would be alone.
+        """Seconds until images of ``units`` units would be answered; 0 if the engine is empty.
 
-        Alone an image is tried whatever the average says: it is what corrects an average that is wrong.
+        An image for an empty engine is always admitted: it corrects an average that is wrong.
         """
         return (self._in_engine + units) * self._unit_s if self._in_engine else 0.0
 
     def retry_after(self) -> int:
-        """Whole seconds until the units in the engine will have been answered."""
+        """Whole seconds until the units now in the engine have been answered."""
         return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(self.estimated_wait(0))))
 
     @contextmanager
     def in_engine(self, units: int) -> Iterator[None]:
-        """The enclosed call infers one image of ``units``: its duration corrects the estimate."""
+        """The block infers one image of ``units`` units; its duration updates the estimate."""
         self._in_engine += units
         ahead, started = self._in_engine, self._clock()
         try:
@@ -136,12 +136,12 @@ class Admission:
         elif ahead >= _CROWD or cost < self._unit_s:
             self._unit_s += _WEIGHT * (cost - self._unit_s)
 
-    def _take(self, units: int, client: str, own: int) -> None:
+    def _acquire(self, units: int, client: str, held_by_request: int) -> None:
         if self._clients is not None:
             held = self._clients[client]
-            if held > own and held + units > self._client_limit:
+            if held > held_by_request and held + units > self._client_limit:
                 raise TooManyRequests(
-                    "this client has its share of the images in flight already", retry_after=self.retry_after()
+                    "this client already has its share of images in flight", retry_after=self.retry_after()
                 )
         if self.in_flight + units > self.limit:
             raise Overloaded("the service is at its limit of images in flight", retry_after=self.retry_after())
@@ -149,7 +149,7 @@ class Admission:
         if self._clients is not None:
             self._clients[client] += units
 
-    def _give_back(self, units: int, client: str) -> None:
+    def _release(self, units: int, client: str) -> None:
         self.in_flight -= units
         if self._clients is not None:
             self._clients[client] -= units
@@ -158,7 +158,7 @@ class Admission:
 
 
 class Permit:
-    """Units held by one request; a context manager that gives them back."""
+    """Units held by one request; a context manager that releases them."""
 
     def __init__(self, admission: Admission, client: str) -> None:
         self._admission = admission
@@ -166,15 +166,15 @@ class Permit:
         self.units = 0
 
     def widen(self, units: int) -> None:
-        """Hold at least ``units`` in all, or raise and keep the units held so far."""
+        """Hold at least ``units`` in total, or raise and keep the units held so far."""
         more = min(units, self._admission.limit) - self.units
         if more > 0:
-            self._admission._take(more, self._client, self.units)
+            self._admission._acquire(more, self._client, self.units)
             self.units += more
 
     def release(self) -> None:
-        """Give all units back. Idempotent."""
-        self._admission._give_back(self.units, self._client)
+        """Release all units. Idempotent."""
+        self._admission._release(self.units, self._client)
         self._admission.on_release()
         self.units = 0
 

@@ -1,6 +1,6 @@
-"""Puts the pieces together: settings become a plan, a plan and an artifact an engine, an engine and a plan an intake.
+"""Creates the parts of the service: from settings a plan; from plan and artifact an engine; what it serves; the intake.
 
-Shared by the server, its engine and worker processes, the local commands, the benchmarks and the end-to-end tests.
+Used by the server, its engine and worker processes, the local commands, benchmarks and end-to-end tests.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from service.config import Settings
 from service.engine import EngineClient, LocalEngine
 from service.host.cores import available_cores
 from service.host.memory import available_memory
+from service.image import Limits
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.model.runtime import Runtime, RuntimeOptions
@@ -21,12 +22,12 @@ from service.serving.capacity import IDLE_BYTES, pixels_per_image, units_in_flig
 from service.serving.intake import Intake
 from service.serving.served import Served
 
-#: Largest batch that ``max_batch_size=auto`` may choose. A GPU's cost curve is flat well past a CPU's.
+#: Largest batch that ``max_batch_size=auto`` may choose. A GPU gains from much larger batches than a CPU.
 _AUTO_MAX_BATCH = {"cpu": 8, "cuda": 64}
 
 
 class Plan(NamedTuple):
-    """Settings without "auto": the device is known, cores and memory are shared out."""
+    """Settings with every "auto" resolved for this machine."""
 
     options: RuntimeOptions
     decode_threads: int  # 0: the runners decode
@@ -34,27 +35,27 @@ class Plan(NamedTuple):
     max_pixels: int  # of one image
 
 
-def plan(settings: Settings, *, engines: int = 1) -> Plan:
-    """Look at the machine once. Imports torch where an NVIDIA driver is installed. Raises OperatorError.
+def engine_plan(settings: Settings, *, engines: int = 1) -> Plan:
+    """Inspect the machine. Imports torch if an NVIDIA driver is installed. Raises OperatorError.
 
-    On a CPU one runner per core (two networks side by side beat one on two cores), shared out among ``engines``
-    processes; on a GPU two, of which one copies while the other computes. OpenVINO's runners decode their own images;
-    torch gathers batches of images that a pool has decoded.
+    On a CPU there is one runner per core (two networks side by side are faster than one on two cores), and ``engines``
+    processes share the cores. On a GPU there are two: one copies while the other computes. OpenVINO's runners decode
+    their own images; torch runs batches of images that a pool has decoded.
     """
     runtime, device = runtimes.runtime_and_device(settings.runtime, settings.device)
     on_cpu = device == "cpu"
     cores = max(1, available_cores() // engines) if on_cpu else available_cores()
     runners = (cores if on_cpu else 2) if settings.runners == "auto" else settings.runners
     per_runner = max(1, cores // runners) if settings.threads_per_runner == "auto" else settings.threads_per_runner
-    # OpenVINO runs a batch image by image: there is no cost curve to measure, and on a busy machine noise would be one.
-    most = 1 if runtime == "openvino" else _AUTO_MAX_BATCH["cpu" if on_cpu else "cuda"]
+    # OpenVINO runs a batch image by image, so there is no cost curve to measure; on a busy machine it would be noise.
+    auto_batch = 1 if runtime == "openvino" else _AUTO_MAX_BATCH["cpu" if on_cpu else "cuda"]
     options = RuntimeOptions(
         runtime=runtime,
         device=device,
         precision=settings.precision,
         runners=runners,
         threads_per_runner=per_runner,
-        max_batch=most if settings.max_batch_size == "auto" else settings.max_batch_size,
+        max_batch=auto_batch if settings.max_batch_size == "auto" else settings.max_batch_size,
     )
     decode_threads = settings.decode_threads
     if decode_threads == "auto":
@@ -64,9 +65,9 @@ def plan(settings: Settings, *, engines: int = 1) -> Plan:
 
 
 def worker_plan(settings: Settings) -> tuple[int, int, int]:
-    """Decode threads, ``max_in_flight`` and ``max_pixels`` of one worker: workers share what the engines leave.
+    """Decode threads, ``max_in_flight`` and ``max_pixels`` of a worker, which gets its share of cores and memory.
 
-    Two decode threads at least: connections are spread evenly over workers, their requests are not.
+    At least two decode threads: connections are spread evenly over workers, but requests are not.
     """
     automatic = max(2, -(-available_cores() // settings.workers))
     threads = automatic if settings.decode_threads == "auto" else settings.decode_threads
@@ -83,17 +84,17 @@ def _limits(settings: Settings, memory: int, decoders: int) -> tuple[int, int]:
 
 
 def create_runtime(options: RuntimeOptions, artifact: Artifact) -> Runtime:
-    """Load the model onto its device; takes a fraction of a second on a CPU. Raises OperatorError."""
+    """Load the model onto its device. Raises OperatorError."""
     return runtimes.create(artifact, options)
 
 
 def create_engine(
-    settings: Settings, planned: Plan, artifact: Artifact, metrics: Metrics, on_fatal: Callable[[str], object]
+    settings: Settings, plan: Plan, artifact: Artifact, metrics: Metrics, on_fatal: Callable[[str], object]
 ) -> LocalEngine:
-    """An engine that is yet to be started; the runtime is loaded by its own thread."""
+    """An engine that has not been started; it loads the runtime on its own thread."""
 
     def load() -> Runtime:
-        runtime = create_runtime(planned.options, artifact)
+        runtime = create_runtime(plan.options, artifact)
         metrics.model(artifact.reference).info(runtime.name, runtime.device, runtime.precision).set(1)
         return runtime
 
@@ -101,24 +102,25 @@ def create_engine(
         artifact.reference,
         load,
         image_size=artifact.manifest.preprocessing.crop_size,
-        runners=planned.options.runners,
+        runners=plan.options.runners,
         max_batch_size=settings.max_batch_size,
         max_queue_delay=settings.max_queue_delay_ms / 1e3,
-        decode_threads=planned.decode_threads,
+        decode_threads=plan.decode_threads,
         metrics=metrics,
         on_fatal=on_fatal,
     )
 
 
 def create_served(settings: Settings, artifact: Artifact, engine: EngineClient, max_pixels: int) -> Served:
-    """``artifact`` as ``engine`` serves it."""
-    return Served.of(artifact, engine, mode=settings.decode, max_pixels=max_pixels)
+    """``artifact`` as ``engine`` serves it; images of more than ``max_pixels`` are refused."""
+    transform = artifact.manifest.preprocessing.transform()
+    return Served(artifact, engine, transform, settings.decode, Limits(max_pixels=max_pixels))
 
 
 def create_intake(
     settings: Settings, max_in_flight: int, metrics: Metrics, on_release: Callable[[], object] = lambda: None
 ) -> Intake:
-    """The one intake of a process; ``on_release`` is called after each request that was admitted."""
+    """The intake of a process; ``on_release`` is called after each admitted request."""
     return Intake(
         Admission(max_in_flight, share=settings.max_client_share, on_release=on_release),
         metrics,

@@ -1,10 +1,10 @@
-"""From the bytes of images to their answers, whatever transport brought them.
+"""From the bytes of images to their outcomes, for all transports.
 
     admit ─► (the transport reads the body) ─► inspect ─► infer: decode, batch, forward pass ─► outcomes
 
-A request that cannot be answered before its deadline is refused when it is admitted, before its body is read, and once
-more before its images are handed over: 503 at once tells a client more than 504 in the end. One image's failure is that
-image's outcome; it is never raised and never touches its neighbours.
+Whether a request can be answered before its deadline is checked before its body is read and again before its images go
+to the engine: an early 503 is better than a late 504. An image's failure is that image's outcome; it is not raised and
+does not affect other images.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from service.serving.admission import BYTES_PER_UNIT, Admission, Permit, body_we
 from service.serving.served import Served
 from service.serving.stage_times import StageTimes
 
-#: What a drawing weighs beside its photo. Each pixel takes four bytes in the preview, which the allocator may keep
-#: when it is gone, and little more than three in the PNG.
+#: Additional weight of a drawing. Each pixel takes four bytes in the preview, which the allocator may keep afterwards,
+#: and little more than three in the PNG.
 DRAWING_UNITS = 8 * PREVIEW_SIDE**2 // BYTES_PER_UNIT
 
 
@@ -35,18 +35,18 @@ class Photo(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What an image's header said and what the model made of its pixels."""
+    """An image's header and the engine's result."""
 
     header: Header
     result: InferResult
 
 
-#: What became of one image.
+#: The answer or the error of one image.
 Outcome = Answer | ServiceError
 
 
 class Intake:
-    """What all requests of a process share, whichever model and transport they use. Used from one event loop."""
+    """Shared by all requests of a process, whatever their model and transport. Used from one event loop."""
 
     def __init__(self, admission: Admission, metrics: Metrics, *, max_body_bytes: int, timeout_s: float) -> None:
         self.admission = admission
@@ -57,17 +57,17 @@ class Intake:
         metrics.in_flight_limit.set(admission.limit)
 
     def deadline(self, timeout_ms: int | None) -> float:
-        """When the request that has just come must be answered, in time.monotonic() seconds.
+        """The deadline of a request that arrives now, in time.monotonic() seconds.
 
-        ``timeout_ms`` is the client's own limit; it can only shorten the service's.
+        ``timeout_ms`` is the client's own limit, which can only be shorter than the service's.
         """
         timeout_s = self._timeout_s if timeout_ms is None else min(timeout_ms / 1e3, self._timeout_s)
         return time.monotonic() + timeout_s
 
     def admit(self, body_bytes: int | None, deadline: float, client: str = "", extra_units: int = 0) -> Permit:
-        """A permit for a request whose body has ``body_bytes``, or up to the limit if that is not known.
+        """A permit for a request with a body of ``body_bytes``; None: unknown, so the largest size is assumed.
 
-        Raises BodyTooLarge, Overloaded or TooManyRequests. ``client`` is who holds a share of the limit.
+        ``client`` is whose share of the limit counts. Raises BodyTooLarge, Overloaded or TooManyRequests.
         """
         size = self.max_body_bytes if body_bytes is None else body_bytes
         if size > self.max_body_bytes:
@@ -81,7 +81,7 @@ class Intake:
         photos: list[Photo] = []
         for data in images:
             if photos:
-                await asyncio.sleep(0)  # a hostile header takes 20 ms: others get their turn in between
+                await asyncio.sleep(0)  # let other requests run: a hostile header takes 20 ms
             photos.append(Photo(data, _header(served, data)))
         units = sum(image_weight(photo.header.pixels) for photo in photos if isinstance(photo.header, Header))
         permit.widen(units + extra_units)

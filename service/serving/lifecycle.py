@@ -1,9 +1,9 @@
-"""The life of the process: it starts, is ready, drains and ends with an exit status.
+"""The life of the process from start to exit status.
 
-    starting ─► serving ─► draining ─► ended
-       SIGTERM, SIGINT or ``fail`` begin the drain; a second signal ends the process at once
+    serving ─► draining ─► ended
 
-Transports stop when ``on_drain`` tells them to; they know nothing of each other.
+SIGTERM, SIGINT or ``fail`` begin the drain, which stops all transports registered with ``on_drain``; a second signal
+ends the process at once.
 """
 
 from __future__ import annotations
@@ -23,51 +23,51 @@ logger = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """One per process; made on the event loop that serves, and used from it."""
+    """One per process; created on and used from its event loop."""
 
     def __init__(self, drain_s: float) -> None:
-        """``drain_s``: seconds that work under way may take from the beginning of the drain."""
+        """``drain_s``: seconds that running requests may take from the beginning of the drain."""
         self.drain_s = drain_s
-        #: Readiness is off and answers close their connections. Requests that still arrive are answered all the same:
-        #: refusing what can be answered helps nobody (ADR 6).
+        #: While True, the service reports that it is not ready and closes connections after their answers. It still
+        #: answers requests that arrive (ADR 6).
         self.draining = False
         self.failure: str | None = None
         self.exit_status = 0
-        self._ends = math.inf  # time.monotonic()
+        self._drained_by = math.inf  # time.monotonic() seconds
         self._signalled = False
         self._on_drain: list[Callable[[], object]] = []
         self._loop = asyncio.get_running_loop()
 
     def on_drain(self, stop: Callable[[], object]) -> None:
-        """``stop`` is called once, when the drain begins; at once if it has begun."""
+        """Call ``stop`` once when the drain begins, or now if it has begun."""
         if self.draining:
             stop()
         else:
             self._on_drain.append(stop)
 
     def drain(self) -> None:
-        """Begin to drain. A drain has one end, whatever happens meanwhile."""
+        """Begin to drain. Later calls change nothing."""
         if self.draining:
             return
         self.draining = True
-        self._ends = time.monotonic() + self.drain_s
+        self._drained_by = time.monotonic() + self.drain_s
         for stop in self._on_drain:
             stop()
 
     def fail(self, reason: str, exit_status: int) -> None:
-        """Drain, because of ``reason``; the process then ends with ``exit_status``. The first failure stays."""
+        """Drain because of ``reason``, then end with ``exit_status``. The first failure wins."""
         if self.failure is None:
             self.failure, self.exit_status = reason, exit_status
         self.drain()
 
     async def close(self, what: str, closing: Awaitable[object]) -> int:
-        """Wait for ``closing`` in what is left of the drain, one second at least; returns the exit status.
+        """Wait for ``closing`` for the rest of the drain, at least one second; returns the exit status.
 
-        ``what`` names, for the log, what did not close in time.
+        ``what`` names, for the log, what is being closed.
         """
-        left = max(1.0, self._ends - time.monotonic())  # the drain's time is spent once: transports have used some
+        remaining = max(1.0, self._drained_by - time.monotonic())  # the transports have used some of it
         try:
-            await asyncio.wait_for(closing, left)
+            await asyncio.wait_for(closing, remaining)
         except TimeoutError:
             logger.error("%s did not finish in time and was cut off", what)
         if self.failure is None:
@@ -78,7 +78,7 @@ class Lifecycle:
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT begin the drain while the block runs. For the main thread."""
+        """While the block runs, SIGTERM and SIGINT begin the drain. For the main thread."""
         handled = (signal.SIGTERM, signal.SIGINT)
         previous = {number: signal.signal(number, self.handle_signal) for number in handled}
         try:
@@ -88,7 +88,7 @@ class Lifecycle:
                 signal.signal(number, handler)
 
     def handle_signal(self, number: int, frame: FrameType | None) -> None:
-        """Runs amid anything, also while a line of the log is being written, when another line would raise."""
+        """May interrupt any code, even a write to the log, during which another write would raise."""
         if self._signalled or self.draining:
             try:
                 logger.warning("a second signal: ended at once")

@@ -1,4 +1,4 @@
-"""``Served``: one model that is being served, with all that a request needs to know of it."""
+"""``Served``: one model that is being served, with everything that requests need."""
 
 from __future__ import annotations
 
@@ -14,18 +14,13 @@ from service.model.artifact import Artifact
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An artifact, the engine that runs it, and the way from a photo to the artifact's pixels."""
+    """An artifact, the engine that runs it, and its preprocessing."""
 
     artifact: Artifact
     engine: EngineClient
     transform: Transform
     mode: Mode
     limits: Limits
-
-    @classmethod
-    def of(cls, artifact: Artifact, engine: EngineClient, *, mode: Mode, max_pixels: int) -> Served:
-        """``artifact`` on ``engine``; images of more than ``max_pixels`` are refused."""
-        return cls(artifact, engine, artifact.manifest.preprocessing.transform(), mode, Limits(max_pixels=max_pixels))
 
     @property
     def reference(self) -> str:
@@ -41,12 +36,12 @@ class Served:
         return self.artifact.network.num_classes
 
     def inspect(self, data: bytes) -> Header:
-        """The facts of an encoded image. Raises UnsupportedFormat, BadImage or ImageTooLarge."""
+        """The header of an encoded image. Raises UnsupportedFormat, BadImage or ImageTooLarge."""
         if not data:
             raise BadImage("the image is empty")
         return inspect(data, self.limits)
 
     def source(self, data: bytes, header: Header, preview: Preview | None = None) -> Decode:
-        """The engine's source for an image that ``inspect`` has seen; decoding leaves a small copy in ``preview``."""
+        """The engine's source for an image whose ``header`` is known; ``preview`` receives a small copy of it."""
         call = partial(preprocess, data, header, self.transform, self.mode, self.limits, preview)
         return Decode(call, header.pixels)

@@ -1,4 +1,4 @@
-"""Where the time of one request went; the same figures feed the histograms and the ``Server-Timing`` header."""
+"""The times of one request by stage, for the histograms and the ``Server-Timing`` header."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from service.metrics import STAGES, ModelMetrics
 
 
 class StageTimes:
-    """Seconds by stage. With several images in a request, a stage's time is that of its slowest image."""
+    """Seconds by stage. For several images, a stage's time is that of the slowest image."""
 
     __slots__ = ("_seconds",)
 
@@ -23,5 +23,5 @@ class StageTimes:
             metrics.stages[stage].observe(seconds)
 
     def header(self) -> str:
-        """``read;dur=0.1, decode;dur=1.8, …`` in milliseconds, stages in order, without those never reached."""
+        """``read;dur=0.1, decode;dur=1.8, …`` in milliseconds, in the order of stages, without those not reached."""
         return ", ".join(f"{stage};dur={self._seconds[stage] * 1e3:.2f}" for stage in STAGES if stage in self._seconds)

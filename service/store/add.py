@@ -43,9 +43,9 @@ def add(
 ) -> Artifact:
     """Make ``store/name/version`` from a state_dict of torchvision's ``MobileNetV2`` (safetensors or ``.pth``).
 
-    ``labels`` has one label a line in class order; ``num_classes`` defaults to their number. Half-precision
-    weights are widened to float32. Everything is checked first and then appears in one step. A version that exists
-    is replaced only with ``force``, unless it is identical. Raises ArtifactError or MissingExtra.
+    ``labels`` has one label per line in class order; ``num_classes`` defaults to their number. Half-precision weights
+    are widened to float32. Everything is checked before the version appears in one step. An existing version is
+    replaced only with ``force``, unless it is identical. Raises ArtifactError or MissingExtra.
     """
     names = _read_labels(labels)
     if num_classes is not None and num_classes != len(names):
@@ -129,5 +129,5 @@ def _read_labels(path: Path) -> tuple[str, ...]:
         raise ArtifactError(f"the labels {path.name} cannot be read: {error.strerror}") from None
     names = artifact.parse_labels(raw.removeprefix(codecs.BOM_UTF8))
     if "" in names:
-        raise ArtifactError(f"{path.name} is empty at line {names.index('') + 1}; it needs one label a line")
+        raise ArtifactError(f"{path.name} is empty at line {names.index('') + 1}; it needs one label per line")
     return names

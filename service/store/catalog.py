@@ -1,4 +1,4 @@
-"""``models list`` and ``models verify``: what is in a store, and whether it is what its manifests say."""
+"""``models list`` and ``models verify``: the versions in a store, checked against their manifests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StoredVersion:
     state: VersionState
     detail: str
     manifest: Manifest | None  # None if it cannot be read
-    derived: tuple[str, ...] = ()  # precisions of graphs that were made of it, and what is wrong with them
+    derived: tuple[str, ...] = ()  # precisions of derived graphs, each with its fault if it has one
 
     @property
     def reference(self) -> str:
@@ -33,7 +33,7 @@ class StoredVersion:
 
 
 def list_models(store: Path) -> list[StoredVersion]:
-    """Every version in ``store``, by name and then by version (numbers as numbers); digests are checked.
+    """Every version in ``store``, sorted by name, then by version (numerically); digests are checked.
 
     Raises ArtifactError if the store itself cannot be read.
     """
@@ -51,9 +51,9 @@ def list_models(store: Path) -> list[StoredVersion]:
 
 
 def verify(store: Path, name: str, version: str) -> Artifact:
-    """Read everything of ``store/name/version``: digests of all files, tensors against the architecture.
+    """Check ``store/name/version`` completely: digests of all files, tensors against the architecture.
 
-    Raises ArtifactError with the first thing that is wrong.
+    Raises ArtifactError for the first fault.
     """
     artifact = load_artifact(store, name, version)
     artifact.load_weights()

@@ -1,7 +1,7 @@
-"""A checkpoint of torchvision's MobileNetV2, as people have them on disk, to float32 arrays by name.
+"""Reads a checkpoint of torchvision's MobileNetV2 as float32 arrays by name.
 
-Read by ``pull`` (torchvision's published files) and ``add`` (a user's own). Formats: safetensors, read here, without
-torch; and PyTorch's own, read by torch with ``weights_only=True``, which executes nothing.
+Used by ``pull`` (torchvision's published files) and ``add`` (a user's own). Formats: safetensors, read without torch;
+and PyTorch's own, read by torch with ``weights_only=True``, which executes no code.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from service.errors import ArtifactError, require_extra
 
 Arrays = dict[str, NDArray[np.float32]]
 
-#: Where training scripts put the state_dict inside their checkpoint.
+#: Keys under which training scripts store the state_dict in a checkpoint.
 _NESTED = ("state_dict", "model_state_dict", "model")
-#: numpy's names of safetensors' floating types; BF16, which numpy lacks, is widened by hand.
+#: numpy's names of safetensors' floating-point types, except BF16, which numpy does not have.
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 
@@ -27,7 +27,7 @@ def read_checkpoint(path: Path) -> Arrays:
     """Every floating-point tensor of the checkpoint at ``path`` as float32; ``num_batches_tracked`` is dropped.
 
     A prefix ``module.`` (DataParallel) is removed. Raises ArtifactError if the file is not such a checkpoint,
-    MissingExtra if torch is needed and absent.
+    MissingExtra if it needs torch.
     """
     try:
         with path.open("rb") as file:
@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> Arrays:
 
 
 def require_torch() -> None:
-    """MissingExtra unless PyTorch's own format can be read here; asked before a download, not after."""
+    """MissingExtra unless PyTorch's own format can be read."""
     require_extra("reading a PyTorch checkpoint (.pth)", "torch", "torch")
 
 
@@ -50,7 +50,7 @@ def _read_safetensors(path: Path) -> Arrays:
     from safetensors import SafetensorError, deserialize
 
     try:
-        content = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # its stub has none
+        content = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # untyped in its stub
     except SafetensorError as error:
         raise ArtifactError(f"{path.name} is not a readable safetensors file ({error})") from None
     return {name: _widen(name, view) for name, view in content if not name.endswith("num_batches_tracked")}

@@ -1,4 +1,4 @@
-"""A published file by its URL: streamed to the disk, hashed on the way, refused if its hash is another."""
+"""Downloads a published file from its URL to disk and verifies its hash."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _CHUNK = 1 << 16
 def download(source: WeightsSource, destination: Path, progress: Progress) -> None:
     """Fetch ``source.url`` into ``destination``, a path that does not exist yet.
 
-    Raises PullError for a failed, short or wrong download; OSErrors of writing pass through.
+    Raises PullError for a failed, short or wrong download; OSErrors from writing propagate.
     """
     url = source.url or ""
     if urlsplit(url).scheme not in ("http", "https"):
         raise PullError(f"the manifest's source url is not http or https: {url or 'none given'}")
     if source.sha256 is None and source.sha256_prefix is None:
         raise PullError(f"the manifest has no sha256 for {url}; a file that cannot be checked is not fetched")
-    what = f"downloading {url.rsplit('/', 1)[-1]}"
+    step = f"downloading {url.rsplit('/', 1)[-1]}"
     request = urllib.request.Request(url, headers={"User-Agent": f"mobilenet-service/{__version__}"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            digest = _stream(response, destination, lambda done, total: progress(what, done, total))
+            digest = _stream(response, destination, lambda done, total: progress(step, done, total))
     except urllib.error.HTTPError as error:
         with error:
             raise PullError(f"{url}: the server answered {error.code} {error.reason}; is the url right?") from None
@@ -51,12 +51,12 @@ def check_digest(source: WeightsSource, digest: str, what: str) -> None:
     if not expected or not digest.startswith(expected.lower()):
         raise PullError(
             f"{what} is not the file that the manifest describes (its sha256 starts with {digest[:8]}, "
-            f"expected {expected[:8]}); nothing was kept"
+            f"expected {expected[:8]}); nothing was stored"
         )
 
 
 def _stream(response: http.client.HTTPResponse, destination: Path, report: Callable[[int, int | None], None]) -> str:
-    """Copy the body to ``destination``; its sha256 in hex."""
+    """Copy the body to ``destination``; returns its sha256 in hex."""
     length = response.headers.get("Content-Length", "")
     total = int(length) if length.isdecimal() else None
     sha256 = hashlib.sha256()
@@ -69,7 +69,7 @@ def _stream(response: http.client.HTTPResponse, destination: Path, report: Calla
             done += len(chunk)
             report(done, total)
     if total is not None and done < total:
-        # http.client ends such a body silently when it is read in pieces.
+        # http.client does not report this when a body is read in chunks.
         raise http.client.IncompleteRead(b"", total - done)
     return sha256.hexdigest()
 
@@ -77,7 +77,7 @@ def _stream(response: http.client.HTTPResponse, destination: Path, report: Calla
 def _read(response: http.client.HTTPResponse) -> bytes:
     try:
         return response.read(_CHUNK)
-    except OSError as error:  # TLS errors among them; must not pass for a failure to write
+    except OSError as error:  # including TLS errors; callers take other OSErrors for failures to write
         raise ConnectionError(_cause(error)) from None
 
 

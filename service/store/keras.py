@@ -1,16 +1,15 @@
-"""Keras' MobileNetV2 checkpoint (HDF5) to float32 arrays under torchvision's names, without changing the function.
+"""Converts Keras' MobileNetV2 checkpoint (HDF5) to float32 arrays under torchvision's names.
 
-Three differences separate the two implementations; each is removed exactly, by moving numbers, not by approximation:
+The converted network computes the same function. The two implementations differ in three ways:
 
-* Layout. Kernels are (height, width, in, out) there, (out, in, height, width) here; depthwise ones
+* Layout. Keras' kernels are (height, width, in, out), torchvision's (out, in, height, width); depthwise kernels are
   (height, width, channels, 1) and (channels, 1, height, width).
-* Epsilon. Keras' batch norm adds 1e-3 to the variance, torchvision's 1e-5: the running variance takes up the
-  difference.
-* Padding. TensorFlow's "SAME" pads a stride-2 3×3 convolution on an even input at the bottom and right only, torch on
-  all four sides, and a stride of 2 then starts at the other edge. Seen from the opposite corner the two are the same:
-  with every 3×3 kernel rotated by 180° and the image rotated by 180°, torch's padding computes TensorFlow's result,
-  rotated. The pooled features do not notice. Manifests of such weights say ``rotate_180``. Needs every stride-2 input
-  to be even: sides that are multiples of 32.
+* Epsilon. Keras' batch norm adds 1e-3 to the variance, torchvision's 1e-5; the difference is added to the running
+  variance.
+* Padding. For a stride-2 3×3 convolution on an even input, TensorFlow's "SAME" pads at the bottom and right only, torch
+  on all sides, of which top and left take effect. One is the other rotated by 180°: with all 3×3 kernels and the image
+  rotated, torch computes TensorFlow's result, rotated, and pooling removes the rotation. The manifests of such weights
+  have ``rotate_180``. All stride-2 inputs must be even: the image's side must be a multiple of 32.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from service.errors import PullError
 from service.model.network import BATCH_NORM_EPSILON, Conv, Network
+from service.store.checkpoint import Arrays
 
 #: The epsilon of every batch norm in Keras' MobileNetV2.
 KERAS_EPSILON = 1e-3
@@ -31,15 +31,13 @@ KERAS_EPSILON = 1e-3
 #: Keras' names of a batch norm's arrays under torchvision's.
 _NORM = {"weight": "gamma:0", "bias": "beta:0", "running_mean": "moving_mean:0", "running_var": "moving_variance:0"}
 
-Arrays = dict[str, NDArray[np.float32]]
-
 
 def convert(path: Path, network: Network) -> Arrays:
-    """The tensors of ``network`` out of the HDF5 file at ``path``; 3×3 kernels are rotated by 180°.
+    """The tensors of ``network`` from the HDF5 file at ``path``; 3×3 kernels are rotated by 180°.
 
     Raises PullError if the file is not a checkpoint of this network.
     """
-    # Imported here: only a pull needs it, and the server must start without it.
+    # Imported here because only a pull needs it.
     import h5py
 
     try:
@@ -56,7 +54,7 @@ def convert(path: Path, network: Network) -> Arrays:
 
 
 def layer_names(network: Network) -> Iterator[tuple[Conv, str, str]]:
-    """Each convolution with Keras' names of it and of its batch norm."""
+    """Each convolution with Keras' names for it and for its batch norm."""
     yield network.stem, "Conv1", "bn_Conv1"
     for index, block in enumerate(network.blocks):
         roles = ("expand", "depthwise", "project")[-len(block.convs) :]
@@ -81,5 +79,5 @@ def _tensors(file: Any, network: Network) -> Iterator[tuple[str, NDArray[np.floa
 
 
 def _read(file: Any, layer: str, array: str) -> NDArray[np.float32]:
-    # Keras nests each layer's arrays in a group of the layer's own name.
+    # Keras repeats the layer's name in the path.
     return np.asarray(file[f"{layer}/{layer}/{array}"], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""``models parity``: every precision and decode mode against exact fp32, photo by photo, on this machine's CPU.
+"""``models parity``: compares every precision and decode mode with exact fp32 on photos, on this machine's CPU.
 
 files ─► preprocess (exact, fast) ─► one runtime per precision ─► top classes, embeddings ─► report ─► manifest
 """
@@ -27,7 +27,7 @@ from service.store.photos import image_files, read_photo
 from service.store.progress import Progress
 from service.store.write import exclusive, explained, manifest_bytes, replace_file
 
-#: Names of this module's entries in ``measured`` start with it.
+#: Prefix of this module's entries in the manifest's ``measured``.
 _PREFIX = "parity_"
 
 _MODES: tuple[Mode, ...] = ("exact", "fast")
@@ -39,15 +39,15 @@ Forward = Callable[[Images], BatchOutputs]
 
 @dataclass
 class Comparison:
-    """How one precision and decode mode compares; counts are of photos."""
+    """Results of one precision and decode mode; counts are of photos."""
 
     precision: str
     mode: Mode
-    milliseconds: float = 0.0  # of one image through the network; decoding is not in it
-    agreement: int = 0  # top class as exact fp32's
+    milliseconds: float = 0.0  # for one image, without decoding
+    agreement: int = 0  # same top class as exact fp32
     top1: int = 0
     top5: int = 0
-    cosines: list[float] = field(default_factory=list)  # of embeddings, with exact fp32's
+    cosines: list[float] = field(default_factory=list)  # between embeddings and those of exact fp32
 
     def add(self, answer: ItemOutput, reference: ItemOutput, label: int | None) -> None:
         self.agreement += int(answer.top[0] == reference.top[0])
@@ -90,9 +90,9 @@ class ParityReport:
 
 
 def compare(store: Path, name: str, version: str, folder: Path, progress: Progress) -> ParityReport:
-    """Run every photo of ``folder`` through every precision and mode. Photos that cannot be decoded are left out.
+    """Run every photo of ``folder`` through every precision and mode; photos that cannot be decoded are skipped.
 
-    Raises OperatorError: no photos, none readable, weights or int8 graph not in order.
+    Raises OperatorError if there are no readable photos, or for missing or damaged weights or int8 graph.
     """
     artifact = load_artifact(store, name, version)
     files = image_files(folder)
@@ -124,11 +124,8 @@ def compare(store: Path, name: str, version: str, folder: Path, progress: Progre
 
 
 def record(store: Path, name: str, version: str, report: ParityReport) -> None:
-    """Put ``report``'s figures into the manifest's ``measured``, in place of those of an earlier comparison."""
-    with (
-        explained(ArtifactError, f"{name}/{version}", store),
-        exclusive(store / name, lambda: None),
-    ):
+    """Store ``report``'s figures in the manifest's ``measured``, replacing those of earlier comparisons."""
+    with explained(ArtifactError, f"{name}/{version}", store), exclusive(store / name, lambda: None):
         manifest = read_manifest(store / name / version)
         others = {key: value for key, value in manifest.measured.items() if not key.startswith(_PREFIX)}
         updated = manifest.model_copy(update={"measured": others | report.figures()})
@@ -136,12 +133,12 @@ def record(store: Path, name: str, version: str, report: ParityReport) -> None:
 
 
 def _forwards(artifact: Artifact) -> tuple[dict[str, Forward], list[str]]:
-    """The forward pass in each precision that this CPU and this artifact have, fp32 first; and what is missing."""
+    """The forward pass in each precision that this CPU and the artifact support, fp32 first; notes on the others."""
     precisions, notes = ["fp32", "bf16"], []
     if "int8" in artifact.manifest.derived:
         precisions.append("int8")
     else:
-        notes.append(f"no int8: mobilenet-service models quantize {artifact.reference} makes it")
+        notes.append(f"no int8; to make it, run: mobilenet-service models quantize {artifact.reference}")
     forwards: dict[str, Forward] = {}
     for precision in precisions:
         options = RuntimeOptions("openvino", "cpu", precision, threads_per_runner=available_cores())
@@ -152,12 +149,12 @@ def _forwards(artifact: Artifact) -> tuple[dict[str, Forward], list[str]]:
         except OperatorError:
             if precision != "bf16":
                 raise
-            notes.append("no bf16: this CPU does not have it")
+            notes.append("no bf16: this CPU does not support it")
     return forwards, notes
 
 
 def _labels(files: Sequence[Path], num_classes: int) -> list[int] | None:
-    """The class of each file by its name or folder; None unless every file has one."""
+    """The class of each file from its name or folder; None unless all have one."""
     labels = []
     for path in files:
         match = re.match(r"(\d+)_", path.name) or re.fullmatch(r"(\d+)", path.parent.name)
@@ -178,17 +175,17 @@ def _output(forward: Forward, image: Pixels) -> ItemOutput:
 
 
 def _times(forwards: dict[str, Forward], image: Pixels, progress: Progress) -> dict[str, float]:
-    """The shortest of many single inferences each, in milliseconds; the precisions alternate, so that other load on the
-    machine slows all of them alike."""
+    """The shortest of many single inferences per precision, in milliseconds. Precisions alternate, so that other load
+    slows all of them equally."""
     best = dict.fromkeys(forwards, float("inf"))
     for done in range(_ROUNDS):
         progress("timing", done, _ROUNDS)
         for precision, forward in forwards.items():
-            # The second one has its weights in the cache, as in a service that runs nothing else.
+            # In the second run the weights are in the cache, as in a service that runs only this precision.
             for _ in range(2):
-                began = time.perf_counter()
+                started = time.perf_counter()
                 forward(image[np.newaxis])
-                best[precision] = min(best[precision], (time.perf_counter() - began) * 1e3)
+                best[precision] = min(best[precision], (time.perf_counter() - started) * 1e3)
     progress("timing", _ROUNDS, _ROUNDS)
     return best
 

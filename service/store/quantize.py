@@ -1,6 +1,6 @@
-"""``models quantize``: an int8 graph beside the weights, and its entry in the manifest.
+"""``models quantize``: makes an int8 graph beside the weights, and its entry in the manifest.
 
-photos (package or folder) ─► calibration.images ─► runtimes.quantization ─► int8.xml, int8.bin, model.json
+photos (package or folder) ─► calibration.images ─► quantize_network ─► int8.xml, int8.bin, model.json
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from service.store import calibration, write
 from service.store.photos import image_files
 from service.store.progress import Progress, silent
 
-#: More than these changed nothing that could be measured.
+#: More images made no measurable difference.
 IMAGES = 200
 
 
@@ -29,15 +29,15 @@ def quantize(
     count: int = IMAGES,
     progress: Progress = silent,
 ) -> Artifact:
-    """Make the int8 graph of ``store/name/version``, calibrated on ``count`` images made of the photos in ``images``,
-    or of the twenty of ``calibration.PACKAGE``; one that is there is replaced.
+    """Make or replace the int8 graph of ``store/name/version``, calibrated on ``count`` images.
 
-    Safe to interrupt: nothing is written before all is computed. Raises MissingExtra, ArtifactError, PullError (the
-    photos cannot be had) or OperatorError (the photos given cannot be used).
+    They are made from the photos in the folder ``images``, or from those of ``calibration.PACKAGE``. Safe to interrupt:
+    nothing is written before everything is computed. Raises MissingExtra, ArtifactError, PullError (the package cannot
+    be fetched) or OperatorError (the photos in ``images`` cannot be used).
     """
     require_nncf()
     artifact = load_artifact(store, name, version)
-    artifact.load_weights()  # refused before minutes of work
+    artifact.load_weights()  # check them before minutes of work
     with write.explained(ArtifactError, artifact.reference, store):
         photos, origin = _photos(artifact, images, count, progress)
         files = calibration.images(photos, artifact.manifest.preprocessing, count, progress)
@@ -61,8 +61,8 @@ def quantize(
         with write.exclusive(store / name, lambda: progress("waiting for another writer", 0, None)):
             manifest = read_manifest(artifact.directory)
             if manifest.fingerprint() != entry.made_from:
-                raise ArtifactError(f"{artifact.reference} changed meanwhile; run the command again")
-            # The figures of the graph before this one are not this one's.
+                raise ArtifactError(f"{artifact.reference} changed in the meantime; run the command again")
+            # Figures of an earlier graph do not apply to this one.
             figures = {key: value for key, value in manifest.measured.items() if not key.startswith("parity_int8_")}
             updated = manifest.model_copy(update={"derived": {"int8": entry}, "measured": figures})
             _write(artifact.directory, graph, constants, updated)
@@ -70,7 +70,7 @@ def quantize(
 
 
 def _photos(artifact: Artifact, folder: Path | None, count: int, progress: Progress) -> tuple[dict[str, bytes], str]:
-    """Photos by name, and their origin in words."""
+    """Photos by name, and a description of their origin."""
     if folder is not None:
         photos = calibration.read_photos(image_files(folder), count)
         return photos, f"{len(photos)} of the operator's photos"

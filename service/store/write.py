@@ -1,8 +1,8 @@
-"""How the store is written: all or nothing, one writer at a time, no litter.
+"""Writes to the store: atomically, with one writer per model at a time.
 
-Bytes go to a temporary file in the directory of their destination, are flushed to the disk and renamed over it;
-a reader sees the old file or the new one, a crash at any moment included. Writers of one model hold a lock on its
-directory; whoever holds the lock may remove what a killed predecessor left behind.
+Data goes to a temporary file in the directory of its destination, is flushed to disk and renamed over it, so that a
+reader sees either the old file or the new one, even after a crash. A writer holds a lock on the model's directory and
+first removes what a killed writer left there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from service.errors import OperatorError
 from service.model.artifact import Manifest
 
-#: Names of temporary files and directories start with this; never valid as a model's or a version's name.
+#: Prefix of temporary files and directories; no valid name of a model or version starts with it.
 TEMPORARY = ".tmp-"
 _OLD = ".old-"
 
@@ -33,21 +33,17 @@ _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def serialize(tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """``tensors`` as a safetensors file: the same bytes from the same tensors, always.
+    """``tensors`` as a safetensors file; the same tensors always give the same bytes.
 
-    The format is eight bytes of header length (little-endian), a JSON header, the data. It is written here rather
-    than by the library because the sha256 of the result stands in manifests and must survive the library's updates.
+    The format is eight bytes of header length (little-endian), a JSON header, the data. We do not use the library
+    because the sha256 of the result is part of manifests and must not change with the library's version.
     """
     header: dict[str, object] = {}
     chunks: list[bytes] = []
     offset = 0
     for name in sorted(tensors):
         data = np.ascontiguousarray(tensors[name], dtype="<f4").tobytes()
-        header[name] = {
-            "dtype": "F32",
-            "shape": list(tensors[name].shape),
-            "data_offsets": [offset, offset + len(data)],
-        }
+        header[name] = {"dtype": "F32", "shape": [*tensors[name].shape], "data_offsets": [offset, offset + len(data)]}
         chunks.append(data)
         offset += len(data)
     encoded = json.dumps(header, separators=(",", ":")).encode()
@@ -56,7 +52,7 @@ def serialize(tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """``model.json`` as the store writes it; unset fields are left out, except the digest that a pull fills in."""
+    """The content of model.json for ``manifest``; unset fields are omitted, except the digest that a pull fills in."""
     fields = manifest.model_dump(mode="json", exclude_none=True)
     content = {name: fields.get(name) for name in Manifest.model_fields}
     if not content["derived"]:
@@ -72,9 +68,9 @@ def replace_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacement(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write, which takes ``path``'s place in one step when the block ends.
+    """A new file that atomically replaces ``path`` when the block ends.
 
-    On any failure, KeyboardInterrupt included, the old content stays.
+    After any exception, including KeyboardInterrupt, the old content stays.
     """
     temporary = _temporary(path.parent)
     try:
@@ -88,8 +84,8 @@ def replacement(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Replace several files of ``directory``. All are on the disk before the first is renamed, in the order given;
-    until then, whatever fails, nothing has changed. Who reads in between meets a digest that does not match."""
+    """Replace several files of ``directory``, in order. All are on disk before the first is renamed, so an earlier
+    failure changes nothing. A reader in between finds a digest that does not match."""
     temporaries = {name: _temporary(directory) for name in files}
     try:
         for name, data in files.items():
@@ -103,10 +99,10 @@ def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Make ``directory`` with exactly ``files`` in it, in one step; an existing one is replaced.
+    """Make or replace ``directory`` with exactly ``files`` in it, in one step.
 
-    Replacing takes two renames; ``remove_leftovers`` undoes the first one if a crash came between them.
-    The caller holds the lock on ``directory.parent``.
+    Replacing takes two renames; after a crash between them ``remove_leftovers`` undoes the first one. The caller must
+    hold the lock on ``directory.parent``.
     """
     old = directory.parent / f"{_OLD}{directory.name}"
     with scratch(directory.parent) as temporary:
@@ -127,7 +123,7 @@ def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def scratch(directory: Path) -> Iterator[Path]:
-    """A temporary directory inside ``directory``, so on the same disk as what will be made of its content."""
+    """A temporary directory inside ``directory``, so that files can be renamed from there."""
     temporary = _temporary(directory)
     temporary.mkdir()
     try:
@@ -138,10 +134,10 @@ def scratch(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive(directory: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the only write lock on ``directory`` and clean it first; ``waiting`` is called if somebody else has it.
+    """Hold the write lock on ``directory`` and remove leftovers; ``waiting`` is called if another process holds it.
 
-    The lock is the kernel's and falls with its process. On a file system without locks there is none, and nothing
-    is cleaned: every write is atomic anyway, two writers merely do the work twice.
+    The kernel releases the lock when the process ends. On a file system without locks, leftovers stay, and two writers
+    do the same work twice, which is harmless because each write is atomic.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -153,7 +149,7 @@ def exclusive(directory: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Delete temporary files below ``directory`` (one level of versions) and finish interrupted replacements."""
+    """Delete temporary files in ``directory`` and its versions, and undo or finish interrupted replacements."""
     for old in directory.glob(f"{_OLD}*"):
         original = directory / old.name.removeprefix(_OLD)
         if not original.exists():
@@ -170,7 +166,7 @@ def remove_leftovers(directory: Path) -> None:
 
 @contextmanager
 def explained(kind: type[OperatorError], reference: str, store: Path) -> Iterator[None]:
-    """Turn an OSError of writing into ``kind`` with a sentence and a remedy."""
+    """Turn an OSError from writing into ``kind``, with one sentence and a remedy."""
     try:
         yield
     except OSError as error:
@@ -200,7 +196,7 @@ def _temporary(directory: Path) -> Path:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, on the disk when the block ends. Its permissions are the umask's, so that a server running as
+    """A new file that is on disk when the block ends. Its permissions follow the umask, so that a server running as
     another user can read it."""
     with path.open("xb") as file:
         yield file
@@ -218,7 +214,7 @@ def _sync_directory(directory: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot, and need not
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not supported by some network file systems
             raise
     finally:
         os.close(descriptor)

@@ -171,8 +171,8 @@ def test_variables_of_no_setting_are_mentioned_and_empty_ones_are_none(monkeypat
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"device": "gpu"}, "--device: auto, cpu, cuda or cuda:N is wanted (got 'gpu')"),
-        ({"model": "pets/1"}, "--model: a name without / is wanted; model and version are two settings (got 'pets/1')"),
+        ({"device": "gpu"}, "--device: must be auto, cpu, cuda or cuda:N (got 'gpu')"),
+        ({"model": "pets/1"}, "--model: must not contain /; model and version are two settings (got 'pets/1')"),
         (
             {"max_batch_size": "0", "decode": "slow"},
             "--decode: Input should be 'exact' or 'fast' (got 'slow'); "
@@ -194,7 +194,7 @@ def test_what_is_wrong_with_variables_names_them(monkeypatch: pytest.MonkeyPatch
 
 def test_keys_that_hold_no_key_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOBILENET_API_KEYS", " , ")
-    with pytest.raises(OperatorError, match=r"^MOBILENET_API_KEYS: holds no key; unset it to ask for none$"):
+    with pytest.raises(OperatorError, match=r"^MOBILENET_API_KEYS: contains no key; leave it unset to require none$"):
         settings_from()
 
 

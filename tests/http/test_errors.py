@@ -165,7 +165,7 @@ def test_a_deadline_that_passes_is_504(artifact: Artifact, blocking: Blocking) -
         answer = app.client.post("/classify", content=png(1), headers={"X-Request-Timeout-Ms": "50"})
         problem(answer, 504)
         blocking.release.set()
-        assert app.metric('mobilenet_images_total{format="png",outcome="deadline"}') == 1
+        assert app.metric('mobilenet_images_total{format="png",model="tiny",outcome="deadline",version="1"}') == 1
 
 
 def test_the_services_own_timeout_cannot_be_outbid(artifact: Artifact, blocking: Blocking) -> None:
@@ -276,7 +276,12 @@ def test_a_client_that_leaves_frees_its_place_and_costs_no_inference(artifact: A
         with socket.create_connection((app.host, app.port), 10) as connection:
             head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
-            until(lambda: app.metric("mobilenet_queue_depth") == 1, timeout=30, what="it waits", every=0.01)
+            until(
+                lambda: app.metric('mobilenet_queue_depth{model="tiny",version="1"}') == 1,
+                timeout=30,
+                what="it waits",
+                every=0.01,
+            )
         until(lambda: app.metric("mobilenet_cancelled_total") == 1, timeout=30, what="it is gone", every=0.01)
         assert app.metric("mobilenet_in_flight") == 1
         blocking.release.set()

@@ -58,17 +58,17 @@ def test_top_k_and_class(app: RunningApp) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("class=10", "class: 1 to 5 class indices from 0 to 9 are wanted, with commas between"),
-        ("class=", "class: 1 to 5 class"),
-        ("class=-1", "class: 1 to 5 class"),
-        ("class=1,,2", "class: 1 to 5 class"),
-        ("class=1,2,3,4,5,6", "class: 1 to 5 class"),
-        ("class=cat", "class: 1 to 5 class"),
-        ("class=3,3", "class: a class is named twice"),
-        ("class=3&top_k=1", "class, top_k: one of the two is wanted"),
-        ("top_k=6", "top_k: a whole number from 1 to 5"),
-        ("embedding=maybe", "embedding: true or false"),
-        ("opacity=2", "opacity: a number from 0 to 1"),
+        ("class=10", "class: must be 1 to 5 class indices, separated by commas, from 0 to 9"),
+        ("class=", "class: must be 1 to 5 class"),
+        ("class=-1", "class: must be 1 to 5 class"),
+        ("class=1,,2", "class: must be 1 to 5 class"),
+        ("class=1,2,3,4,5,6", "class: must be 1 to 5 class"),
+        ("class=cat", "class: must be 1 to 5 class"),
+        ("class=3,3", "class: a class is repeated"),
+        ("class=3&top_k=1", "class, top_k: only one of the two may be given"),
+        ("top_k=6", "top_k: must be a whole number from 1 to 5"),
+        ("embedding=maybe", "embedding: must be true or false"),
+        ("opacity=2", "opacity: must be a number from 0 to 1"),
     ],
 )
 def test_parameters_out_of_range_cost_no_inference(app: RunningApp, query: str, message: str) -> None:
@@ -106,7 +106,10 @@ def test_it_shares_a_batch_with_the_others(artifact: Artifact) -> None:
         soon(lambda: runtime.batches == [1], what="the first batch runs")
         paths = ("/classify", "/embed", "/explain?class=8")
         others = [threads.submit(app.client.post, path, content=png(5)) for path in paths]
-        soon(lambda: app.metric("mobilenet_queue_depth") == 3, what="three wait, or were refused")
+        soon(
+            lambda: app.metric('mobilenet_queue_depth{model="tiny",version="1"}') == 3,
+            what="three wait, or were refused",
+        )
         gate.set()
         assert first.result().status_code == 200
         assert [other.result().status_code for other in others] == [200] * 3

@@ -93,8 +93,8 @@ def test_health_and_documentation_need_no_key(keyed: RunningApp, path: str) -> N
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "holds no key"),
-        (b"# only\n  # comments\n\n", "holds no key"),
+        (b"", "contains no key"),
+        (b"# only\n  # comments\n\n", "contains no key"),
         (f"{OTHER} and more".encode(), "printable ASCII"),
         (f"{OTHER}ü".encode(), "printable ASCII"),
         (f"{OTHER}\xff".encode("latin-1"), "printable ASCII"),
@@ -124,7 +124,7 @@ def test_keys_of_the_environment_that_are_wrong_are_refused_unseen(monkeypatch: 
 
 
 def test_metrics_cannot_be_protected_without_a_key(key_file: Path) -> None:
-    with pytest.raises(ValidationError, match="no key to ask for"):
+    with pytest.raises(ValidationError, match="needs a key"):
         Settings(protect_metrics=True)
     assert Settings(protect_metrics=True, api_keys_file=key_file).protect_metrics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from service.http.endpoints import PATHS
+from service.http.endpoints import INFERENCE_PATHS
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from tests.running import RunningApp, png, running_app
@@ -28,8 +28,11 @@ def test_metrics_count_requests_stages_images_and_batches(artifact: Artifact) ->
         assert app.metric('mobilenet_requests_total{code="200",endpoint="classify"}') == 1
         assert app.metric('mobilenet_requests_total{code="200",endpoint="embed"}') == 1
         assert app.metric('mobilenet_requests_total{code="404",endpoint="other"}') == 1
-        assert app.metric('mobilenet_images_total{format="png",outcome="ok"}') == 2
-        assert app.metric('mobilenet_images_total{format="unknown",outcome="unsupported_format"}') == 1
+        assert app.metric('mobilenet_images_total{format="png",model="tiny",outcome="ok",version="1"}') == 2
+        assert (
+            app.metric('mobilenet_images_total{format="unknown",model="tiny",outcome="unsupported_format",version="1"}')
+            == 1
+        )
         assert app.metric('mobilenet_rejected_total{reason="unsupported_format"}') == 1
         app.client.get("/livez", headers={"X-Big": "a" * 17_000})
         assert app.metric('mobilenet_rejected_total{reason="headers_too_large"}') == 1
@@ -38,7 +41,7 @@ def test_metrics_count_requests_stages_images_and_batches(artifact: Artifact) ->
             assert app.metric(f'mobilenet_stage_duration_seconds_count{{stage="{stage}"}}') == 2
         assert app.metric("mobilenet_batch_size_sum") == 2
         assert app.metric("mobilenet_in_flight") == 0
-        assert app.metric("mobilenet_queue_depth") == 0
+        assert app.metric('mobilenet_queue_depth{model="tiny",version="1"}') == 0
         assert app.metric("mobilenet_ready") == 1
 
 
@@ -59,7 +62,7 @@ def test_models_shows_what_is_served(app: RunningApp, artifact: Artifact) -> Non
 
 def test_the_openapi_document_declares_requests_and_refusals(app: RunningApp) -> None:
     document = app.client.get("/openapi.json").json()
-    for path in PATHS:
+    for path in INFERENCE_PATHS:
         operation = document["paths"][path]["post"]
         assert set(operation["requestBody"]["content"]) >= {"multipart/form-data", "image/jpeg"}
         assert set(operation["responses"]) == {

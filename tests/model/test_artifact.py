@@ -96,7 +96,7 @@ def test_truncated_weights_are_refused(tiny: Artifact) -> None:
 
 def test_missing_weights_name_the_remedy_of_their_source(tiny: Artifact) -> None:
     (tiny.directory / artifact.WEIGHTS).unlink()
-    with pytest.raises(ArtifactError, match=r"is not there; add the checkpoint again with: .* models add"):
+    with pytest.raises(ArtifactError, match=r"is missing; add the checkpoint again with: .* models add"):
         tiny.load_weights()
     edit(tiny, lambda content: content["source"].update(kind="torchvision"))
     with pytest.raises(ArtifactError, match="run: mobilenet-service models pull tiny/1"):

@@ -10,9 +10,9 @@ from service.processes.connection_counts import ConnectionCounts
 def test_the_fewest_are_those_of_a_worker_that_is_there() -> None:
     counts = ConnectionCounts.create(3)
     other = ConnectionCounts(os.dup(counts.descriptor), 3)  # as another process maps it
-    counts.tell(0, 5)
+    counts.set(0, 5)
     assert other.fewest() == 5, "nobody is in the other places"
-    other.tell(2, 3)
+    other.set(2, 3)
     assert counts.fewest() == 3
-    counts.leave(2)
+    counts.clear(2)
     assert other.fewest() == 5

@@ -55,7 +55,7 @@ async def listening(*sides: Side) -> AsyncIterator[tuple[str, int]]:
             SharedListener(
                 copy,
                 connect=side.connect,
-                mine=lambda side=side: len(side.taken),  # type: ignore[misc]  # a default that binds
+                own_count=lambda side=side: len(side.taken),  # type: ignore[misc]  # a default that binds
                 fewest=lambda mine, side=side: side.fewest_elsewhere,  # type: ignore[misc]
             )
             for copy, side in zip(copies, sides, strict=True)
@@ -86,7 +86,7 @@ async def test_a_connection_that_crosses_the_close_is_drained_and_not_just_close
     side = Side()
     side.fewest_elsewhere = 100
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        shared = SharedListener(listener, connect=side.connect, mine=lambda: 0, fewest=lambda mine: 100)
+        shared = SharedListener(listener, connect=side.connect, own_count=lambda: 0, fewest=lambda mine: 100)
         with socket.create_connection(listener.getsockname()) as connection:
             shared._take()
             shared.close()

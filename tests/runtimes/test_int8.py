@@ -124,7 +124,7 @@ def test_missing_and_damaged_files_are_refused(store: Path, name: str) -> None:
     with pytest.raises(ArtifactError, match="corrupt"):
         verify(store, "tiny", "1")
     path.unlink()
-    with pytest.raises(ArtifactError, match=f"{name} is not there; {remedy}"):
+    with pytest.raises(ArtifactError, match=f"{name} is missing; {remedy}"):
         create(load(store), INT8)
     assert list_models(store)[0].derived == ("int8: unusable, see models verify",)
 

@@ -6,7 +6,7 @@ import pytest
 
 from service.config import Settings
 from service.serving import build
-from service.serving.build import plan, worker_plan
+from service.serving.build import engine_plan, worker_plan
 from service.serving.capacity import pixels_per_image, units_in_flight
 
 MiB = 2**20
@@ -31,7 +31,7 @@ def test_limits_follow_memory(memory: int, decoders: int, in_flight: int, megapi
 
 def test_settings_that_are_numbers_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "available_memory", lambda: 300 * MiB)
-    planned = plan(Settings(max_in_flight=300, max_pixels=10**9, device="cpu"))
+    planned = engine_plan(Settings(max_in_flight=300, max_pixels=10**9, device="cpu"))
     assert (planned.max_in_flight, planned.max_pixels) == (300, 10**9)
 
 

@@ -44,7 +44,7 @@ def test_prints_a_table_and_puts_it_into_the_manifest(store: Path, photos: Path)
     assert lines[0].split() == ["precision", "decode", "top-1", "top-5", "agrees", "cosine,", "mean", "min", "ms"]
     assert lines[1].split()[:2] == ["fp32", "exact"]
     assert lines[1].split()[4:7] == ["100.0%", "1.0000", "1.0000"]
-    assert "no int8: mobilenet-service models quantize tiny/1 makes it" in result.stdout
+    assert "no int8; to make it, run: mobilenet-service models quantize tiny/1" in result.stdout
     measured = artifact.load(store, "tiny", "1").manifest.measured
     assert measured["parity_fp32_exact_agreement"] == 1.0
     assert measured["parity_fp32_fast_ms"] == measured["parity_fp32_exact_ms"]

@@ -86,7 +86,7 @@ def test_failed_downloads(store: Path, published: Published, behaviour: Behaviou
 
 def test_a_file_with_another_hash(store: Path, published: Published) -> None:
     published.body += b"\0"
-    with pytest.raises(PullError, match=r"not the file that the manifest describes .* nothing was kept"):
+    with pytest.raises(PullError, match=r"not the file that the manifest describes .* nothing was stored"):
         pull(store, "tiny", "1")
     assert nothing_was_stored(store)
     assert litter(store) == []
@@ -121,7 +121,7 @@ def test_another_conversion_than_the_manifest_says(store: Path, published: Publi
     found = artifact.load(store, "tiny", "1")
     manifest = found.manifest.model_copy(update={"weights": FileDigest(sha256="0" * 64, bytes=1)})
     (found.directory / artifact.MANIFEST).write_bytes(write.manifest_bytes(manifest))
-    with pytest.raises(PullError, match=r"the manifest says 00000000…; nothing was kept"):
+    with pytest.raises(PullError, match=r"the manifest says 00000000…; nothing was stored"):
         pull(store, "tiny", "1")
     assert not (found.directory / artifact.WEIGHTS).exists()
 

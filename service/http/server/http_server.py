@@ -1,6 +1,6 @@
 """The HTTP server: uvicorn with our connection class; it drains when the lifecycle does.
 
-drain ─► listener closes ─► requests in flight finish, for as long as the drain may take ─► ``serve`` returns
+drain ─► listener closes ─► requests in flight finish or the time to drain is over ─► ``serve`` returns
 """
 
 from __future__ import annotations
@@ -22,47 +22,46 @@ from service.http.server.connection import Connection, protocol
 from service.metrics import Metrics
 from service.serving.lifecycle import Lifecycle
 
-#: The parser's part of the room for an ordinary photo, see ``listener``.
+#: uvicorn's buffer for a body, sized for an ordinary photo as in ``listener``.
 _UNREAD_BODY = 2**18
 
-#: Kept for what is no connection: 14 files on a CPU, more with a driver, and those of /docs.
+#: Open files that are not connections: 14 on a CPU, more with a GPU driver, and those of /docs.
 _OTHER_FILES = 128
 
 
-#: Given a listener, a maker of connections' protocols and a count of the open ones: takes connections until closed.
+#: From a listener, a constructor of connections and a count of the open ones: accepts connections until closed.
 Accept = Callable[[socket.socket, Callable[[], Connection], Callable[[], int]], asyncio.Server]
 
 
 def config(app: Service, settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> uvicorn.Config:
-    # uvicorn stops reading a connection whose request holds this much that the application has not asked for yet. There
-    # is no option for it.
-    httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BODY  # type: ignore[attr-defined]  # imported there, not exported
+    # uvicorn pauses reading a connection when this much of a body waits for the application. It has no option for it.
+    httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BODY  # type: ignore[attr-defined]  # not exported
     return uvicorn.Config(
         app,
         loop="none",
         http=protocol(metrics, max_connections=min(settings.max_connections, _file_limit() - _OTHER_FILES)),
         ws="none",
         lifespan="off",
-        proxy_headers=False,  # nobody reads them; the wrapper is one more call a request
+        proxy_headers=False,  # not used, and the wrapper costs a call per request
         log_config=None,
         access_log=False,
         server_header=False,
         backlog=2048,
-        # Longer than the idle time-outs of the usual balancers, so that they close first and never race a request.
+        # Longer than the idle time-outs of common balancers, so that no request meets a connection we have just closed.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=math.ceil(lifecycle.drain_s),
     )
 
 
 def _file_limit() -> int:
-    """Raise it as far as it may be: it is often 1024, for the sake of select(), which nothing here uses."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return most
+    """Raise the limit to its maximum and return it. The default is often 1024 for select(), which is not used here."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    return limit
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server without its signals: ``lifecycle`` says when it drains."""
+    """uvicorn's server without its signal handlers: it drains when ``lifecycle`` does."""
 
     def __init__(
         self,
@@ -72,14 +71,14 @@ class Server(uvicorn.Server):
         lifecycle: Lifecycle,
         accept: Accept | None = None,
     ) -> None:
-        """``accept`` takes the connections of a listener that several processes share."""
+        """``accept`` is used for a listener that several processes share."""
         super().__init__(config(app, settings, metrics, lifecycle))
         self._accept = accept
         lifecycle.on_drain(self._drain)
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """Number of open connections."""
         return len(self.server_state.connections)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -92,7 +91,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # they are the lifecycle's
+        yield  # ``Lifecycle.signals`` handles them
 
     def _connect(self) -> Connection:
         make = cast(Callable[..., Connection], self.config.http_protocol_class)

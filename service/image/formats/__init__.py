@@ -1,5 +1,5 @@
-"""One module per image format whose header takes more than a few lines; WebP and BMP are read in ``inspection``.
+"""One module per image format; ``inspection`` itself reads the simpler headers of WebP and BMP.
 
-Each has ``inspect_…`` (bytes to ``Header``, for ``inspection``) and, where the decoder must not see the whole file, the
-function that reduces the file to what its first image needs (for ``decode``).
+Each has ``inspect_…`` (bytes to ``Header``, for ``inspection``) and, if the decoder must not get the whole file, a
+function that reduces the file to its first image (for ``decode``).
 """

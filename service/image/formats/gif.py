@@ -1,7 +1,7 @@
-"""GIF blocks, read for ``inspection``; and, for ``decode``, the first frame without what surrounds it.
+"""GIF: the header for ``inspection``; for ``decode``, the file reduced to its first frame.
 
-Layout: GIF89a, appendix B. Pillow walks the blocks before the first frame one by one, in Python, and loses its way at
-an empty one; so it gets none but the one that says which colour is transparent.
+Layout: GIF89a, appendix B. Pillow reads the blocks before the first frame one by one, in Python, and fails at an empty
+one; so it gets only the block with the transparent colour.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ _DESCRIPTOR: Final = 10
 
 
 def inspect_gif(data: bytes, limits: Limits) -> Header:
-    """The size of the screen, widened like Pillow's to hold the first frame, and whether there is a second frame."""
+    """The size of the screen, enlarged as by Pillow to contain the first frame; whether there is a second frame."""
     if len(data) < _HEADER:
         raise BadImage(TRUNCATED)
     width, height = struct.unpack_from("<HH", data, 6)
-    walk = _Walk(data, limits.max_blocks)
-    frame = walk.next_frame()
+    blocks = _Blocks(data, limits.max_blocks)
+    frame = blocks.next_frame()
     if frame is None:
         return Header("gif", width, height)
     left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, frame + 1)
-    walk.skip_frame(frame)
-    animated = walk.next_frame() is not None
+    blocks.skip_frame(frame)
+    animated = blocks.next_frame() is not None
     return Header("gif", max(width, left + frame_width), max(height, top + frame_height), animated=animated)
 
 
 def first_frame(data: bytes, limits: Limits) -> bytes:
-    """A file in which the first frame follows the palette at once. ``data`` is one that ``inspect_gif`` accepts."""
-    walk = _Walk(data, limits.max_blocks)
-    start = walk.position
-    frame = walk.next_frame()
+    """A file whose first frame directly follows the palette. ``inspect_gif`` must have accepted ``data``."""
+    blocks = _Blocks(data, limits.max_blocks)
+    start = blocks.position
+    frame = blocks.next_frame()
     if frame is None:
         return data
     view = memoryview(data)
-    return b"".join((view[:start], walk.transparency, view[frame:]))
+    return b"".join((view[:start], blocks.transparency, view[frame:]))
 
 
-class _Walk:
-    """Goes from frame to frame; BadImage after ``budget`` blocks."""
+class _Blocks:
+    """Steps from frame to frame; BadImage after ``budget`` blocks."""
 
     def __init__(self, data: bytes, budget: int) -> None:
         self._data = data
         self._budget = budget
         self.position = _HEADER + _palette(data[10])
-        #: A control block that says which colour is transparent, and nothing else; empty if there is none.
+        #: A control block with only the transparent colour; empty if there is none.
         self.transparency = b""
 
     def next_frame(self) -> int | None:
-        """Where the next image descriptor is; None if there is no whole one."""
+        """Position of the next complete image descriptor; None if there is none."""
         data = self._data
         while self.position < len(data) and data[self.position] != _END:
             if data[self.position] == _FRAME and self.position + _DESCRIPTOR <= len(data):
@@ -66,7 +66,7 @@ class _Walk:
                 self._skip_blocks(self.position + 2)
             else:
                 self.position += 1
-                self._pay()
+                self._spend()
         return None
 
     def skip_frame(self, frame: int) -> None:
@@ -81,14 +81,14 @@ class _Walk:
             if length == 0 or blocks > self._budget:
                 break
         self.position = position
-        self._pay(blocks)
+        self._spend(blocks)
 
-    def _pay(self, blocks: int = 1) -> None:
+    def _spend(self, blocks: int = 1) -> None:
         self._budget -= blocks
         if self._budget < 0:
             raise BadImage(TOO_MANY_BLOCKS)
 
 
 def _palette(flags: int) -> int:
-    """Bytes of the palette that these flags announce."""
+    """Size in bytes of the palette that ``flags`` declare."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0

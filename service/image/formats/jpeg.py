@@ -1,7 +1,7 @@
-"""JPEG markers: size, colours, EXIF and number of scans, read for ``inspection`` before libjpeg sees the bytes.
+"""JPEG markers: size, components, EXIF and number of scans, for ``inspection``, before libjpeg reads the bytes.
 
-``decode`` trusts what is found here: Pillow's own reader of markers is not run. Layout: ITU-T T.81, annex B. Inside a
-scan every 0xFF of the data is followed by 0x00 or a restart marker, so the next marker is found without decoding.
+``decode`` relies on the result, because Pillow's own parser of markers is not run. Layout: ITU-T T.81, annex B. In a
+scan every 0xFF in the data is followed by 0x00 or a restart marker, so the next marker can be found without decoding.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ _PROGRESSIVE: Final = 0xC2
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
 #: Besides frame headers: Huffman tables, arithmetic conditioning, scan, quantisation, lines, restarts, applications,
-#: comment. libjpeg refuses all others, and no two readers agree about their length.
+#: comment. libjpeg refuses all others, and parsers disagree about their length.
 _SEGMENTS: Final = frozenset({0xC4, 0xCC, _SOS, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
 
-#: Fill bytes before it are not part of it: a run of them that no marker ends would be tried from each of its bytes.
+#: Without preceding fill bytes: the search would try an unterminated run of them from each of its bytes.
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-#: A frame header of another kind, for JPEG in places where it cannot be parsed: marker, length, 8 bits a sample.
+#: An unsupported frame header, for JPEG data that cannot be parsed: marker, length, 8 bits per sample.
 UNUSUAL_FRAME: Final = re.compile(rb"\xff[\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\x00[\x0b\x0e\x11\x14\x17\x1a]\x08")
-#: Arithmetic coding can pack any number of coefficients into a bit, so that no byte of the file pays for the work.
+#: Arithmetic coding can store any number of coefficients in a bit, so the work is not bounded by the file's size.
 UNUSUAL: Final = "arithmetic, lossless and hierarchical JPEG are not supported; send baseline or progressive"
 
 
 def inspect_jpeg(data: bytes, limits: Limits) -> Header:
-    """Size and cost from the segments before the first scan; scans are counted only where there can be many.
+    """Size and cost from the segments before the first scan; scans are counted only if there can be many.
 
-    Raises BadImage if no frame comes before the first scan, or one that libjpeg does not decode.
+    Raises BadImage without a frame before the first scan, or if libjpeg does not decode its kind.
     """
     size: tuple[int, int] | None = None
     components, progressive = 0, False
     exif: bytes | None = None
     position, blocks, end = 2, 0, len(data)
     while True:
-        blocks += 1  # fill bytes and stray markers cost a step, too
+        blocks += 1  # fill bytes and stray markers count as well
         if blocks > limits.max_segments:
             raise BadImage(TOO_MANY_BLOCKS)
         position = data.find(b"\xff", position)
@@ -64,7 +64,7 @@ def inspect_jpeg(data: bytes, limits: Limits) -> Header:
             if size is not None or length < 8:
                 raise BadImage("the JPEG's frame header is damaged")
             if data[body] != 8:
-                raise BadImage(f"JPEG with {data[body]} bits a sample is not supported; send 8 bits")
+                raise BadImage(f"JPEG with {data[body]} bits per sample is not supported; send 8 bits")
             if kind not in _SEQUENTIAL and kind != _PROGRESSIVE:
                 raise BadImage(UNUSUAL)
             size = (data[body + 3] << 8 | data[body + 4], data[body + 1] << 8 | data[body + 2])
@@ -81,15 +81,15 @@ def inspect_jpeg(data: bytes, limits: Limits) -> Header:
             raise BadImage(CORRUPT)
     if size is None:
         raise BadImage("the JPEG has no frame header")
-    # A scan that carries every component of a sequential JPEG is the only one that libjpeg reads.
+    # If the first scan of a sequential JPEG has all components, libjpeg reads no other.
     several = progressive or data[body] < components
     scans = _count_scans(data, position, limits) if several else 1
     return with_exif(exif, Header("jpeg", *size, components=components, scans=scans))
 
 
 def _count_scans(data: bytes, position: int, limits: Limits) -> int:
-    """Scans from the first one, whose data begins at ``position``, to the end of this image."""
-    # An upper bound at the speed of memchr; it also counts what follows the image, such as a phone's video.
+    """The number of scans of this image; the data of the first begins at ``position``."""
+    # A fast upper bound; it also counts in data after the image, such as a phone's video.
     bound = 1 + data.count(b"\xff\xda", position)
     if bound <= limits.free_scans:
         return bound

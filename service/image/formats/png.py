@@ -1,4 +1,4 @@
-"""PNG chunks, read for ``inspection``; and, for ``decode``, what Pillow does not do or should not see of them."""
+"""PNG: the header for ``inspection``; for ``decode``, the chunks without metadata, and a correction of transparency."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from service.image.header import TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
-#: Chunks that pixels depend on, and the end.
+#: Chunks that affect pixels, and the end.
 _PIXEL_CHUNKS: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-#: Pillow spreads 2- and 4-bit grey over 0 to 255 by these factors, but not the grey that tRNS names.
+#: Pillow scales 2- and 4-bit grey to 0 to 255 by these factors, but not the transparent grey of tRNS.
 _GREY_FACTORS: Final = {"L;2": 85, "L;4": 17}
 
 
 def inspect_png(data: bytes, limits: Limits) -> Header:
-    """Size, orientation and number of frames. Raises BadImage if the header chunk is not where it must be."""
+    """Size, orientation and number of frames. Raises BadImage if the header chunk does not come first."""
     if len(data) < 33:
         raise BadImage(TRUNCATED)
     if data[8:16] != b"\0\0\0\rIHDR":
@@ -47,9 +47,9 @@ def inspect_png(data: bytes, limits: Limits) -> Header:
 
 
 def pixel_chunks(data: bytes) -> bytes:
-    """The same image without the chunks that no pixel depends on: profiles, texts, EXIF, animation.
+    """The same image without the chunks that do not affect pixels: profiles, texts, EXIF, animation.
 
-    Pillow would unpack each compressed one, a megabyte from a kilobyte, and bounds only some of them.
+    Pillow would decompress them, a kilobyte to a megabyte, and limits only some.
     """
     view = memoryview(data)
     chunks = [view[:8]]
@@ -66,7 +66,7 @@ def pixel_chunks(data: bytes) -> bytes:
 
 
 def scale_transparency(image: PngImagePlugin.PngImageFile) -> None:
-    """Bring the colour that tRNS names, in place, to the 8 bits at which Pillow will deliver the pixels."""
+    """Scale the transparent colour of tRNS, in place, to the 8 bits of Pillow's pixels."""
     clear = image.info.get("transparency")
     if clear is None or not image.tile:
         return

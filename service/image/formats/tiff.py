@@ -1,9 +1,9 @@
-"""TIFF: size and cost from the first directory, for ``inspection``; for ``decode``, the file with nothing else in it.
+"""TIFF: size and cost from the first directory, for ``inspection``; for ``decode``, the file reduced to that page.
 
-A TIFF's directory says how its pixels are cut up and packed, in numbers that need not agree with each other. Pillow
-and libtiff each believe other ones: a strip that is listed a thousand times is decoded a thousand times. So the
-numbers are checked here, and the decoders get a directory that holds the checked ones alone: no second page, no EXIF,
-no profile, no value list that Pillow would turn into Python objects. Tags: TIFF 6.0, and the supplements 1 and 2.
+A TIFF's directory describes how its pixels are divided and compressed, in numbers that may contradict each other, and
+Pillow and libtiff rely on different ones: a strip that is listed a thousand times is decoded a thousand times. So the
+numbers are checked here, and the decoders get a directory with only the checked tags: no second page, EXIF, profile or
+list of values that Pillow would turn into Python objects. Tags: TIFF 6.0 and its supplements 1 and 2.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ _COMMON: Final = _YCBCR | {
     *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR, _T4, _T6),
     *(_PREDICTOR, _COLOUR_MAP, _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES),
 }
-#: One value a strip or tile. Of every other tag, the longest in use is a palette of 768.
+#: Tags with one value per strip or tile. Of the others, the longest in use is a palette of 768 values.
 _LISTS: Final = frozenset({_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES})
 _MAX_VALUES: Final = 4096
 
 _JPEG: Final = 7
-#: None, CCITT 1D, 3 and 4, LZW, JPEG, Deflate, PackBits, Deflate by its older number. What libtiff could read besides
-#: has memory of its own choosing (LZMA, Zstandard, WebP), or is extinct (JPEG of TIFF 6.0, ThunderScan, LogLuv).
+#: None, CCITT 1D, 3 and 4, LZW, JPEG, Deflate, PackBits, Deflate by its older number. libtiff's other methods have no
+#: bound on memory (LZMA, Zstandard, WebP) or are extinct (JPEG of TIFF 6.0, ThunderScan, LogLuv).
 _COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946})
-#: libtiff gives up on a strip after this many scans (LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER).
+#: libtiff rejects a strip with more scans (LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER).
 _LIBTIFF_MAX_SCANS: Final = 100
-#: By how much all tiles may exceed half as much again as the image, in pixels: what a small one may cost anyway.
+#: The tiles together may have 1.5 times the pixels of the image plus this: a small image may cost as much anyway.
 _SPARE_PIXELS: Final = 8_000_000
 
 
 def inspect_tiff(data: bytes, limits: Limits) -> Header:
-    """Size, orientation and cost. Raises BadImage where the directory contradicts itself or asks for too much."""
+    """Size, orientation and cost. Raises BadImage if the directory contradicts itself or would cost too much."""
     try:
         directory = read_first(data, _COMMON | _STRIPED | _TILED | {ORIENTATION})
     except DamagedDirectory:
@@ -62,8 +62,8 @@ def inspect_tiff(data: bytes, limits: Limits) -> Header:
     if compression not in _COMPRESSIONS:
         raise BadImage("the TIFF's compression is not supported; send LZW, Deflate, PackBits, JPEG, CCITT or none")
     scans = 1
-    if 0 < width * height <= limits.max_pixels:  # the rest is refused anyway, in better words
-        # Passes over the image: strips may share their bytes, so the scans of one are bounded by the file's.
+    if 0 < width * height <= limits.max_pixels:  # others are refused later with a better message
+        # Passes over the image. Strips may share bytes, so each may have as many scans as the file.
         scans = -(-_decoded_pixels(directory, width, height, limits) // (width * height))
         if compression == _JPEG:
             if UNUSUAL_FRAME.search(data) is not None:
@@ -81,15 +81,15 @@ def inspect_tiff(data: bytes, limits: Limits) -> Header:
 
 
 def first_page(data: bytes) -> bytes:
-    """The first page, with no tags but those that pixels depend on. ``data`` is one that ``inspect_tiff`` accepts."""
+    """The first page, with only the tags that affect pixels. ``inspect_tiff`` must have accepted ``data``."""
     directory = read_first(data, _COMMON | _STRIPED | _TILED)
-    left_out = _STRIPED if _is_tiled(directory) else _TILED
-    entries = {tag: entry for tag, entry in directory.entries.items() if _matters(tag, entry, left_out)}
+    omitted = _STRIPED if _is_tiled(directory) else _TILED
+    entries = {tag: entry for tag, entry in directory.entries.items() if _is_kept(tag, entry, omitted)}
     return with_entries(data, entries)
 
 
-def _matters(tag: int, entry: DirectoryEntry, left_out: frozenset[int]) -> bool:
-    return tag not in left_out and (tag in _LISTS or entry.count <= _MAX_VALUES)
+def _is_kept(tag: int, entry: DirectoryEntry, omitted: frozenset[int]) -> bool:
+    return tag not in omitted and (tag in _LISTS or entry.count <= _MAX_VALUES)
 
 
 def _is_tiled(directory: Directory) -> bool:
@@ -97,7 +97,7 @@ def _is_tiled(directory: Directory) -> bool:
 
 
 def _decoded_pixels(directory: Directory, width: int, height: int, limits: Limits) -> int:
-    """Pixels of all strips or tiles of one plane; BadImage unless their number and size fit the image's."""
+    """Pixels of all strips or tiles of one plane; BadImage unless their number and size fit the image."""
     if _is_tiled(directory):
         listed, tile_width, tile_height = _TILES, directory.value(_TILE_WIDTH), directory.value(_TILE_HEIGHT)
     else:

@@ -1,9 +1,8 @@
-"""TIFF image file directories, read for the few tags that matter before Pillow sees the bytes.
+"""Reads TIFF image file directories for the few tags that are needed before decoding.
 
-A directory is the index of a TIFF page, and EXIF is such a directory inside a JPEG, PNG or WebP. ``tiff`` gives whole
-files and gets entries back, the readers of the other formats give EXIF blocks and get the orientation. Layout: TIFF
-6.0, section 2, and BigTIFF (43 in place of 42, eight-byte offsets). Nothing here follows an offset that the bytes do
-not contain.
+A directory is the index of a TIFF page; EXIF in a JPEG, PNG or WebP is such a directory, too. ``tiff`` passes whole
+files and gets entries; the readers of other formats pass EXIF blocks and get the orientation. Layout: TIFF 6.0, section
+2, and BigTIFF (43 instead of 42, eight-byte offsets). Offsets outside the data are never followed.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from service.image.header import Header
 
 ORIENTATION = 274
 
-#: Real directories hold a few dozen entries. Pillow walks each one in Python, so a million would hold the GIL.
+#: Real directories have a few dozen entries. Pillow reads them in Python, so a million would block other threads.
 MAX_ENTRIES = 4096
 
 #: struct codes of the unsigned integer field types: BYTE, SHORT, LONG, LONG8.
@@ -24,11 +23,11 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 class DamagedDirectory(Exception):
-    """The bytes are not a readable directory. Never leaves this package."""
+    """The bytes are not a readable directory. Not raised outside of ``formats``."""
 
 
 class _Layout(NamedTuple):
-    """Where the offset of the first directory is, and struct codes: of entry counts, of entries, of offsets."""
+    """Position of the first directory's offset, and struct codes of entry counts, entries and offsets."""
 
     start: int
     head: str
@@ -43,19 +42,19 @@ _LAYOUTS: Final = {42: _Layout(4, "H", "HHI", "I"), 43: _Layout(8, "Q", "HHQ", "
 class DirectoryEntry:
     """One tag: type and number of its values, the last field of its row, and the first value.
 
-    ``first`` is None unless the values are unsigned integers that lie in the bytes.
+    ``first`` is None unless the values are unsigned integers inside the data.
     """
 
     kind: int
     count: int
-    cell: bytes  # the values, or where they are
+    cell: bytes  # the values, or their offset
     first: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
     entries: dict[int, DirectoryEntry]
-    followed: bool  # by another directory: in a TIFF file, a second page
+    followed: bool  # by another directory, which in a TIFF file is a second page
 
     def value(self, tag: int) -> int | None:
         entry = self.entries.get(tag)
@@ -67,9 +66,9 @@ class Directory:
 
 
 def read_first(data: bytes, tags: frozenset[int]) -> Directory:
-    """The first directory of a TIFF stream, restricted to ``tags``; the first of equal tags counts.
+    """The first directory of a TIFF stream, restricted to ``tags``; of equal tags the first is used.
 
-    A directory that ends early yields the entries before the cut. Raises DamagedDirectory if there is none at all.
+    A truncated directory gives its complete entries. Raises DamagedDirectory if there is no directory.
     """
     order, layout = _layout(data)
     try:
@@ -97,7 +96,7 @@ def read_first(data: bytes, tags: frozenset[int]) -> Directory:
 
 
 def with_entries(data: bytes, entries: dict[int, DirectoryEntry]) -> bytes:
-    """The TIFF stream ``data`` with one directory, at its end, that holds ``entries`` and nothing else."""
+    """The TIFF stream ``data`` with a single directory, at its end, that contains only ``entries``."""
     order, layout = _layout(data)
     rows = [
         struct.pack(order + layout.row, tag, entry.kind, entry.count) + entry.cell
@@ -132,9 +131,9 @@ def _first(data: bytes, position: int, order: str, cell: str, kind: int, count: 
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation (1 to 8) that an EXIF block, with or without its ``Exif`` prefix, asks for; 1 if it is silent.
+    """The orientation (1 to 8) in an EXIF block, with or without its ``Exif`` prefix; 1 if there is none.
 
-    Cameras that do not know write 0, which counts as silence. Raises DamagedDirectory for anything else.
+    Cameras write 0 for an unknown orientation, which counts as 1. Raises DamagedDirectory for other values.
     """
     for _ in range(2):  # some writers prefix it twice
         exif = exif.removeprefix(b"Exif\0\0")
@@ -147,7 +146,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def with_exif(exif: bytes | None, header: Header) -> Header:
-    """``header`` with the orientation of its EXIF block, or marked as damaged; the pixels do not depend on it."""
+    """``header`` with the orientation of its EXIF block, or marked as damaged: the image can be decoded anyway."""
     if exif is None:
         return header
     try:

@@ -2,5 +2,5 @@
 
     worker: decode ─► slot (shared memory) ─► message ─► engine: batch, infer ─► slot ─► message ─► worker: answer
 
-Pixels and outputs stay where they were written; what travels is a few bytes over a Unix socket (ADR 14).
+Pixels and outputs stay in shared memory; only messages of a few bytes cross the Unix socket (ADR 14).
 """

@@ -1,8 +1,8 @@
-"""The engine's side of the wire: takes images from workers' slots into a ``LocalEngine``, writes outputs back.
+"""The engine's side of the wire: passes images from workers' slots to a ``LocalEngine`` and writes outputs back.
 
-    socket ─► loop thread: records ─► Batcher ─► runner thread: infer ─► slot, one packet a batch and worker ─► socket
+    socket ─► loop thread: records ─► Batcher ─► runner thread: infer ─► slot, one packet per batch and worker ─► socket
 
-A worker that goes takes its images with it; what was running for it is written into memory that nobody reads any more.
+When a worker ends, its queued images are dropped. Outputs of those already running are discarded.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from service.engine.client import InferResult, Readiness
 from service.engine.local import LocalEngine
 from service.errors import ServiceError
 from service.processes.wire import messages
-from service.processes.wire.messages import CANCEL, INFER, PROBE, Done, Request, Status
+from service.processes.wire.messages import CANCEL, INFER, PROBE, Done, ItemStatus, Request
 from service.processes.wire.slots import Layout, SlotMemory
 
 logger = logging.getLogger(__name__)
 
-#: Readiness travels when it changes, and this often all the same: a worker that hears nothing looks elsewhere.
+#: Seconds between two readiness messages without a change; a worker avoids an engine that sends none.
 HEARTBEAT_S = 0.25
-#: Packets of one worker before others get their turn.
-_PACKETS_A_TURN = 16
+#: Packets that are read from one worker before other connections are served.
+_PACKETS_PER_CALL = 16
 _PEER = struct.Struct("3i")  # pid, uid, gid
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class _SlotItem(Item):
-    """An item that lies in a worker's slot."""
+    """An item whose pixels are in a worker's slot."""
 
     slot: int
     ticket: int
@@ -45,7 +45,7 @@ class _SlotItem(Item):
 class EngineServer:
     """Serves ``engine`` on ``listener``, a SOCK_SEQPACKET Unix socket, to workers of the same user.
 
-    ``layout`` is what the engine computes with; its ``slots`` are each worker's own choice. Used from one event loop.
+    Workers must use ``layout``, except that each chooses its own number of ``slots``. Used from one event loop.
     """
 
     def __init__(self, engine: LocalEngine, listener: socket.socket, layout: Layout) -> None:
@@ -53,39 +53,39 @@ class EngineServer:
         self._listener = listener
         self._layout = layout
         self._connections: set[_Connection] = set()
-        self._beats: asyncio.Task[None] | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen, then load the engine's model. Raises OperatorError as ``LocalEngine.start`` does."""
         self._listener.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
-        self._beats = asyncio.ensure_future(self._beat())
+        self._heartbeats = asyncio.ensure_future(self._send_states())
         await self._engine.start()
 
     async def aclose(self) -> None:
-        """Answer everything that was taken, then hang up."""
+        """Answer all items in the engine, then close the connections."""
         asyncio.get_running_loop().remove_reader(self._listener)
         await self._engine.aclose()
-        if self._beats is not None:
-            self._beats.cancel()
+        if self._heartbeats is not None:
+            self._heartbeats.cancel()
         for connection in list(self._connections):
             connection.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
             accepted, _ = self._listener.accept()
-            if _user(accepted) != os.geteuid():  # the name is everybody's
+            if _user(accepted) != os.geteuid():  # any user may connect to an abstract socket
                 accepted.close()
                 return
             connection = _Connection(accepted, self._engine, self._layout, on_close=self._connections.discard)
             self._connections.add(connection)
 
-    async def _beat(self) -> None:
-        sent, at = None, 0.0
+    async def _send_states(self) -> None:
+        last_state, sent_at = None, 0.0
         while True:
             state = self._engine.state
-            if state != sent or time.monotonic() - at > HEARTBEAT_S:
-                sent, at = state, time.monotonic()
+            if state != last_state or time.monotonic() - sent_at > HEARTBEAT_S:
+                last_state, sent_at = state, time.monotonic()
                 packet = messages.state(Readiness(state == "ready", state, self._engine.info))
                 for connection in list(self._connections):
                     connection.send(packet)
@@ -122,16 +122,16 @@ class _Connection:
         for item in self._items.values():
             item.cancelled = True
         self._items.clear()
-        self._memory = None  # and with it a descriptor
+        self._memory = None  # unmaps it
         self._on_close(self)
 
     def send(self, packet: bytes) -> None:
-        """From any thread. A worker that is gone is noticed by the loop."""
+        """From any thread. The loop notices when the worker is gone."""
         with contextlib.suppress(OSError):
             self._socket.send(packet)
 
     def deliver(self, answers: Answers) -> None:
-        """Write what was computed into its slots and say so, in one packet."""
+        """Write outputs into their slots and report all answers in one packet."""
         memory = self._memory
         if memory is None:
             return  # the worker is gone
@@ -140,22 +140,22 @@ class _Connection:
             assert isinstance(item, _SlotItem)
             if isinstance(answer, InferResult):
                 memory.write_outputs(item.slot, answer.output)
-                ended = Done(Status.OK, answer.batch_size, item.slot, item.ticket, answer.infer_s)
+                done = Done(ItemStatus.OK, answer.batch_size, item.slot, item.ticket, answer.infer_s)
             else:
-                status = Status.DROPPED if item.cancelled else messages.status_of(answer)
-                ended = Done(status, 0, item.slot, item.ticket, 0.0)
-            self._items.pop(item.slot, None)  # before the worker can use the slot again
-            records.append(messages.done(ended))
+                status = ItemStatus.DROPPED if item.cancelled else messages.status_of(answer)
+                done = Done(status, 0, item.slot, item.ticket, 0.0)
+            self._items.pop(item.slot, None)  # before the worker can reuse the slot
+            records.append(messages.done(done))
         self.send(b"".join(records))
 
     def _readable(self) -> None:
         try:
-            for _ in range(_PACKETS_A_TURN):
+            for _ in range(_PACKETS_PER_CALL):
                 if self._memory is None:
-                    self._greet()
+                    self._receive_hello()
                 elif packet := self._socket.recv(messages.MAX_PACKET):
                     for message in messages.read_requests(packet):
-                        self._take(message)
+                        self._handle(message)
                 else:
                     self.close()
                     return
@@ -163,29 +163,29 @@ class _Connection:
             pass
         except (OSError, ValueError, struct.error) as error:
             if not isinstance(error, ConnectionError):
-                logger.error("a worker was hung up on: %s", error)
+                logger.error("closed the connection of a worker: %s", error)
             self.close()
 
-    def _greet(self) -> None:
-        """Take the worker's memory, if it is of this user and expects what the engine computes."""
+    def _receive_hello(self) -> None:
+        """Map the worker's memory if its layout is the engine's."""
         packet, descriptors, _, _ = socket.recv_fds(self._socket, messages.MAX_PACKET, 1)
         try:
             if not packet:
-                raise ConnectionError("it went before it had spoken")
-            self._memory = SlotMemory(self._checked(packet, descriptors), os.dup(descriptors[0]))
+                raise ConnectionError("it closed before its first packet")
+            self._memory = SlotMemory(self._check_hello(packet, descriptors), os.dup(descriptors[0]))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _checked(self, packet: bytes, descriptors: list[int]) -> Layout:
-        """The greeting's layout; ValueError unless it is from a worker of this service."""
+    def _check_hello(self, packet: bytes, descriptors: list[int]) -> Layout:
+        """The packet's layout; ValueError if it is not from a worker of this service."""
         layout = messages.read_hello(packet)
         expected = replace(self._layout, slots=layout.slots)
         if len(descriptors) != 1 or layout != expected or not 1 <= layout.slots <= 1 << 16:
-            raise ValueError("this is not a worker of this service")
+            raise ValueError("it is not a worker of this service")
         return layout
 
-    def _take(self, message: Request) -> None:
+    def _handle(self, message: Request) -> None:
         if message.kind == INFER:
             self._infer(message)
         elif message.kind == CANCEL:
@@ -196,12 +196,12 @@ class _Connection:
             if self._probe is None or self._probe.done():
                 self._probe = asyncio.ensure_future(self._answer_probe())
         else:
-            raise ValueError("its message is of an unknown kind")
+            raise ValueError("it sent a message of an unknown kind")
 
     def _infer(self, message: Request) -> None:
         assert self._memory is not None
         if message.slot >= len(self._memory.images) or message.slot in self._items:
-            raise ValueError("it uses a slot that it does not have or that is in use")
+            raise ValueError("it named a slot that does not exist or is in use")
         request = self._memory.read_request(message.slot)
         item = _SlotItem(
             request.model,
@@ -218,8 +218,8 @@ class _Connection:
         self._items[message.slot] = item
         try:
             self._engine.submit(item)
-        except ServiceError as refused:
-            self.deliver([(item, refused)])
+        except ServiceError as error:
+            self.deliver([(item, error)])
 
     async def _answer_probe(self) -> None:
         self.send(messages.state(await self._engine.ready()))

@@ -1,9 +1,9 @@
-"""What is said over the socket between a worker and an engine: fixed records, many in a packet, no pickle.
+"""The messages between a worker and an engine over their socket: fixed-size records, many per packet, no pickle.
 
     worker ─► HELLO (with the slots' descriptor), INFER, CANCEL, PROBE       engine ─► DONE, STATE
 
-``SOCK_SEQPACKET`` keeps packets whole. A worker has at most one INFER and one CANCEL for each of its slots under way,
-so that a socket's buffer cannot fill up and no side ever waits in a send.
+``SOCK_SEQPACKET`` keeps packets whole. A worker has at most one INFER and one CANCEL under way per slot, so the buffer
+of a socket cannot fill up and neither side ever blocks in a send.
 """
 
 from __future__ import annotations
@@ -17,17 +17,10 @@ from typing import NamedTuple
 
 from service.engine.client import Readiness, RuntimeInfo
 from service.engine.states import expired, refusal
-from service.errors import (
-    DeadlineExceeded,
-    Draining,
-    InferenceFailed,
-    NotReady,
-    ServiceError,
-    UnknownModel,
-)
+from service.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady, ServiceError, UnknownModel
 from service.processes.wire.slots import Layout
 
-#: No packet is longer: a state, or 1,000 records.
+#: Bytes of the longest packet: a state, or 1,000 records.
 MAX_PACKET = 1 << 16
 
 _HELLO = struct.Struct("<c5I")
@@ -37,11 +30,11 @@ _DONE = struct.Struct("<cBHIIf")  # kind, status, batch size, slot, ticket, infe
 HELLO, INFER, CANCEL, PROBE, DONE, STATE = b"H", b"I", b"C", b"P", b"D", b"S"
 
 
-class Status(IntEnum):
-    """How an image ended; what is not OK has no outputs."""
+class ItemStatus(IntEnum):
+    """The result of one image; only OK comes with outputs."""
 
     OK = 0
-    DROPPED = 1  # cancelled before it ran; nobody waits
+    DROPPED = 1  # cancelled before it ran
     EXPIRED = 2
     FAILED = 3
     DRAINING = 4
@@ -49,24 +42,24 @@ class Status(IntEnum):
     UNKNOWN_MODEL = 6
 
 
-_STATUS_OF: dict[type[ServiceError], Status] = {
-    DeadlineExceeded: Status.EXPIRED,
-    InferenceFailed: Status.FAILED,
-    Draining: Status.DRAINING,
-    NotReady: Status.NOT_READY,
-    UnknownModel: Status.UNKNOWN_MODEL,
+_STATUS_OF: dict[type[ServiceError], ItemStatus] = {
+    DeadlineExceeded: ItemStatus.EXPIRED,
+    InferenceFailed: ItemStatus.FAILED,
+    Draining: ItemStatus.DRAINING,
+    NotReady: ItemStatus.NOT_READY,
+    UnknownModel: ItemStatus.UNKNOWN_MODEL,
 }
 
 
 class Request(NamedTuple):
     kind: bytes
     slot: int
-    ticket: int  # tells an image from the one that had its slot before
-    deadline: float  # time.monotonic(): one clock for every process of a machine
+    ticket: int  # distinguishes successive images in one slot
+    deadline: float  # time.monotonic() seconds: the same clock in all processes of a machine
 
 
 class Done(NamedTuple):
-    status: Status
+    status: ItemStatus
     batch_size: int
     slot: int
     ticket: int
@@ -80,13 +73,13 @@ def hello(layout: Layout) -> bytes:
 
 
 def read_hello(packet: bytes) -> Layout:
-    """ValueError for anything else."""
+    """ValueError if the packet is not a HELLO."""
     try:
         kind, *numbers = _HELLO.unpack(packet)
     except struct.error:
         kind = b""
     if kind != HELLO:
-        raise ValueError("the first packet is not a greeting")
+        raise ValueError("its first packet is not a HELLO")
     return Layout(*numbers)
 
 
@@ -104,7 +97,7 @@ def done(answer: Done) -> bytes:
 
 def read_done(packet: bytes) -> Iterator[Done]:
     for _, status, *rest in _DONE.iter_unpack(packet):
-        yield Done(Status(status), *rest)
+        yield Done(ItemStatus(status), *rest)
 
 
 def state(readiness: Readiness) -> bytes:
@@ -119,18 +112,18 @@ def read_state(packet: bytes) -> Readiness:
     return Readiness(**fields, info=info)
 
 
-def status_of(error: ServiceError) -> Status:
-    return _STATUS_OF.get(type(error), Status.FAILED)
+def status_of(error: ServiceError) -> ItemStatus:
+    return _STATUS_OF.get(type(error), ItemStatus.FAILED)
 
 
-def error_of(status: Status) -> ServiceError:
-    """What a worker's caller is told; the engine's own words do not travel."""
-    if status is Status.EXPIRED:
+def error_of(status: ItemStatus) -> ServiceError:
+    """The error that the worker raises; the engine's own message is not transmitted."""
+    if status is ItemStatus.EXPIRED:
         return expired()
-    if status is Status.DRAINING:
+    if status is ItemStatus.DRAINING:
         return refusal("closed")
-    if status is Status.NOT_READY:
+    if status is ItemStatus.NOT_READY:
         return NotReady("the model does not answer")
-    if status is Status.UNKNOWN_MODEL:
+    if status is ItemStatus.UNKNOWN_MODEL:
         return UnknownModel("this model is not served here")
     return InferenceFailed("the model could not process this image")

@@ -1,10 +1,10 @@
-"""A worker's side of the wire: decodes into slots, lends them to engines, gives callers their answers.
+"""A worker's side of the wire: decodes images into slots, sends them to engines, returns the answers.
 
-    infer ─► free slot ─► decode thread writes into it ─► lent to the engine ─► outputs copied out ─► free again
+    infer ─► free slot ─► decode thread writes into it ─► the engine infers ─► outputs copied out ─► free again
 
-A slot that is lent comes back by the engine's word alone, or never: when a connection breaks, its memory is given up
-whole. No free slot is back-pressure: the image waits, undecoded. A decode thread that does not come back ends the
-worker: its pool is one thread short, and its slot is never free again.
+While the engine uses a slot, only the engine's answer frees it. When a connection breaks, all its memory is dropped.
+Without a free slot an image waits undecoded, which is the back-pressure. A decode thread that hangs ends the worker:
+otherwise its pool would stay one thread short and its slot would never be free again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from service.metrics import Metrics
 from service.processes.wire.engine_connection import EngineConnection, Slot
 from service.processes.wire.slots import Layout, SlotRequest
 
-#: How long an engine may take over the probe image before it counts as not ready.
+#: How long an engine may take for the probe image before it counts as not ready.
 _PROBE_TIMEOUT_S = 3.0
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class _SlotItem(Item):
-    """An item that is decoded into ``slot``; ``decoded`` is done when that has ended."""
+    """An item that is decoded into ``slot``; ``decoded`` is done when decoding has ended."""
 
     slot: Slot
     decoded: asyncio.Future[None]
@@ -46,9 +46,8 @@ class _SlotItem(Item):
 class RemoteEngine:
     """Implements ``EngineClient`` over engines in other processes, at ``addresses``: Unix sockets, abstract or paths.
 
-    Each image goes to the engine with the fewest outstanding ones. Engines may come and go: a connection that breaks
-    is made again. ``on_ready`` is called each time an engine says that it is ready, ``on_fatal`` once, if decoding
-    hangs.
+    Each image goes to the engine with the fewest outstanding images. Broken connections are re-established.
+    ``on_ready`` is called each time an engine becomes ready, ``on_fatal`` once, if decoding hangs.
     """
 
     def __init__(
@@ -68,17 +67,17 @@ class RemoteEngine:
         self._on_fatal = on_fatal
         self._phase: Literal["serving", "closed", "hung"] = "serving"
         self._watch: asyncio.Task[None] | None = None
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._calls: set[asyncio.Future[None]] = set()
         self._decoding: set[_SlotItem] = set()  # queued or running
         metrics.watch(metrics.model(model).queue_depth, self._waiting)
 
     @property
     def state(self) -> str:
-        """``ready``, or why an image sent now would not be inferred, as far as is known without asking an engine."""
+        """``ready``, or why an image sent now would not be inferred; from the engines' last known states."""
         return self._own_state() or self._best([connection.state for connection in self._connections]).reason
 
     def start(self) -> None:
-        """Begin to connect; ``ready`` tells when that has succeeded."""
+        """Begin to connect; poll ``ready`` for the result."""
         for connection in self._connections:
             connection.start()
         self._watch = asyncio.ensure_future(
@@ -98,8 +97,8 @@ class RemoteEngine:
         started = time.monotonic()
         if deadline <= started:
             raise expired()
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._under_way.add(over)
+        call: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._calls.add(call)
         try:
             async with asyncio.timeout(deadline - started):
                 request = SlotRequest(model, classes, priority, request_id.get())
@@ -107,16 +106,16 @@ class RemoteEngine:
         except TimeoutError:
             raise expired() from None
         finally:
-            self._under_way.discard(over)
-            over.set_result(None)
+            self._calls.discard(call)
+            call.set_result(None)
 
     async def _infer(self, request: SlotRequest, source: Source, deadline: float, started: float) -> InferResult:
-        slot = await self._choose().acquire()
+        slot = await self._least_loaded().acquire()
         item = _SlotItem(
             request.model,
             _decode_into(slot.image, source),
             deadline,
-            _NOBODY,
+            _NO_RECEIVER,
             request_id=request.request_id,
             slot=slot,
             decoded=asyncio.get_running_loop().create_future(),
@@ -132,16 +131,16 @@ class RemoteEngine:
     async def ready(self) -> Readiness:
         if own := self._own_state():
             return Readiness(False, own, self._best([connection.state for connection in self._connections]).info)
-        asked = [asyncio.ensure_future(connection.probe(_PROBE_TIMEOUT_S)) for connection in self._connections]
+        probes = [asyncio.ensure_future(connection.probe(_PROBE_TIMEOUT_S)) for connection in self._connections]
         try:
             states = []
-            for answer in asyncio.as_completed(asked):
+            for answer in asyncio.as_completed(probes):
                 states.append(await answer)
                 if states[-1].ok:
-                    break  # one that can infer is enough: nobody waits for one that is silent
+                    break  # one ready engine is enough; do not wait for silent ones
             return self._best(states)
         finally:
-            for probe in asked:
+            for probe in probes:
                 probe.cancel()
 
     async def aclose(self) -> None:
@@ -149,15 +148,15 @@ class RemoteEngine:
             self._phase = "closed"
         if self._watch is not None:
             self._watch.cancel()
-        if self._under_way:
-            await asyncio.wait(set(self._under_way))
+        if self._calls:
+            await asyncio.wait(set(self._calls))
         for connection in self._connections:
             connection.close()
-        # Nobody waits for a thread that does not come back.
+        # A thread that hangs would block forever.
         await asyncio.to_thread(self._pool.close, wait=self._phase != "hung")
 
     def _own_state(self) -> str:
-        """Why it is this process that cannot infer; empty if it can."""
+        """Why this process cannot infer; empty if it can."""
         if self._phase != "serving":
             return self._phase
         return "" if self._watchdog.health == "ready" else self._watchdog.health
@@ -166,7 +165,7 @@ class RemoteEngine:
         return next((state for state in states if state.ok), states[0])
 
     def _waiting(self) -> int:
-        """Images without a slot or a thread yet; those whose slot is lent are in the engine's queue."""
+        """Number of images without a slot or a decode thread. Those sent to an engine count in its own queue."""
         return sum(connection.waiting for connection in self._connections) + max(
             0, len(self._decoding) - self._pool.threads
         )
@@ -178,28 +177,28 @@ class RemoteEngine:
                 item.decoded.set_exception(refusal("hung"))
         self._on_fatal(verdict.reason)
 
-    def _choose(self) -> EngineConnection:
+    def _least_loaded(self) -> EngineConnection:
         ready = [connection for connection in self._connections if connection.ready]
         if not ready:
             raise NotReady("no engine is ready")
         return min(ready, key=lambda connection: connection.outstanding)
 
     async def _decode(self, item: _SlotItem) -> None:
-        """On a thread of the pool. If that fails, the slot is free again once the thread is done with it."""
+        """Decode on a thread of the pool. If that fails, the slot is freed once the thread has finished."""
         loop = asyncio.get_running_loop()
         try:
             if self._phase == "hung":
                 raise refusal("hung")
             job = self._pool.submit(item, partial(_on_loop, loop, self._decoded))
         except BaseException:
-            item.slot.give_back()
+            item.slot.release()
             raise
         self._decoding.add(item)
         try:
             await item.decoded
         except asyncio.CancelledError:
-            if not item.decoded.cancelled() and item.decoded.exception() is None:  # decoded in the same moment
-                item.slot.give_back()
+            if not item.decoded.cancelled() and item.decoded.exception() is None:  # decoded at the same moment
+                item.slot.release()
             elif job.cancel():
                 self._decoded(item, None)
             raise
@@ -208,7 +207,7 @@ class RemoteEngine:
         assert isinstance(item, _SlotItem)
         self._decoding.discard(item)
         if error is not None or item.decoded.done():
-            item.slot.give_back()
+            item.slot.release()
         if item.decoded.done():
             return
         if error is None:
@@ -217,14 +216,14 @@ class RemoteEngine:
             item.decoded.set_exception(error)
 
 
-class _Nobody:
-    """The receiver of items that no runner of this process sees."""
+class _NoReceiver:
+    """Receiver of items that are decoded but not inferred in this process."""
 
     def deliver(self, answers: Answers) -> None:
-        raise AssertionError("answers come through the slot")
+        raise AssertionError("answers arrive through the slot")
 
 
-_NOBODY = _Nobody()
+_NO_RECEIVER = _NoReceiver()
 
 
 def _decode_into(image: Pixels, source: Source) -> Decode:
@@ -241,6 +240,6 @@ def _on_loop(
     item: Item,
     error: ServiceError | None,
 ) -> None:
-    """From a thread of the pool."""
-    with contextlib.suppress(RuntimeError):  # the loop has ended, and with it everyone who waited
+    """Called on a thread of the pool."""
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and all calls with it
         loop.call_soon_threadsafe(callback, item, error)

@@ -1,8 +1,8 @@
 """Shared memory of one connection: slots that each hold one image, the request for it and, later, its outputs.
 
-The worker makes the memory for each connection, hands its file descriptor over with the first message, and alone
-decides which slot is used when. It has no name, so that nothing is left when both processes are gone. It is not used
-again after its connection broke, so that an engine which was only slow cannot write into another image's slot.
+The worker creates the memory for each connection, sends its file descriptor with the first message, and alone decides
+which slot is used when. The memory has no name, so nothing is left behind when both processes end. It is not reused
+after its connection has broken: an engine that was only slow could still write into a slot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.engine.client import Priority
 from service.model.artifact import Artifact
 from service.model.outputs import MAPS_PER_ITEM, ItemOutput
 
-#: No longer id reaches the engine's log; the HTTP layer takes none.
+#: The longest request id that the HTTP layer lets in.
 REQUEST_ID_BYTES = 128
 
 #: name/version, each of at most 64 characters.
@@ -28,17 +28,17 @@ _MODEL_BYTES = 129
 
 _PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
-#: Images of one worker that an engine may hold. A worker's decoders fill a few in the time of one batch; more would
-#: only move the queue from encoded files to pixels.
+#: Images of one worker in one engine. A worker decodes only a few during one batch; more slots would only hold queued
+#: images as pixels rather than as encoded files.
 _SLOTS = 32
 
-#: A cache line: two slots never share one.
+#: Bytes of a cache line: two slots never share one.
 _ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a slot holds; both sides know it from the artifact and compare before they begin."""
+    """Sizes of a slot's fields. Both sides derive them from the artifact; the engine compares them on connection."""
 
     image_size: int
     num_classes: int
@@ -58,9 +58,9 @@ class Layout:
 
     @property
     def parts(self) -> dict[str, np.dtype[np.generic]]:
-        """Fields in order, the one with the strictest alignment first after the image."""
+        """Fields in order."""
         side = self.image_size
-        described = {
+        shapes = {
             "image": ("u1", (side, side, 3)),
             "log_sum_exp": ("f8", ()),
             "top": ("i8", (self.maps,)),
@@ -72,11 +72,11 @@ class Layout:
             "model": (f"S{_MODEL_BYTES}", ()),
             "priority": ("u1", ()),
         }
-        return {name: np.dtype((kind, shape)) for name, (kind, shape) in described.items()}
+        return {name: np.dtype((kind, shape)) for name, (kind, shape) in shapes.items()}
 
     @property
     def record(self) -> np.dtype[np.void]:
-        """One slot."""
+        """The dtype of one slot."""
         offsets, end = [], 0
         for part in self.parts.values():
             end = -(-end // _ALIGNMENT) * _ALIGNMENT
@@ -93,10 +93,10 @@ class Layout:
 
 
 class SlotRequest(NamedTuple):
-    """What a slot's image is for."""
+    """How the image in a slot is to be inferred."""
 
     model: str
-    classes: Sequence[int]  # whose maps are asked for
+    classes: Sequence[int]  # to compute maps of
     priority: Priority
     request_id: str
 
@@ -114,7 +114,7 @@ class SlotMemory:
         finally:
             os.close(fd)
         records = np.frombuffer(self._map, layout.record)
-        # Fields are looked up once: a look-up by name in a record costs more than what is done with the field.
+        # Fields are looked up here once: looking one up by name costs more than reading or writing it.
         self.images: list[NDArray[np.uint8]] = list(records["image"])
         self._sums = records["log_sum_exp"]
         self._tops = list(records["top"])
@@ -128,7 +128,7 @@ class SlotMemory:
 
     @classmethod
     def create(cls, layout: Layout) -> tuple[Self, int]:
-        """A new one, and a descriptor of its memory to hand over and close. Pages exist once they are written to."""
+        """New memory and a file descriptor of it, to send and close. Pages are allocated when they are written."""
         fd = os.memfd_create("mobilenet-slots", os.MFD_CLOEXEC)
         os.ftruncate(fd, layout.record.itemsize * layout.slots)
         return cls(layout, os.dup(fd)), fd
@@ -142,7 +142,7 @@ class SlotMemory:
         row[len(classes) :] = -1
 
     def read_request(self, slot: int) -> SlotRequest:
-        """What ``write_request`` left. Another process wrote it: nothing in it is trusted to be text or in range."""
+        """The request in ``slot``. Another process wrote it, so text and numbers are validated."""
         return SlotRequest(
             model=_text(self._models[slot]),
             classes=[index for index in self._classes[slot].tolist() if index >= 0],
@@ -158,7 +158,7 @@ class SlotMemory:
         self._sums[slot] = output.log_sum_exp
 
     def read_outputs(self, slot: int) -> ItemOutput:
-        """A copy: the slot is used again."""
+        """A copy, because the slot is reused."""
         return ItemOutput(
             self._logits[slot].copy(),
             self._embeddings[slot].copy(),

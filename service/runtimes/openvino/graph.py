@@ -1,11 +1,11 @@
 """MobileNetV2 as an OpenVINO model, built in memory from an artifact's tensors.
 
-``build_model`` walks ``service.model.network``'s description, so that every width, class count and stage table that an
-artifact can name is covered. What torchvision does in separate steps goes into the convolutions:
+``build_model`` follows the description in ``service.model.network``, so it covers every width, class count and stage
+table of an artifact. Steps that are separate in torchvision are part of the convolutions:
 
 * batch norms: see ``folding``;
-* the scale of the pixels: the stem sees ``u - 255 * mean`` and its kernel carries ``1 / (255 * std)``. The
-  subtraction stays a step of its own, so that the zeros of the padding mean what they mean in torchvision;
+* the scale of the pixels: the stem receives ``u - 255 * mean`` and its kernel includes ``1 / (255 * std)``. The
+  subtraction remains a separate step, so that the padding's zeros mean the same as in torchvision;
 * the rotation of ``rotate_180`` artifacts: see ``_pads``.
 """
 
@@ -27,7 +27,7 @@ SUM = "/sum"
 
 
 def build_model(
-    net: Network,
+    network: Network,
     weights: Weights,
     *,
     size: int,
@@ -41,16 +41,16 @@ def build_model(
     embeddings, top (int32), maps as in ``BatchOutputs``.
 
     ``weights`` are those of ``Artifact.load_weights()``; ``precision`` is what the model will be compiled for;
-    ``batch=-1`` leaves the batch dimension open. The maps and the features behind them lie in the frame of the image
-    as given, whatever ``rotate_180`` says. A convolution's node is named ``layer.conv``, a residual sum its project
-    layer's ``layer.conv + SUM``: quantisation leaves some of them alone by name.
+    ``batch=-1`` leaves the batch dimension open. Maps have the orientation of ``images``, whatever ``rotate_180`` is. A
+    convolution's node is named ``layer.conv``, a residual sum ``layer.conv + SUM`` after its projection: quantisation
+    excludes some of them by name.
     """
     images = ops.parameter([batch, size, size, 3], np.uint8, name="images")
     pixels = ops.subtract(ops.convert(images, "f32"), _constant(255.0 * np.array(mean, np.float32).reshape(1, 1, 1, 3)))
     node = ops.transpose(pixels, np.array([0, 3, 1, 2]))
 
     red, green, blue = (1.0 / (255.0 * value) for value in std)
-    folded = fold(net, weights, precision, (red, green, blue))
+    folded = fold(network, weights, precision, (red, green, blue))
 
     def conv(node: ov.Node, layer: Conv) -> ov.Node:
         nonlocal size
@@ -58,36 +58,36 @@ def build_model(
         size = layer.output_size(size)
         return node
 
-    node = conv(node, net.stem)
-    for block in net.blocks:
+    node = conv(node, network.stem)
+    for block in network.blocks:
         shortcut = node
         for layer in block.convs:
             node = conv(node, layer)
         if block.residual:
             node = ops.add(node, shortcut, name=block.convs[-1].conv + SUM)
-    features = conv(node, net.head)
-    classes = ops.parameter([batch, min(MAPS_PER_ITEM, net.num_classes)], np.int32, name="classes")
-    return ov.Model(_heads(features, classes, net, weights), [images, classes], "mobilenet_v2")
+    features = conv(node, network.head)
+    classes = ops.parameter([batch, min(MAPS_PER_ITEM, network.num_classes)], np.int32, name="classes")
+    return ov.Model(_heads(features, classes, network, weights), [images, classes], "mobilenet_v2")
 
 
-def _heads(features: ov.Node, classes: ov.Node, net: Network, weights: Weights) -> list[ov.Node]:
+def _heads(features: ov.Node, classes: ov.Node, network: Network, weights: Weights) -> list[ov.Node]:
     """Pooling, classifier, and the class activation maps of ``classes``, from one forward pass.
 
-    A class's map is its classifier row times the features of every place. Pooling and classifier are linear, so
-    the mean of the map plus the class's bias is its logit.
+    A class's map is the product of its classifier row with the features of each cell. Pooling and classifier are
+    linear, so the mean of the map plus the class's bias is its logit.
     """
-    classifier = _constant(weights[f"{net.classifier}.weight"])
-    bias = _constant(weights[f"{net.classifier}.bias"][np.newaxis])
+    classifier = _constant(weights[f"{network.classifier}.weight"])
+    bias = _constant(weights[f"{network.classifier}.bias"][np.newaxis])
     embeddings = ops.reduce_mean(features, np.array([2, 3]), keep_dims=False)
     logits = ops.add(ops.matmul(embeddings, classifier, transpose_a=False, transpose_b=True), bias)
 
-    k = min(MAPS_PER_ITEM, net.num_classes)
-    # stable: equal logits come by rising index, as in postprocess.classify.
+    k = min(MAPS_PER_ITEM, network.num_classes)
+    # stable: equal logits are ordered by index, as in ``outputs.classify``.
     top = ops.topk(logits, np.array(k), axis=1, mode="max", sort="value", stable=True).output(1)
-    mapped = ops.select(ops.less(classes, np.array(0, np.int32)), top, classes)
-    rows = ops.gather(classifier, mapped, np.array(0))  # (B, K, embedding_dim)
-    places = ops.reshape(features, np.array([0, 0, -1]), special_zero=True)  # (B, embedding_dim, S * S)
-    flat = ops.matmul(rows, places, transpose_a=False, transpose_b=False)
+    map_classes = ops.select(ops.less(classes, np.array(0, np.int32)), top, classes)
+    rows = ops.gather(classifier, map_classes, np.array(0))  # (B, K, embedding_dim)
+    cells = ops.reshape(features, np.array([0, 0, -1]), special_zero=True)  # (B, embedding_dim, S * S)
+    flat = ops.matmul(rows, cells, transpose_a=False, transpose_b=False)
     side = features.get_output_partial_shape(0)[2].get_length()
     maps = ops.reshape(flat, np.array([0, 0, side, side]), special_zero=True)
 
@@ -99,7 +99,7 @@ def _heads(features: ov.Node, classes: ov.Node, net: Network, weights: Weights) 
 
 
 def _conv(node: ov.Node, layer: Conv, folded: Folded, pads: tuple[int, int], rotate_180: bool) -> ov.Node:
-    """Convolution, bias, and ReLU6 where the layer has one."""
+    """Convolution, bias, and ReLU6 if the layer has one."""
     kernel = folded.kernel[:, :, ::-1, ::-1] if rotate_180 else folded.kernel
     strides, begins, ends = [layer.stride] * 2, [pads[0]] * 2, [pads[1]] * 2
     if layer.groups == 1:
@@ -112,11 +112,11 @@ def _conv(node: ov.Node, layer: Conv, folded: Folded, pads: tuple[int, int], rot
 
 
 def _pads(layer: Conv, size: int, rotate_180: bool) -> tuple[int, int]:
-    """Padding before and after a side of ``size``, for the kernel flipped if ``rotate_180``.
+    """Padding before and after an axis of ``size``, for a kernel that is flipped if ``rotate_180``.
 
-    A ``rotate_180`` artifact is defined as: rotate the image, apply torchvision's network. Rotating nothing and
-    flipping the kernels instead gives the same features, upright, if the padding follows. On one axis, with
-    ``f`` the flip, ``x`` of N entries, kernel ``w`` of 3, stride 2 and padding 1, torchvision computes
+    A ``rotate_180`` artifact is defined as: rotate the image, then apply torchvision's network. Flipping the kernels
+    instead of the image gives the same features, upright, if the padding is right. On one axis, where ``f`` is the
+    flip, ``x`` has N entries and the kernel ``w`` 3, with stride 2 and padding 1, torchvision computes
 
         y[i] = Σ_k w[k] · f(x)[2i + k - 1] = Σ_k w[k] · x[N - 2i - k]           (f(x)[j] = x[N - 1 - j])
 
@@ -124,9 +124,9 @@ def _pads(layer: Conv, size: int, rotate_180: bool) -> tuple[int, int]:
 
         f(y)[i] = y[M - 1 - i] = Σ_m w[2 - m] · x[2i + m + N - 2M]
 
-    which is a convolution with the flipped kernel that pads 2M - N entries before: none for even N (M = N/2),
-    one for odd N (M = (N + 1)/2). After, both need one. By the same argument stride 1 keeps its padding of 1,
-    and a 1×1 kernel knows no direction. Element-wise steps, residual sums and pooling commute with the flip.
+    which is a convolution with the flipped kernel that pads 2M - N entries before: 0 for even N (M = N/2), 1 for odd N
+    (M = (N + 1)/2). Both need 1 after. By the same argument the padding for stride 1 stays 1, and a 1×1 kernel has no
+    direction. Element-wise steps, residual sums and pooling commute with the flip.
     """
     padding = (layer.kernel - 1) // 2
     if rotate_180 and layer.stride == 2 and layer.kernel == 3:

@@ -1,7 +1,7 @@
 """OpenVINO without its model-conversion tools.
 
 ``import openvino`` also imports, if it can, the tools that convert other frameworks' models, and with them a telemetry
-client: 6 MB and 30 ms for something that is never called here. An import that is blocked is one it does not insist on.
+client: 6 MB and 30 ms for tools that are not used here. It ignores a failure of that import, so we block it.
 """
 
 import sys

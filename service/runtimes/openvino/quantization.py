@@ -1,6 +1,6 @@
-"""Post-training quantisation of ``openvino_graph``'s fp32 network with NNCF; used by ``store.quantize`` only.
+"""Post-training quantisation of the fp32 network of ``graph`` with NNCF; used only by ``store.quantize``.
 
-images (uint8) ─► ranges of activations (histograms) ─► FakeQuantize operations ─► biases corrected ─► XML + constants
+images (uint8) ─► ranges of activations (histograms) ─► FakeQuantize operations ─► bias correction ─► XML + constants
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from service.runtimes.openvino.imports import ov
 from service.runtimes.openvino.recipes import Recipe, require_nncf
 from service.runtimes.openvino.runtime import graph_from_weights
 
-#: Of the graph, for one image.
+#: The graph's inputs for one image.
 Inputs = tuple[NDArray[np.uint8], NDArray[np.int32]]
 
 
@@ -38,8 +38,8 @@ def quantize_network(
 ) -> tuple[bytes, bytes]:
     """(graph, constants) of ``artifact`` in int8, calibrated on ``images``, each (S, S, 3).
 
-    ``advance`` hears how many images have been read: one pass for the ranges, another for the biases. Takes some
-    ten seconds for 200 images. Raises MissingExtra or ArtifactError.
+    ``advance`` is called with the number of images read so far: one pass for the ranges, another for the biases. Takes
+    about ten seconds for 200 images. Raises MissingExtra or ArtifactError.
     """
     require_nncf()
     model = graph_from_weights(artifact, "fp32")
@@ -54,8 +54,8 @@ def quantize_network(
         return image[np.newaxis], no_classes
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NNCF's and its dependencies', which are none of the operator's business
-        with contextlib.redirect_stdout(io.StringIO()):  # it draws bars of its own
+        warnings.simplefilter("ignore")  # from NNCF and its dependencies
+        with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
             quantized = _nncf_quantize(model, images, feed, recipe, artifact.network)
     return xml_and_constants(quantized)
 
@@ -65,9 +65,9 @@ def _nncf_quantize(
     images: Sequence[NDArray[np.uint8]],
     feed: Callable[[NDArray[np.uint8]], Inputs],
     recipe: Recipe,
-    net: Network,
+    network: Network,
 ) -> Any:
-    # Where torch is installed, NNCF imports it, and torch complains that there is no GPU.
+    # NNCF imports torch if it is installed, and torch logs that there is no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -76,32 +76,32 @@ def _nncf_quantize(
     return nncf.quantize(
         model,
         nncf.Dataset(list(images), feed),
-        # Symmetric weights; activations by their range, for those that ReLU6 leaves are never negative.
+        # Symmetric weights; asymmetric activations, because after ReLU6 they are never negative.
         preset=nncf.QuantizationPreset.MIXED,
         target_device=nncf.TargetDevice.CPU,
         subset_size=len(images),
         fast_bias_correction=False,
         ignored_scope=nncf.IgnoredScope(
-            names=kept_in_fp32(recipe, net), types=["MatMul", "Gather", "ReduceMean"], validate=False
+            names=kept_in_fp32(recipe, network), types=["MatMul", "Gather", "ReduceMean"], validate=False
         ),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
-            # Not the extremes: rare outliers would widen every step.
+            # Not minimum and maximum: rare outliers would make every step wider.
             activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
         ),
     )
 
 
-def kept_in_fp32(recipe: Recipe, net: Network) -> list[str]:
-    """Names of the graph's operations that ``recipe`` leaves alone."""
-    convs = [layer.conv for layer in net.convs()][: recipe.fp32_convs]
-    sums = [block.convs[-1].conv + SUM for block in net.blocks if block.residual]
+def kept_in_fp32(recipe: Recipe, network: Network) -> list[str]:
+    """Names of the graph's operations that ``recipe`` does not quantise."""
+    convs = [layer.conv for layer in network.convs()][: recipe.fp32_convs]
+    sums = [block.convs[-1].conv + SUM for block in network.blocks if block.residual]
     return convs + (sums if recipe.fp32_sums else [])
 
 
 def xml_and_constants(model: ov.Model) -> tuple[bytes, bytes]:
-    """XML and constants as ``Core.read_model`` takes them; nodes that nobody named are numbered from zero.
+    """XML and constants as ``Core.read_model`` takes them; unnamed nodes are numbered from zero.
 
-    OpenVINO numbers them by a counter of the process, and the same graph would be another file each time.
+    OpenVINO numbers them with a counter of the process, so the same graph would give different files.
     """
     for index, operation in enumerate(model.get_ordered_ops()):
         if re.fullmatch(r"[A-Za-z]+_\d+(/.*)?", operation.get_friendly_name()):

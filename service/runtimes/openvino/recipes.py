@@ -1,4 +1,4 @@
-"""How a network may be quantised, as data; ``quantization`` does it.
+"""Recipes for quantising a network, as data; ``quantization`` applies them.
 
 Importing this imports neither OpenVINO nor NNCF.
 """
@@ -11,15 +11,15 @@ from service.errors import require_extra
 
 
 class Recipe(NamedTuple):
-    """Weights of convolutions in int8 by output channel, activations in uint8; pooling, classifier and class maps in
-    fp32. The biases are corrected layer by layer for what rounding shifts."""
+    """Convolutions with int8 weights, scaled per output channel, and uint8 activations; pooling, classifier and class
+    maps in fp32. Biases are corrected layer by layer for the error of rounding."""
 
-    fp32_convs: int  # so many convolutions from the start stay in fp32
-    fp32_sums: bool  # the residual stream is not rounded between blocks, only where a convolution reads it
+    fp32_convs: int  # number of convolutions from the start that stay in fp32
+    fp32_sums: bool  # residual sums stay in fp32 and are rounded only as inputs of convolutions
     about: str
 
 
-#: docs/quantization.md has the figures of these and of what was tried beside them.
+#: docs/quantization.md has figures of these recipes and of others that were tried.
 RECIPES = {
     "close": Recipe(3, True, "all but the first three convolutions, residual sums and classifier"),
     "fast": Recipe(0, True, "all but residual sums and classifier"),

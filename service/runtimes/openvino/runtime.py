@@ -1,9 +1,9 @@
-"""The CPU runtime: the network of ``openvino_graph``, compiled for one image, one infer request per runner.
+"""The CPU runtime: the network of ``graph``, compiled for one image, with one infer request per runner.
 
-int8 is a graph that the artifact carries (``models quantize`` made it); it is read, not built.
+The int8 graph is read from the artifact, where ``models quantize`` has stored it.
 
-A batch is run image by image. On a CPU that is faster than a batch dimension, takes less memory, and makes an
-image's answer independent of its neighbours to the last bit; ADR 4 has the numbers.
+A batch is run image by image. On a CPU that is faster than a batch dimension, takes less memory, and makes an image's
+answer independent of its neighbours to the last bit; ADR 4 has the numbers.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from service.runtimes.openvino.graph import OUTPUTS, build_model
 from service.runtimes.openvino.imports import ov
 from service.runtimes.pool import Pool
 
-#: CPU flags that stand for bfloat16 arithmetic, as /proc/cpuinfo spells them.
+#: CPU flags in /proc/cpuinfo that mean bfloat16 arithmetic.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of what its graph leaves unquantised
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: for the operations that are not quantised
 
 
 class OpenVinoRuntime:
-    """``Runtime`` on the CPU. Raises OperatorError for a precision that this CPU or OpenVINO does not have."""
+    """``Runtime`` on the CPU. Raises OperatorError for a precision that this CPU or OpenVINO does not support."""
 
     name = "openvino"
     device = "cpu"
@@ -40,7 +40,7 @@ class OpenVinoRuntime:
     def __init__(self, artifact: Artifact, options: RuntimeOptions) -> None:
         core, precision, runners = ov.Core(), options.precision, options.runners
         if precision not in _HINTS:
-            raise OperatorError(f"precision={precision} is not there on a CPU; choose fp32, bf16 or int8")
+            raise OperatorError(f"precision={precision} is not available on a CPU; choose fp32, bf16 or int8")
         if precision == "bf16" and not has_bf16(core):
             raise OperatorError("precision=bf16 needs a CPU with bfloat16 instructions, this one has none; use fp32")
         self.precision = precision
@@ -48,14 +48,14 @@ class OpenVinoRuntime:
 
         self._size = artifact.manifest.preprocessing.crop_size
         model = read_int8(core, artifact) if precision == "int8" else graph_from_weights(artifact, precision)
-        # A graph of its own for each runner, rather than one graph with a stream each: with a single stream OpenVINO
-        # computes on the calling thread. A stream's own thread is one more to schedule, which cost 15 % of the
-        # throughput of decode + infer on two cores (ADR 4). The price is some 25 MB a runner.
+        # One graph per runner rather than one graph with a stream per runner: with a single stream OpenVINO computes on
+        # the calling thread. With several it has threads of its own, which cost 15 % of the throughput of decode and
+        # inference on two cores (ADR 4). The price is about 25 MB per runner.
         narrow = properties(precision, options.threads_per_runner)
         self._requests: Pool[_Request] | None = Pool(
             [_Request(core.compile_model(model, "CPU", narrow)) for _ in range(runners)]
         )
-        # One more, with every core, for an image that is alone in the house.
+        # One more graph, which uses all cores, for a batch that runs alone.
         self._wide: _Request | None = None
         if runners > 1:
             wide = properties(precision, runners * options.threads_per_runner)
@@ -67,9 +67,9 @@ class OpenVinoRuntime:
         self._maps = min(MAPS_PER_ITEM, self._num_classes)
 
     def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
-        """B images, each (S, S, 3) uint8 → ``BatchOutputs``. ValueError for others, RuntimeError if OpenVINO fails.
+        """B images, (S, S, 3) uint8 each → ``BatchOutputs``. ValueError for other input; RuntimeError from OpenVINO.
 
-        Both graphs give the same answer to the last bit on some CPUs and to float rounding on all.
+        With ``alone`` the answer is the same up to float rounding, on some CPUs to the last bit.
         """
         check_images(images, self._size, self.max_batch)
         rows = map_rows(classes, len(images), self._maps, self._num_classes)
@@ -94,7 +94,7 @@ class OpenVinoRuntime:
                 yield request
 
     def close(self) -> None:
-        """Give memory and threads back once calls under way have ended. Idempotent."""
+        """Release memory and threads once running calls have ended. Idempotent."""
         self._requests = None
         self._wide = None
 
@@ -112,12 +112,12 @@ class _Request:
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._request = compiled.create_infer_request()
-        # Copied into, rather than wrapping the caller's array: that one may be read-only, which OpenVINO refuses,
-        # and would be kept alive until the next call. The copy costs some 10 µs of 3 ms.
+        # Inputs are copied here: OpenVINO does not accept read-only arrays, and would keep the caller's array alive
+        # until the next call. The copy takes about 10 µs of 3 ms.
         self._input = self._request.get_input_tensor(0).data[0]
         self._classes = self._request.get_input_tensor(1).data[0]
         self._classes[...] = -1
-        # The first inference allocates and is slower; it must not be a request's.
+        # The first inference is slower because it allocates; no request should wait for that.
         self._request.infer()
         self._outputs = [self._request.get_tensor(name).data[0] for name in OUTPUTS]
 
@@ -129,7 +129,7 @@ class _Request:
             self._classes[...] = classes
         self._request.infer()
         if classes is not None:
-            self._classes[...] = -1  # for the many that ask for none
+            self._classes[...] = -1  # most images request no classes
         targets: tuple[NDArray[Any], ...] = outputs
         for target, source in zip(targets, self._outputs, strict=True):
             target[index] = source
@@ -150,13 +150,13 @@ def graph_from_weights(artifact: Artifact, precision: str) -> ov.Model:
 
 
 def read_int8(core: ov.Core, artifact: Artifact) -> ov.Model:
-    """The quantised graph that ``models quantize`` left, from bytes that were verified. Raises ArtifactError."""
+    """The quantised graph of ``artifact``, from verified bytes. Raises ArtifactError."""
     graph, constants = artifact.load_derived("int8")
     remedy = f"run: mobilenet-service models quantize {artifact.reference}"
     try:
         model = core.read_model(model=graph, weights=constants)
     except RuntimeError:
-        # It is the file that was written: another OpenVINO wrote it.
+        # Its digest is right, so it was written by another version of OpenVINO.
         raise ArtifactError(f"{artifact.reference}: this OpenVINO cannot read the int8 graph; {remedy}") from None
     if [node.get_friendly_name() for node in model.get_parameters()] != ["images", "classes"]:
         raise ArtifactError(f"{artifact.reference}: another release of the service made the int8 graph; {remedy}")
@@ -166,21 +166,21 @@ def read_int8(core: ov.Core, artifact: Artifact) -> ov.Model:
 def properties(precision: str, threads: int) -> dict[str, Any]:
     """Compile options: one inference at a time, on ``threads`` threads, at exactly this precision."""
     return {
-        # Left alone, OpenVINO computes in bfloat16 wherever the CPU can, without saying so.
+        # By default OpenVINO silently computes in bfloat16 if the CPU supports it.
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
-        # Pinned streams all start at the first core: replicas on one machine would share it, and decode threads
-        # would wait behind a pinned one while another core idles.
+        # Every process would pin its threads from the first core on: replicas on one machine would share cores, and
+        # decode threads would wait behind a pinned thread while another core is idle.
         "ENABLE_CPU_PINNING": False,
     }
 
 
 def has_bf16(core: ov.Core, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU itself computes in bfloat16.
+    """Whether the CPU has bfloat16 instructions.
 
-    OpenVINO lists BF16 for every AVX-512 CPU and emulates it, slowly, where the instructions are missing; so the
-    flags decide where the system shows them.
+    OpenVINO lists BF16 for every AVX-512 CPU and emulates it slowly if the instructions are missing, so the CPU's flags
+    decide if the system shows them.
     """
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return False

@@ -1,7 +1,7 @@
-"""torchvision's ``MobileNetV2`` with what a request needs around it, as one module from pixels to class maps.
+"""torchvision's ``MobileNetV2`` as one module from pixels to logits, embeddings and class maps.
 
-As it is, it is the reference. Folded, it is what a GPU runs: batch norms, standard deviation and the 255 of the pixels
-in the convolutions, so that what is left before them is one subtraction.
+Unchanged, it is the reference. Folded, it runs on a GPU: batch norms, standard deviation and the factor 255 of the
+pixels are part of the convolutions, which leaves one subtraction before them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.runtimes.folding import Weights, fold
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class Answers(NamedTuple):
+class DeviceOutputs(NamedTuple):
     """``BatchOutputs`` as tensors on the device."""
 
     logits: Tensor  # (B, num_classes) float32
@@ -32,17 +32,16 @@ class Answers(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """uint8 (B, S, S, 3) and ``map_rows`` (B, K) on the module's device → ``Answers``.
+    """uint8 (B, S, S, 3) and ``map_rows`` (B, K) on the module's device → ``DeviceOutputs``.
 
-    ``normalize`` gives the features their input, in float32 or their own precision; pooling, classifier and maps are
-    float32 whatever that precision is: they cost nothing, and logits in half precision would lose the order of
-    close classes.
+    ``normalize`` converts pixels for the features, to float32 or their own precision. Pooling, classifier and maps are
+    always float32: they take little time, and half precision could change the order of close logits.
     """
 
     def __init__(self, model: MobileNetV2, normalize: nn.Module, rotate_180: bool) -> None:
         super().__init__()
         self.features = model.features
-        linear = model.classifier[-1]  # before it stands a dropout, which does nothing at inference
+        linear = model.classifier[-1]  # the dropout before it does nothing at inference
         assert isinstance(linear, nn.Linear)
         self.linear = linear
         self.normalize = normalize
@@ -53,8 +52,8 @@ class Classifier(nn.Module):
         """K."""
         return min(MAPS_PER_ITEM, self.linear.out_features)
 
-    def forward(self, images: Tensor, classes: Tensor) -> Answers:
-        # A view: packed RGB pixels are what torch calls channels_last.
+    def forward(self, images: Tensor, classes: Tensor) -> DeviceOutputs:
+        # A view: packed RGB pixels are already channels_last.
         normalized = self.normalize(images.permute(0, 3, 1, 2))
         if self.rotate_180:
             normalized = torch.flip(normalized, (2, 3))
@@ -62,13 +61,13 @@ class Classifier(nn.Module):
         embeddings = features.mean((2, 3))
         logits = self.linear(embeddings)
 
-        # A stable sort, for topk leaves the order of equal logits open: here they come by rising index.
+        # A stable sort orders equal logits by index; the order of topk is undefined.
         top = torch.sort(logits, dim=1, descending=True, stable=True).indices[:, : self.maps].contiguous()
-        mapped = torch.where(classes < 0, top, classes)
-        maps = (self.linear.weight[mapped] @ features.flatten(2)).unflatten(2, features.shape[2:])
+        map_classes = torch.where(classes < 0, top, classes)
+        maps = (self.linear.weight[map_classes] @ features.flatten(2)).unflatten(2, features.shape[2:])
         if self.rotate_180:
             maps = torch.flip(maps, (2, 3))
-        return Answers(logits, embeddings, top, maps)
+        return DeviceOutputs(logits, embeddings, top, maps)
 
 
 class Normalize(nn.Module):
@@ -89,7 +88,7 @@ class Normalize(nn.Module):
 class Center(nn.Module):
     """uint8 (B, 3, S, S) → ``u - 255 * mean``, subtracted in float32, rounded to ``dtype``.
 
-    A step of its own, so that the zeros of the stem's padding mean what they mean in torchvision.
+    It is not folded into the stem, so that the padding's zeros mean the same as in torchvision.
     """
 
     center: Tensor
@@ -107,9 +106,8 @@ class Center(nn.Module):
 def load_classifier(artifact: Artifact, *, folded_to: str | None = None) -> Classifier:
     """The artifact's network in eval mode on the CPU, channels_last.
 
-    Unless ``folded_to`` names a precision, torchvision's graph in fp32, untouched. With it, the graph folded by
-    ``folding``, its features in that precision; the corrected rounding of fp16 and bf16 loses less than rounding
-    convolutions and batch norms would.
+    Without ``folded_to`` it is torchvision's graph in fp32. With it, the graph is folded (``folding``) and its features
+    have that precision; corrected rounding to fp16 and bf16 loses less than rounding convolutions and batch norms.
     Raises ArtifactError if the weights are not exactly those that torchvision's class expects.
     """
     architecture, preprocessing = artifact.manifest.architecture, artifact.manifest.preprocessing
@@ -120,14 +118,14 @@ def load_classifier(artifact: Artifact, *, folded_to: str | None = None) -> Clas
         inverted_residual_setting=None if rows is None else [list(row) for row in rows],
         round_nearest=architecture.round_nearest,
     )
-    # np.array: a copy that torch may write to, as from_numpy demands.
+    # np.array makes a writable copy, which from_numpy requires.
     weights = artifact.load_weights()
     state = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise ArtifactError(f"{artifact.reference}: weights do not fit torchvision's MobileNetV2 ({error})") from None
-    # A counter of training steps, which only a momentum of None would use.
+    # A counter of training steps, used only with a momentum of None.
     missing = [name for name in missing if not name.endswith(".num_batches_tracked")]
     if missing or unexpected:
         raise ArtifactError(
@@ -139,23 +137,23 @@ def load_classifier(artifact: Artifact, *, folded_to: str | None = None) -> Clas
     if folded_to is None:
         normalize = Normalize(preprocessing.mean, preprocessing.std)
     else:
-        put_folded(model, artifact.network, weights, folded_to, preprocessing.std)
+        _fold_into(model, artifact.network, weights, folded_to, preprocessing.std)
         model.features.to(DTYPES[folded_to])
         normalize = Center(preprocessing.mean, DTYPES[folded_to])
     classifier = Classifier(model, normalize, preprocessing.rotate_180)
     return classifier.eval().to(memory_format=torch.channels_last)
 
 
-def put_folded(
-    model: MobileNetV2, net: Network, weights: Weights, precision: str, std: tuple[float, float, float]
+def _fold_into(
+    model: MobileNetV2, network: Network, weights: Weights, precision: str, std: tuple[float, float, float]
 ) -> None:
     """Give every convolution of ``model`` its folded kernel and bias, and remove the batch norms; in place.
 
     The stem then expects ``Center``'s output.
     """
     red, green, blue = (1.0 / (255.0 * value) for value in std)
-    folded = fold(net, weights, precision, (red, green, blue))
-    for layer in net.convs():
+    folded = fold(network, weights, precision, (red, green, blue))
+    for layer in network.convs():
         conv = model.get_submodule(layer.conv)
         conv.weight, conv.bias = (
             nn.Parameter(torch.from_numpy(values), requires_grad=False) for values in folded[layer.conv]

@@ -1,15 +1,15 @@
-"""Batches of any size on networks of fixed size: buckets, fixed buffers, CUDA graphs, and halving on lack of memory.
+"""Runs batches of any size on networks of fixed batch size: buckets, fixed buffers, CUDA graphs.
 
     B images ─► run_or_halve ─► Lane.run ─► the smallest bucket ≥ B ─► Replay: pinned buffer ─► device buffer
                                                                        ─► launch ─► pinned buffers ─► copies
 
-MobileNetV2 is some 150 small kernels, and at small batches a GPU waits for their launches. A CUDA graph launches
-all at once, but only ever for the addresses and shapes that it was captured with: hence a graph per bucket, with
-buffers of its own. The one thing that only a GPU can do is ``capture``; on the CPU a launch calls the module.
+MobileNetV2 consists of about 150 small kernels, and with small batches a GPU waits for their launches. A CUDA graph
+launches them all at once, but only for the addresses and shapes with which it was captured: hence one graph per bucket,
+with its own buffers. Only ``capture`` needs a GPU; on the CPU a launch calls the module.
 
-Lanes share weights and nothing else. Each has a stream, a memory pool of its graphs and pinned buffers, so that with
-two of them one gathers and copies while the other computes. Within a lane one batch is under way at a time: its graphs
-may use one pool, for what one of them leaves there no other reads, and answers keep memory of their own.
+Lanes share only the weights. Each has a stream, a memory pool for its graphs and pinned buffers, so that one of two
+lanes can gather and copy while the other computes. A lane runs one batch at a time, so its graphs can share a pool: no
+graph reads memory of another, and outputs have their own buffers.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from numpy.typing import NDArray
 from service.errors import OperatorError
 from service.model.outputs import BatchOutputs
 from service.model.runtime import Images, concatenate
-from service.runtimes.torch.network import Answers, Classifier
+from service.runtimes.torch.network import Classifier, DeviceOutputs
 
 logger = logging.getLogger(__name__)
 
 Launch = Callable[[], None]
 
-#: What ``map_rows`` makes.
+#: The result of ``map_rows``.
 Rows = NDArray[np.int32] | None
 
-#: Algorithms that cuDNN times for each convolution before a graph is captured; 0: none, its heuristics choose.
-SEARCH_LIMIT = 10
+#: Algorithms that cuDNN times for each convolution before a graph is captured; 0: none, its heuristics choose. On an
+#: H200 with torch 2.11 a search of 10 took 20.6 of the 32.6 s until a process was ready, and gained nothing: 25,597
+#: images/s at 64 in fp16, against 26,445 without (2026-11-28, ``python -m benchmarks.gpu``).
+SEARCH_LIMIT = 0
 
 
 def bucket_sizes(max_batch: int) -> tuple[int, ...]:
@@ -49,17 +51,17 @@ def bucket_sizes(max_batch: int) -> tuple[int, ...]:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether ``error`` is for want of memory.
+    """Whether ``error`` means that memory is exhausted.
 
-    torch's allocator raises a class of its own. The driver (pinned memory, a graph's first launch) and the libraries
-    (cuBLAS, cuDNN: ``…_ALLOC_FAILED``) only say so.
+    torch's allocator has a class for it. For errors of the driver (pinned memory, a graph's first launch) and of
+    libraries (cuBLAS, cuDNN: ``…_ALLOC_FAILED``) only the text tells.
     """
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "ALLOC_FAILED" in text
 
 
 def run_or_halve(run: Callable[[Images, Rows], BatchOutputs], images: Images, rows: Rows = None) -> BatchOutputs:
-    """``run(images, rows)``, in halves where memory does not suffice; a single image that does not fit raises."""
+    """``run(images, rows)``, in halves if memory is exhausted; raises if a single image does not fit."""
     try:
         return run(images, rows)
     except RuntimeError as error:
@@ -72,11 +74,10 @@ def run_or_halve(run: Callable[[Images, Rows], BatchOutputs], images: Images, ro
 
 
 class Lane:
-    """One runner's share of the device: its stream and a ``Replay`` per bucket. Used by one thread at a time.
+    """One runner's stream and its ``Replay`` per bucket. Used by one thread at a time.
 
-    Buckets are made from the largest down, so that on CUDA the small ones reuse the large one's memory. A bucket
-    that does not fit is left out with a warning, and ``max_batch`` says what is left; where not even one image
-    fits, OperatorError.
+    Buckets are created from the largest down, so that on CUDA the small ones reuse the large one's memory. A bucket
+    that does not fit is skipped with a warning and lowers ``max_batch``. OperatorError if not even one image fits.
     """
 
     def __init__(self, module: Classifier, sizes: Sequence[int], side: int, device: torch.device) -> None:
@@ -86,7 +87,7 @@ class Lane:
         pool = None
         if device.type == "cuda":
             self.stream = _stream(device)
-            # Blocking: a thread that spun until the device is done would take a core from the decoders.
+            # Blocking: a thread that spins until the device has finished would take a core from the decoders.
             self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types here
             pool = torch.cuda.graph_pool_handle()
         self.replays: dict[int, Replay] = {}
@@ -103,14 +104,13 @@ class Lane:
         self.max_batch = max(self.replays)
 
     def run(self, images: Images, rows: Rows = None) -> BatchOutputs:
-        """B images, each (S, S, 3) uint8, B ≤ ``max_batch``, padded up to the next bucket; the padding's answers are
-        cut off."""
+        """The outputs of B ≤ ``max_batch`` images, each (S, S, 3) uint8, run in the next larger bucket."""
         batch = len(images)
         replay = self.replays[min(size for size in self.replays if size >= batch)]
         with torch.inference_mode(), self.on_stream():
             replay.start(images, rows)
             self.wait()
-            return replay.answers(batch)
+            return replay.outputs(batch)
 
     def alive(self) -> bool:
         """Whether the device still answers. After a sticky CUDA error every later call fails as well."""
@@ -122,7 +122,7 @@ class Lane:
         return True
 
     def wait(self) -> None:
-        """Until everything that was sent to the stream is done. The GIL is free meanwhile."""
+        """Wait until the stream has finished, without the GIL."""
         if self._done is not None:
             self._done.record(self.stream)
             self._done.synchronize()
@@ -151,33 +151,32 @@ class Replay:
         self._host_classes = torch.full((size, module.maps), -1, dtype=torch.int32, pin_memory=pinned)
         self._classes = self._host_classes.to(device, copy=True)
         forward = partial(module, self._images, self._classes)
-        self.launch, self._answers = _eager(forward) if stream is None else capture(forward, stream, pool)
-        self._host_answers = Answers(
-            *(torch.empty(answer.shape, dtype=answer.dtype, pin_memory=pinned) for answer in self._answers)
+        self.launch, self._outputs = _eager(forward) if stream is None else capture(forward, stream, pool)
+        self._host_outputs = DeviceOutputs(
+            *(torch.empty(output.shape, dtype=output.dtype, pin_memory=pinned) for output in self._outputs)
         )
 
     def start(self, images: Images, rows: Rows) -> None:
-        """Send B ≤ ``size`` images through. Rows from B on hold what an earlier batch left there: no image's answer
-        depends on its neighbours, so they need no clearing."""
+        """Send B ≤ ``size`` images through. Rows from B on keep images of an earlier batch, to no effect."""
         batch = len(images)
         gather(images, self._rows)
         self._images[:batch].copy_(self._host_images[:batch], non_blocking=True)
         self._host_classes.numpy()[:batch] = -1 if rows is None else rows
         self._classes[:batch].copy_(self._host_classes[:batch], non_blocking=True)
         self.launch()
-        for host, answer in zip(self._host_answers, self._answers, strict=True):
-            host[:batch].copy_(answer[:batch], non_blocking=True)
+        for host, output in zip(self._host_outputs, self._outputs, strict=True):
+            host[:batch].copy_(output[:batch], non_blocking=True)
 
-    def answers(self, batch: int) -> BatchOutputs:
-        """Copies of the first ``batch`` answers, once the stream is done."""
-        return BatchOutputs(*(host[:batch].numpy().copy() for host in self._host_answers))
+    def outputs(self, batch: int) -> BatchOutputs:
+        """Copies of the outputs of the first ``batch`` images; call after the stream has finished."""
+        return BatchOutputs(*(host[:batch].numpy().copy() for host in self._host_outputs))
 
 
 def gather(images: Images, rows: NDArray[np.uint8]) -> None:
     """Copy B images into the first of ``rows`` (at least B, S, S, 3; C-contiguous).
 
-    Through memoryviews, which keep the GIL for these few microseconds an image. numpy lets go of it for each, and must
-    then wait behind an event loop that is busy: 64 times a batch.
+    Through memoryviews, which hold the GIL during these few microseconds per image on purpose: numpy releases it after
+    every image and then has to queue behind the event loop to get it back.
     """
     target, size = rows.data.cast("B"), rows[0].nbytes
     for index, image in enumerate(images):
@@ -186,26 +185,27 @@ def gather(images: Images, rows: NDArray[np.uint8]) -> None:
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
     stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types here
-    # The weights were sent on the default stream.
+    # The weights were copied on the default stream.
     stream.wait_stream(torch.cuda.current_stream(device))
     return stream
 
 
-def _eager(forward: Callable[[], Answers]) -> tuple[Launch, Answers]:
-    """What ``capture`` returns, for a device without graphs."""
-    answers = forward()
+def _eager(forward: Callable[[], DeviceOutputs]) -> tuple[Launch, DeviceOutputs]:
+    """The equivalent of ``capture`` on a device without CUDA graphs."""
+    outputs = forward()
 
     def launch() -> None:
-        for target, source in zip(answers, forward(), strict=True):
+        for target, source in zip(outputs, forward(), strict=True):
             target.copy_(source)
 
-    return launch, answers
+    return launch, outputs
 
 
-def capture(forward: Callable[[], Answers], stream: torch.cuda.Stream, pool: Any) -> tuple[Launch, Answers]:
-    """Record one forward pass as a CUDA graph that reads what ``forward`` reads; the answers lie at fixed addresses.
+def capture(forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream, pool: Any) -> tuple[Launch, DeviceOutputs]:
+    """Record one forward pass as a CUDA graph that reads the inputs of ``forward``; the outputs have fixed addresses.
 
-    TF32 is off: it keeps 10 bits of mantissa where fp32 promises 23.
+    TF32 is off: it has 10 bits of mantissa where fp32 has 23. The first launch, which uploads the graph to the device,
+    is done here so that no request waits for it.
     """
     searching = SEARCH_LIMIT > 0
     # To torch a limit of 0 means all algorithms.
@@ -215,24 +215,23 @@ def capture(forward: Callable[[], Answers], stream: torch.cuda.Stream, pool: Any
     )
     with flags:
         warm_up(forward, stream)
-        graph, answers = record(forward, stream, pool)
-    # The first launch, which sends the graph to the device, is not left to a request.
+        graph, outputs = record(forward, stream, pool)
     graph.replay()
     stream.synchronize()
-    return graph.replay, answers
+    return graph.replay, outputs
 
 
-def warm_up(forward: Callable[[], Answers], stream: torch.cuda.Stream) -> None:
-    """Let cuDNN choose its algorithms and libraries allocate their workspaces: neither may happen while capturing."""
+def warm_up(forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream) -> None:
+    """Let cuDNN choose its algorithms and libraries allocate their workspaces: neither may happen in a capture."""
     for _ in range(3):
         forward()
     stream.synchronize()
 
 
 def record(
-    forward: Callable[[], Answers], stream: torch.cuda.Stream, pool: Any
-) -> tuple[torch.cuda.CUDAGraph, Answers]:
+    forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream, pool: Any
+) -> tuple[torch.cuda.CUDAGraph, DeviceOutputs]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool, stream=stream):
-        answers = forward()
-    return graph, answers
+        outputs = forward()
+    return graph, outputs

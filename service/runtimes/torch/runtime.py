@@ -1,8 +1,8 @@
 """The CUDA runtime, and the reference on the CPU: torchvision's network in torch.
 
-CUDA: the folded graph, channels_last, in fp32 (no TF32), fp16 or bf16, and a lane of CUDA graphs for each runner
-(``torch_replay``, ADR 15). Not autocast: it would cast every weight again in each replay.
-CPU: torchvision's graph as it is, eager, fp32 only; it is there to be compared with, not to be fast.
+CUDA: the folded graph, channels_last, in fp32 (without TF32), fp16 or bf16, with one lane of CUDA graphs per runner
+(``replay``, ADR 15). No autocast, which would cast every weight again in each replay.
+CPU: torchvision's graph unchanged, eager, fp32 only; for comparison, not for speed.
 """
 
 from __future__ import annotations
@@ -22,30 +22,26 @@ from service.runtimes.torch.network import DTYPES, Classifier, load_classifier
 from service.runtimes.torch.replay import Lane, Rows, bucket_sizes, gather, out_of_memory, run_or_halve
 
 
-class _Runner(Protocol):
-    """What a runner thread borrows for a call: an ``EagerLane`` or a ``Lane``."""
+class _AnyLane(Protocol):
+    """An ``EagerLane`` or a ``Lane``; a runner thread uses one during each call."""
 
     def run(self, images: Images, rows: Rows) -> BatchOutputs: ...
     def alive(self) -> bool: ...
 
 
 class TorchRuntime:
-    """``Runtime`` on torch. Raises OperatorError for a device or precision that is not there."""
+    """``Runtime`` on torch. Raises OperatorError for a device or precision that is not available."""
 
     name = "torch"
 
-    def __init__(
-        self,
-        artifact: Artifact,
-        options: RuntimeOptions,
-    ) -> None:
+    def __init__(self, artifact: Artifact, options: RuntimeOptions) -> None:
         target = check_device(options.device, options.precision)
         self.device = str(target)
         self.precision = options.precision
         self._size = artifact.manifest.preprocessing.crop_size
         self._num_classes = artifact.network.num_classes
         self._maps = min(MAPS_PER_ITEM, self._num_classes)
-        lanes: list[_Runner]
+        lanes: list[_AnyLane]
         if target.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False
             try:
@@ -55,21 +51,21 @@ class TorchRuntime:
                     raise
                 raise OperatorError(f"device={target} has not enough free memory for the weights") from None
             sizes = bucket_sizes(options.max_batch)
-            made = [Lane(module, sizes, self._size, target) for _ in range(options.runners)]
-            # Memory may have run out between the first lane and the last.
-            self.max_batch = min(lane.max_batch for lane in made)
-            lanes = list(made)
+            graph_lanes = [Lane(module, sizes, self._size, target) for _ in range(options.runners)]
+            # A later lane may have had less memory left than the first.
+            self.max_batch = min(lane.max_batch for lane in graph_lanes)
+            lanes = list(graph_lanes)
         else:
             torch.set_num_threads(options.threads_per_runner)
             self.max_batch = options.max_batch
             lanes = [EagerLane(load_classifier(artifact), self._size)] * options.runners
-        self._lanes: Pool[_Runner] | None = Pool(lanes)
+        self._lanes: Pool[_AnyLane] | None = Pool(lanes)
 
     def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         """B images, each (S, S, 3) uint8 → ``BatchOutputs``.
 
-        Raises ValueError for other input, DeviceLost if the device does not answer any more, and what torch
-        raised (RuntimeError) if it failed on this batch alone.
+        Raises ValueError for other input, DeviceLost if the device no longer answers, and torch's RuntimeError if only
+        this batch failed.
         """
         check_images(images, self._size, self.max_batch)
         rows = map_rows(classes, len(images), self._maps, self._num_classes)
@@ -79,23 +75,23 @@ class TorchRuntime:
             except RuntimeError as error:
                 if lane.alive():
                     raise
-                raise DeviceLost(f"{self.device} does not answer any more: {error}") from error
+                raise DeviceLost(f"{self.device} no longer answers: {error}") from error
 
-    def _lane(self) -> contextlib.AbstractContextManager[_Runner]:
+    def _lane(self) -> contextlib.AbstractContextManager[_AnyLane]:
         lanes = self._lanes
         if lanes is None:
             raise RuntimeError("the runtime is closed")
         return lanes.lease()
 
     def close(self) -> None:
-        """Give the device's memory back once calls under way have ended. Idempotent."""
+        """Release the device's memory once running calls have ended. Idempotent."""
         self._lanes = None
         if self.device != "cpu":
             torch.cuda.empty_cache()
 
 
 class EagerLane:
-    """Batches as they come, without buffers; holds no state, so that all runners may share one."""
+    """Runs batches of any size without buffers or state, so that all runners share one."""
 
     def __init__(self, module: Classifier, side: int) -> None:
         self._module = module
@@ -107,15 +103,15 @@ class EagerLane:
         if rows is None:
             rows = np.full((len(images), self._module.maps), -1, np.int32)
         with torch.inference_mode():
-            answers = self._module(torch.from_numpy(batch), torch.from_numpy(rows))
-        return BatchOutputs(*(answer.numpy() for answer in answers))
+            outputs = self._module(torch.from_numpy(batch), torch.from_numpy(rows))
+        return BatchOutputs(*(output.numpy() for output in outputs))
 
     def alive(self) -> bool:
         return True
 
 
 def check_device(device: str, precision: str) -> torch.device:
-    """``device`` ("cpu", "cuda", "cuda:N") as torch names it; OperatorError if it or the precision is not there."""
+    """``device`` ("cpu", "cuda", "cuda:N") as torch names it; OperatorError if it or the precision is not available."""
     if precision not in DTYPES:
         raise OperatorError(f"precision={precision} is unknown to the torch runtime; choose fp32, fp16 or bf16")
     target = torch.device(device)
