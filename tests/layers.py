@@ -4,8 +4,7 @@ from __future__ import annotations
 
 #: Rooms that stand beside each other do not import each other.
 ORDER: tuple[frozenset[str], ...] = (
-    frozenset({"config", "errors", "logs"}),
-    frozenset({"metrics"}),
+    frozenset({"config", "errors", "logs", "metrics"}),
     frozenset({"host"}),
     frozenset({"image"}),
     frozenset({"model"}),

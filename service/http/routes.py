@@ -47,7 +47,8 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[BaseRoute], *, keyless: Collection[str]) -> None:
         """``keyless``: paths, templates and mounts that need no API key."""
-        self._exact: dict[str, RouteEntry] = {}
+        # A path that needs no key needs none where nothing is served at it either.
+        self._exact = {path: RouteEntry("other", keyless=True, direct=None) for path in keyless}
         self._templates: list[tuple[re.Pattern[str], RouteEntry]] = []
         for route in routes:
             if isinstance(route, Mount):

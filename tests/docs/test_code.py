@@ -221,6 +221,6 @@ def test_the_limits_of_an_image_are_described_as_they_are() -> None:
 
 
 def test_the_architecture_has_the_rooms_of_the_code_in_their_order() -> None:
-    rooms = read("docs/architecture.md").partition("## Rooms")[2].partition("\n## ")[0]
-    documented = [frozenset(span.strip("/") for span in spans(row[0])) for row in rows(rooms)[1:]]
+    layers = read("docs/architecture.md").partition("## Layers")[2].partition("\n## ")[0]
+    documented = [frozenset(span.strip("/") for span in spans(row[1])) for row in rows(layers)[1:]]
     assert documented == [level for level in ORDER if level != {"__main__"}]

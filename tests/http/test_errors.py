@@ -198,10 +198,10 @@ def test_over_the_limit_is_503_at_once_with_retry_after(artifact: Artifact, bloc
 
 
 def test_draining_turns_readiness_off_and_still_answers(artifact: Artifact, blocking: Blocking) -> None:
-    with running_app(artifact, blocking) as app:
+    with running_app(artifact, blocking) as app, pytest.MonkeyPatch.context() as patch:
         first = Background(app)
         assert blocking.entered.wait(30)
-        app.lifecycle.draining = True
+        patch.setattr(app.lifecycle, "draining", True)  # the server goes on listening
         assert app.client.get("/readyz").json() == {"status": "draining"}
         assert app.client.get("/readyz").status_code == 503
         assert app.client.get("/livez").status_code == 200
@@ -222,9 +222,9 @@ def test_work_that_outlasts_the_drain_is_told_so(artifact: Artifact, blocking: B
 
 
 def test_draining_shows_in_the_metrics(artifact: Artifact) -> None:
-    with running_app(artifact) as app:
+    with running_app(artifact) as app, pytest.MonkeyPatch.context() as patch:
         assert app.metric("mobilenet_ready") == 1
-        app.lifecycle.draining = True
+        patch.setattr(app.lifecycle, "draining", True)
         assert app.metric("mobilenet_ready") == 0
 
 
