@@ -1,10 +1,12 @@
-"""Decodes encoded bytes to a loaded Pillow image, and turns every failure into one of our own messages.
+"""Decodes encoded bytes to a canonical Pillow image (RGB, 8 bits, opaque, upright); failures become our own messages.
 
-Called by ``preprocess`` with a header from ``inspect``. The header's format selects Pillow's plugin, so that no other
-plugin reads the bytes, and the plugin gets only the image without metadata, which could cost much time and memory
-(ADR 10). Pillow's messages contain addresses and versions, so they are not passed on. Nor is what Pillow and libtiff
-log about broken images, because the sender determines the amount: for one TIFF of 4 MB libtiff wrote 60 MB to standard
-error, one line per row.
+Called by ``preprocess`` with a header from ``inspect``; the result goes to ``transform``. The header's format selects
+Pillow's plugin, so that no other plugin reads the bytes, and the plugin gets only the image without metadata, which
+could cost much time and memory (ADR 10). Pillow's messages contain addresses and versions, so they are not passed on.
+Nor is what Pillow and libtiff log about broken images, because the sender determines the amount: for one TIFF of 4 MB
+libtiff wrote 60 MB to standard error, one line per row.
+
+Embedded colour profiles are not applied: torchvision does not apply them either, and the weights were trained without.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import warnings
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -39,6 +42,17 @@ from service.image.header import CORRUPT, TRUNCATED, Format, Header, Limits
 _BITS_PER_SAMPLE: Final = 258
 #: Pillow's mode and raw mode by the number of components. Adobe stores CMYK inverted.
 _JPEG_MODES: Final = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}
+
+_TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WHITE: Final = (255, 255, 255)
 
 _NO_WARNINGS: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _lock = threading.Lock()
@@ -70,22 +84,21 @@ _READERS: Final[dict[Format, Callable[[bytes, Header, Limits], ImageFile.ImageFi
 }
 
 
-def load_pixels(data: bytes, header: Header, limits: Limits, draft: int | None) -> tuple[Image.Image, int]:
+def load_pixels(data: bytes, header: Header, limits: Limits, draft: int | None) -> Image.Image:
     """Decode completely; a JPEG, with ``draft``, at the smallest DCT scale whose short side is at least ``draft``.
 
-    Returns the image and its bits per sample, which matter in mode I;16. Raises BadImage, or ImageTooLarge if the
-    decoder finds more pixels than the header declared.
+    Raises BadImage, or ImageTooLarge if the decoder finds more pixels than the header declared.
     """
     silence_decoders()
     try:
         return _load(data, header, limits, draft)
     except (MemoryError, ServiceError):
         raise
-    except Exception as error:
+    except Exception as error:  # also from Pillow's conversions, which reject palettes that its readers accepted
         raise _refusal(error, header) from None
 
 
-def _load(data: bytes, header: Header, limits: Limits, draft: int | None) -> tuple[Image.Image, int]:
+def _load(data: bytes, header: Header, limits: Limits, draft: int | None) -> Image.Image:
     image = _READERS[header.format](data, header, limits)
     limits.check_size(*image.size)
     if draft is not None and isinstance(image, _Jpeg):
@@ -97,7 +110,9 @@ def _load(data: bytes, header: Header, limits: Limits, draft: int | None) -> tup
         scale_transparency(image)
     image.load()
     limits.check_size(*image.size)
-    return image, grey_bits
+    opaque = _opaque_rgb(image, grey_bits)
+    method = _TRANSPOSITIONS.get(header.orientation)
+    return opaque if method is None else opaque.transpose(method)
 
 
 def _refusal(error: Exception, header: Header) -> ServiceError:
@@ -106,6 +121,43 @@ def _refusal(error: Exception, header: Header) -> ServiceError:
     if not header.complete or "truncated" in str(error).lower():
         return BadImage(TRUNCATED)
     return BadImage(CORRUPT)
+
+
+def _opaque_rgb(image: Image.Image, grey_bits: int) -> Image.Image:
+    """``image`` in mode RGB: transparency over white, the high byte of deep grey, Pillow's conversion otherwise.
+
+    ``grey_bits`` is the depth of the samples in the I;16 modes. Returns ``image`` itself if nothing has to be done.
+    Raises BadImage for 32-bit integers and floats, whose range is unknown.
+    """
+    mode = image.mode
+    if mode in ("I", "F"):
+        kind = "floating-point" if mode == "F" else "signed or 32-bit integer"
+        raise BadImage(f"{kind} pixels are not supported; send 8 or 16 bits per sample")
+    if mode.startswith("I;16"):
+        return _from_deep_grey(image, grey_bits)
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        return _over_white(image)
+    return image if mode == "RGB" else image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode != "RGBA":
+        image = image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, _WHITE)
+    # The image is its own mask, which saves a separate alpha plane: at most two images are in memory.
+    canvas.paste(image, (0, 0), image)
+    return canvas
+
+
+def _from_deep_grey(image: Image.Image, bits: int) -> Image.Image:
+    deep = np.asarray(image)
+    grey = (deep >> (bits - 8)).astype(np.uint8)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey[deep == clear] = 255
+    return Image.fromarray(grey).convert("RGB")
 
 
 def silence_decoders() -> None:
