@@ -26,7 +26,7 @@ def request(measured: Metrics) -> None:
     model = measured.model("mobilenet_v2/1")
     for stage in model.stages.values():
         stage.observe(0.001)
-    model.image("jpeg", "ok").inc()
+    model.images("jpeg", "ok").inc()
 
 
 def microseconds(call: Callable[[], object], count: int) -> float:

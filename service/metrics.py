@@ -165,20 +165,13 @@ class ModelMetrics:
     """The metrics of one model. Children are looked up once: five look-ups cost more than the observations."""
 
     def __init__(self, metrics: Metrics, name: str, version: str) -> None:
-        self._metrics = metrics
-        self._labels = (name, version)
         self.batch_size = metrics.batch_size.labels(name, version)
         self.queue_depth = metrics.queue_depth.labels(name, version)
         self.stages = {stage: metrics.stage_duration.labels(name, version, stage) for stage in STAGES}
-
-    def batch_cost(self, size: int) -> Gauge:
-        return self._metrics.batch_cost.labels(*self._labels, str(size))
-
-    def image(self, image_format: str, outcome: str) -> Counter:
-        return self._metrics.images.labels(*self._labels, image_format, outcome)
-
-    def info(self, runtime: str, device: str, precision: str) -> Gauge:
-        return self._metrics.model_info.labels(*self._labels, runtime, device, precision)
+        #: Given the other labels' values, each returns the child.
+        self.batch_cost = partial(metrics.batch_cost.labels, name, version)
+        self.images = partial(metrics.images.labels, name, version)
+        self.info = partial(metrics.model_info.labels, name, version)
 
 
 class _ProcessMetrics:

@@ -24,9 +24,8 @@ from service.http.server.listener import listen
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.serving.build import create_intake, create_served, engine_plan
-from service.serving.intake import Intake
+from service.serving.intake import Intake, Served
 from service.serving.lifecycle import Lifecycle
-from service.serving.served import Served
 from tests.fakes import FakeRuntime
 from tests.scrape import samples
 
@@ -115,10 +114,10 @@ def running_app(
         )
         metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
         planned = engine_plan(settings)
-        served = create_served(settings, artifact, engine, planned.max_pixels)
+        served = create_served(settings, artifact, engine, planned.max_pixels, metrics)
         intake = create_intake(settings, planned.max_in_flight, metrics)
         app = create_app(settings, served, intake, lifecycle, metrics)
-        server = Server(app, settings, metrics, lifecycle)
+        server = Server(app.front, settings, metrics, lifecycle)
         if load:
             await engine.start()
             fake.batches.clear()

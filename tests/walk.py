@@ -80,7 +80,7 @@ class _Tracer:
         self._known: set[int] = set()
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event != "call" or not frame.f_code.co_filename.startswith(_ROOT) or id(frame) in self._known:
+        if event != "call" or frame.f_code.co_name.startswith("<") or not frame.f_code.co_filename.startswith(_ROOT) or id(frame) in self._known:
             return
         self._known.add(id(frame))
         self._entered.append(frame)
@@ -131,9 +131,9 @@ def _serving(artifact: Artifact) -> Iterator[int]:
         metrics, lifecycle, plan = Metrics(), Lifecycle(5.0), engine_plan(settings)
         lifecycles.append((asyncio.get_running_loop(), lifecycle))
         engine = create_engine(settings, plan, artifact, metrics, on_fatal=lambda reason: None)
-        served = create_served(settings, artifact, engine, plan.max_pixels)
+        served = create_served(settings, artifact, engine, plan.max_pixels, metrics)
         app = create_app(settings, served, create_intake(settings, plan.max_in_flight, metrics), lifecycle, metrics)
-        server = Server(app, settings, metrics, lifecycle)
+        server = Server(app.front, settings, metrics, lifecycle)
         await engine.start()
         listener.listen()
         ready.set()

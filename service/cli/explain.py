@@ -14,7 +14,7 @@ from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
 from service.http import overlay
-from service.image import Preview, crop_box
+from service.image import Preview, crop_box, inspect
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
 from service.model.outputs import DEFAULT_TOP_K, ClassMap, Prediction, classify, explain
@@ -69,7 +69,7 @@ async def _explain(
     """The strongest classes, the map of one class, and its drawing."""
     preview = Preview()
     async with served_locally(for_one_photo(settings), artifact) as served:
-        source = served.source(data, served.inspect(data), preview)
+        source = served.source(data, inspect(data, served.limits), preview)
         output = await infer_locally(served, source, classes)
     (class_map,) = explain(output, artifact.labels, classes, 1)
     crop = crop_box(preview.photo.size, served.transform)

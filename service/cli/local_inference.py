@@ -21,13 +21,13 @@ from service.config import Settings
 from service.engine import Decode, Source
 from service.errors import OperatorError, ServiceError
 from service.host.cores import available_cores
-from service.image import Pixels
+from service.image import Pixels, inspect
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
 from service.model.outputs import ItemOutput
 from service.serving.build import create_engine, create_served, engine_plan
-from service.serving.served import Served
+from service.serving.intake import Served
 from service.store.photos import image_files, read_photo
 from service.store.write import replacement
 
@@ -67,7 +67,7 @@ async def _infer_all(
 
     def pixels(served: Served, path: Path) -> Pixels:
         data = read_photo(path)
-        return served.source(data, served.inspect(data)).call()
+        return served.source(data, inspect(data, served.limits)).call()
 
     async def infer(served: Served, path: Path) -> ItemOutput | ServiceError:
         async with room:
@@ -90,11 +90,11 @@ def for_one_photo(settings: Settings) -> Settings:
 @asynccontextmanager
 async def served_locally(settings: Settings, artifact: Artifact) -> AsyncIterator[Served]:
     """``artifact`` on an engine of this process, closed at the end."""
-    plan = engine_plan(settings)
-    engine = create_engine(settings, plan, artifact, Metrics(), lambda reason: click.echo(f"error: {reason}", err=True))
+    plan, metrics = engine_plan(settings), Metrics()
+    engine = create_engine(settings, plan, artifact, metrics, lambda reason: click.echo(f"error: {reason}", err=True))
     try:
         await engine.start()
-        yield create_served(settings, artifact, engine, plan.max_pixels)
+        yield create_served(settings, artifact, engine, plan.max_pixels, metrics)
     finally:
         await engine.aclose()
 

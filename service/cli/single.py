@@ -48,10 +48,10 @@ async def _serve(
 
     engine = create_engine(settings, plan, artifact, metrics, on_fatal)
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
-    served = create_served(settings, artifact, engine, plan.max_pixels)
+    served = create_served(settings, artifact, engine, plan.max_pixels, metrics)
     intake = create_intake(settings, plan.max_in_flight, metrics, memory.GiveBackWhenIdle(loop).worked)
     app = create_app(settings, served, intake, lifecycle, metrics)
-    server = Server(app, settings, metrics, lifecycle)
+    server = Server(app.front, settings, metrics, lifecycle)
     start = asyncio.create_task(_start(engine, intake.admission, lifecycle, on_ready))
     with lifecycle.signals():
         await server.serve(sockets=[listener])

@@ -228,7 +228,7 @@ class LocalEngine:
         warmup.check(runtime, self._probe_image)
         cost = warmup.batch_cost(runtime, self._probe_image)
         for batch_size, seconds in cost.items():
-            self._metrics.batch_cost(batch_size).set(seconds)
+            self._metrics.batch_cost(str(batch_size)).set(seconds)
         self._watchdog.expect(cost[1])
         size = warmup.knee(cost) if self._max_batch_size == "auto" else self._max_batch_size
         self._batcher.max_batch_size = min(size, runtime.max_batch)

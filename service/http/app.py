@@ -14,11 +14,10 @@ from service.http import docs, operations, page, problems
 from service.http.endpoints import Endpoints
 from service.http.exchange import Exchange
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
-from service.http.routes import ENTRY, InferenceRoute, RouteTable
+from service.http.routes import InferenceRoute, RouteTable
 from service.metrics import Metrics
-from service.serving.intake import Intake
+from service.serving.intake import Intake, Served
 from service.serving.lifecycle import Lifecycle
-from service.serving.served import Served
 
 #: Paths that need no API key. All others do, so that no variant spelling of a path gets around the keys.
 _KEYLESS = ("/", "/livez", "/readyz", "/docs", "/docs/assets", "/openapi.json")
@@ -43,13 +42,7 @@ class Service(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.front(scope, receive, send)
 
-    async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            if scope["method"] == "POST" and (direct := scope[ENTRY].direct) is not None:
-                await direct(scope, receive, send)
-                return
-            if scope["method"] == "HEAD":
-                scope = {**scope, "method": "GET"}  # the server omits the body
+    async def through_fastapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         await super().__call__(scope, receive, send)
 
 
@@ -80,15 +73,15 @@ def create_app(settings: Settings, served: Served, intake: Intake, lifecycle: Li
         )
     problems.add_handlers(app, metrics)
 
-    front: ASGIApp = app.dispatch
+    app.table = RouteTable(app.router.routes, keyless=keyless, otherwise=app.through_fastapi)
+    front: ASGIApp = app.table
     if keys:
         front = ApiKeys(front, keys=keys, metrics=metrics)
-    app.table = RouteTable(app.router.routes, keyless=keyless)
     app.front = Observe(
         HeaderLimit(front, metrics=metrics),
         metrics=metrics,
         routes=app.table,
         access_log=settings.access_log,
-        draining=lambda: lifecycle.draining,
+        lifecycle=lifecycle,
     )
     return app

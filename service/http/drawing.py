@@ -20,8 +20,7 @@ from service.http.encode import PNG
 from service.http.exchange import Exchange, cancelled_by_disconnect
 from service.image import Preview, crop_box
 from service.model.outputs import explain
-from service.serving.intake import DRAWING_UNITS, Photo
-from service.serving.stage_times import StageTimes
+from service.serving.intake import DRAWING_UNITS, Photo, StageTimes
 
 
 class Drawings:
@@ -58,8 +57,8 @@ class Drawings:
                 png = await asyncio.get_running_loop().run_in_executor(self._thread, draw)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the class map was drawn") from None
-        times.add("encode", time.monotonic() - started)
-        times.observe(self._exchange.metrics.model(served.reference))
+        times.add(encode=time.monotonic() - started)
+        times.observe(served.metrics)
         return _FetchedResponse(png, headers={"Server-Timing": times.header()}, media_type=PNG)
 
 

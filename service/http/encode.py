@@ -18,8 +18,7 @@ from service.errors import ServiceError
 from service.http import problems
 from service.image import crop_box
 from service.model.outputs import classify, explain, normalize
-from service.serving.intake import Answer, Outcome
-from service.serving.served import Served
+from service.serving.intake import Answer, Outcome, Served
 
 JSON = "application/json"
 RAW = "application/octet-stream"

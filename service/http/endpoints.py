@@ -17,14 +17,12 @@ from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidParameter, ServiceError
 from service.http import problems, query
-from service.http.body import ClientGone
 from service.http.drawing import Drawings
 from service.http.encode import NPY, PNG, RAW, Encoder, negotiate
-from service.http.exchange import Exchange, cancelled_by_disconnect
+from service.http.exchange import ClientGone, Exchange, cancelled_by_disconnect
 from service.http.overlay import DEFAULT_OPACITY
 from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
-from service.serving.intake import Outcome
-from service.serving.stage_times import StageTimes
+from service.serving.intake import Outcome, StageTimes
 
 #: Never sent: stands for a client that disconnected, in the access log and the metrics (nginx's convention).
 CLIENT_CLOSED_REQUEST = 499
@@ -131,8 +129,8 @@ class Endpoints:
             outcomes = await self._exchange.intake.infer(served, photos, deadline, times, plan.classes)
         started = time.monotonic()
         response = _all_failed(outcomes) or plan.encode(outcomes)
-        times.add("encode", time.monotonic() - started)
-        times.observe(self._exchange.metrics.model(served.reference))
+        times.add(encode=time.monotonic() - started)
+        times.observe(served.metrics)
         response.headers["Server-Timing"] = times.header()
         return response
 

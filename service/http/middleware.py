@@ -13,7 +13,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -24,6 +24,7 @@ from service.errors import Draining, HeadersTooLarge, ServiceError, Unauthorized
 from service.http import problems
 from service.http.routes import ENTRY, RouteTable
 from service.metrics import Metrics
+from service.serving.lifecycle import Lifecycle
 
 access = logging.getLogger("service.access")
 logger = logging.getLogger(__name__)
@@ -55,10 +56,10 @@ class Observe:
         metrics: Metrics,
         routes: RouteTable,
         access_log: bool,
-        draining: Callable[[], bool],
+        lifecycle: Lifecycle,
     ) -> None:
         self._app = app
-        self._draining = draining
+        self._lifecycle = lifecycle
         self._metrics = metrics
         self._routes = routes
         self._access_log = access_log
@@ -81,7 +82,7 @@ class Observe:
                 present = [name for name, _ in message["headers"]]
                 headers = [header for header in SECURITY_HEADERS if header[0] not in present]
                 headers.append((b"x-request-id", request_id.encode()))
-                if self._draining():
+                if self._lifecycle.draining:
                     headers.append((b"connection", b"close"))  # the next request goes to another replica
                 message = {**message, "headers": [*message["headers"], *headers]}
             else:
@@ -91,7 +92,7 @@ class Observe:
         try:
             await self._app(scope, receive, send_observed)
         except asyncio.CancelledError:
-            if status or not self._draining():
+            if status or not self._lifecycle.draining:
                 raise
             # The time to drain is over: nothing else cancels a request.
             error: ServiceError = Draining("the service shut down before this request was finished")

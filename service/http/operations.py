@@ -11,8 +11,8 @@ from service.engine import Readiness
 from service.http import schemas
 from service.metrics import CONTENT_TYPE, Metrics
 from service.model.artifact import Artifact
+from service.serving.intake import Served
 from service.serving.lifecycle import Lifecycle
-from service.serving.served import Served
 
 
 def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:

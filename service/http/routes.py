@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 #: Key of a request's ``RouteEntry`` in its scope.
 ENTRY = "service.route"
@@ -45,8 +45,9 @@ _UNKNOWN = RouteEntry("other", keyless=False, direct=None)
 class RouteTable:
     """Finds the entry of a path: exact paths first, then templates in order."""
 
-    def __init__(self, routes: Iterable[BaseRoute], *, keyless: Collection[str]) -> None:
-        """``keyless``: paths, templates and mounts that need no API key."""
+    def __init__(self, routes: Iterable[BaseRoute], *, keyless: Collection[str], otherwise: ASGIApp) -> None:
+        """``keyless``: paths, templates and mounts that need no API key. ``otherwise`` takes all other requests."""
+        self._otherwise = otherwise
         # A path that needs no key needs none where nothing is served at it either.
         self._exact = {path: RouteEntry("other", keyless=True, direct=None) for path in keyless}
         self._templates: list[tuple[re.Pattern[str], RouteEntry]] = []
@@ -66,6 +67,16 @@ class RouteTable:
         """Every value of the ``endpoint`` label."""
         entries = [*self._exact.values(), *(entry for _, entry in self._templates), _UNKNOWN]
         return sorted({entry.label for entry in entries})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the route's own application, or ``otherwise``; after ``enter``."""
+        app = self._otherwise
+        if scope["type"] == "http":
+            if scope["method"] == "POST":
+                app = scope[ENTRY].direct or app
+            elif scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}  # the server omits the body
+        await app(scope, receive, send)
 
     def enter(self, scope: Scope) -> RouteEntry:
         """Put the entry of the request's path, and the parameters in it, into ``scope``; return the entry."""

@@ -40,9 +40,11 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
         on_fatal=lambda reason: lifecycle.fail(reason, ENGINE_EXITS["hung"]),
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
-    app = create_app(settings, create_served(settings, artifact, engine, max_pixels), intake, lifecycle, metrics)
+    app = create_app(
+        settings, create_served(settings, artifact, engine, max_pixels, metrics), intake, lifecycle, metrics
+    )
     counts = ConnectionCounts(handover.counts, settings.workers)
-    server = Server(app, settings, metrics, lifecycle, accept=_shared(counts, handover.worker_index))
+    server = Server(app.front, settings, metrics, lifecycle, accept=_shared(counts, handover.worker_index))
 
     def ready() -> bool:
         if server.started:

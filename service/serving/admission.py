@@ -61,12 +61,12 @@ class Admission:
         limit: int,
         *,
         share: float = 1.0,
-        on_release: Callable[[], object] = lambda: None,
+        on_release: Callable[[], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``on_release`` is called each time a permit is given back."""
         self.limit = limit
-        self.on_release = on_release
+        self._on_release = on_release
         self._clock = clock
         self.in_flight = 0
         self._client_limit = max(1, int(limit * share))
@@ -149,13 +149,6 @@ class Admission:
         if self._clients is not None:
             self._clients[client] += units
 
-    def _release(self, units: int, client: str) -> None:
-        self.in_flight -= units
-        if self._clients is not None:
-            self._clients[client] -= units
-            if not self._clients[client]:
-                del self._clients[client]
-
 
 class Permit:
     """Units held by one request; a context manager that releases them."""
@@ -174,9 +167,15 @@ class Permit:
 
     def release(self) -> None:
         """Release all units. Idempotent."""
-        self._admission._release(self.units, self._client)
-        self._admission.on_release()
+        admission, units = self._admission, self.units
         self.units = 0
+        admission.in_flight -= units
+        if admission._clients is not None:
+            admission._clients[self._client] -= units
+            if not admission._clients[self._client]:
+                del admission._clients[self._client]
+        if admission._on_release is not None:
+            admission._on_release()
 
     def __enter__(self) -> Permit:
         return self

@@ -19,8 +19,7 @@ from service.model.artifact import Artifact
 from service.model.runtime import Runtime, RuntimeOptions
 from service.serving.admission import Admission
 from service.serving.capacity import IDLE_BYTES, pixels_per_image, units_in_flight
-from service.serving.intake import Intake
-from service.serving.served import Served
+from service.serving.intake import Intake, Served
 
 #: Largest batch that ``max_batch_size=auto`` may choose. A GPU gains from much larger batches than a CPU.
 _AUTO_MAX_BATCH = {"cpu": 8, "cuda": 64}
@@ -111,14 +110,23 @@ def create_engine(
     )
 
 
-def create_served(settings: Settings, artifact: Artifact, engine: EngineClient, max_pixels: int) -> Served:
+def create_served(
+    settings: Settings, artifact: Artifact, engine: EngineClient, max_pixels: int, metrics: Metrics
+) -> Served:
     """``artifact`` as ``engine`` serves it; images of more than ``max_pixels`` are refused."""
-    transform = artifact.manifest.preprocessing.transform()
-    return Served(artifact, engine, transform, settings.decode, Limits(max_pixels=max_pixels))
+    return Served(
+        artifact,
+        artifact.reference,
+        engine,
+        metrics.model(artifact.reference),
+        artifact.manifest.preprocessing.transform(),
+        settings.decode,
+        Limits(max_pixels=max_pixels),
+    )
 
 
 def create_intake(
-    settings: Settings, max_in_flight: int, metrics: Metrics, on_release: Callable[[], object] = lambda: None
+    settings: Settings, max_in_flight: int, metrics: Metrics, on_release: Callable[[], object] | None = None
 ) -> Intake:
     """The intake of a process; ``on_release`` is called after each admitted request."""
     return Intake(

@@ -12,19 +12,69 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
-from service.engine import InferResult, Priority
-from service.errors import BodyTooLarge, ServiceError
-from service.image import PREVIEW_SIDE, Header, Preview
-from service.metrics import Metrics
+from service.engine import Decode, EngineClient, InferResult, Priority
+from service.errors import BadImage, BodyTooLarge, ServiceError
+from service.image import PREVIEW_SIDE, Header, Limits, Mode, Preview, Transform, inspect, preprocess
+from service.metrics import STAGES, Metrics, ModelMetrics
+from service.model.artifact import Artifact
 from service.serving.admission import BYTES_PER_UNIT, Admission, Permit, body_weight, image_weight
-from service.serving.served import Served
-from service.serving.stage_times import StageTimes
 
 #: Additional weight of a drawing. Each pixel takes four bytes in the preview, which the allocator may keep afterwards,
 #: and little more than three in the PNG.
 DRAWING_UNITS = 8 * PREVIEW_SIDE**2 // BYTES_PER_UNIT
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One model that is being served: an artifact, the engine that runs it, its preprocessing and its metrics."""
+
+    artifact: Artifact
+    reference: str  # name/version
+    engine: EngineClient
+    metrics: ModelMetrics
+    transform: Transform
+    mode: Mode
+    limits: Limits
+
+    @property
+    def labels(self) -> Sequence[str]:
+        return self.artifact.labels
+
+    @property
+    def num_classes(self) -> int:
+        return self.artifact.network.num_classes
+
+    def source(self, data: bytes, header: Header, preview: Preview | None = None) -> Decode:
+        """The engine's source for an image whose ``header`` is known; ``preview`` receives a small copy of it."""
+        call = partial(preprocess, data, header, self.transform, self.mode, self.limits, preview)
+        return Decode(call, header.pixels)
+
+
+class StageTimes:
+    """Seconds of one request by stage. For several images, a stage's time is that of the slowest image."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def add(self, **seconds: float) -> None:
+        """Record one image's time in each stage given."""
+        for stage, value in seconds.items():
+            if value > self._seconds.get(stage, -1.0):
+                self._seconds[stage] = value
+
+    def observe(self, metrics: ModelMetrics) -> None:
+        for stage, seconds in self._seconds.items():
+            metrics.stages[stage].observe(seconds)
+
+    def header(self) -> str:
+        """``read;dur=0.1, decode;dur=1.8, …`` in milliseconds, in the order of stages, without those not reached."""
+        return ", ".join(f"{stage};dur={self._seconds[stage] * 1e3:.2f}" for stage in STAGES if stage in self._seconds)
 
 
 class Photo(NamedTuple):
@@ -51,7 +101,7 @@ class Intake:
     def __init__(self, admission: Admission, metrics: Metrics, *, max_body_bytes: int, timeout_s: float) -> None:
         self.admission = admission
         self.max_body_bytes = max_body_bytes
-        self._metrics = metrics
+        self._rejected = metrics.rejected
         self._timeout_s = timeout_s
         metrics.watch(metrics.in_flight, lambda: admission.in_flight)
         metrics.in_flight_limit.set(admission.limit)
@@ -82,7 +132,7 @@ class Intake:
         for data in images:
             if photos:
                 await asyncio.sleep(0)  # let other requests run: a hostile header takes 20 ms
-            photos.append(Photo(data, _header(served, data)))
+            photos.append(Photo(data, _header(data, served.limits)))
         units = sum(image_weight(photo.header.pixels) for photo in photos if isinstance(photo.header, Header))
         permit.widen(units + extra_units)
         self.admission.check_time(units, deadline)
@@ -125,22 +175,22 @@ class Intake:
                 result = await served.engine.infer(served.reference, source, deadline, classes, priority)
         except ServiceError as error:
             return self._count(served, header.format, error)
-        times.add("decode", result.decode_s)
-        times.add("queue", result.queue_s)
-        times.add("infer", result.infer_s)
+        times.add(decode=result.decode_s, queue=result.queue_s, infer=result.infer_s)
         return self._count(served, header.format, Answer(header, result))
 
     def _count(self, served: Served, image_format: str, outcome: Outcome) -> Outcome:
         word = "ok"
         if isinstance(outcome, ServiceError):
             word = outcome.reason
-            self._metrics.rejected.labels(word).inc()
-        self._metrics.model(served.reference).image(image_format, word).inc()
+            self._rejected.labels(word).inc()
+        served.metrics.images(image_format, word).inc()
         return outcome
 
 
-def _header(served: Served, data: bytes) -> Header | ServiceError:
+def _header(data: bytes, limits: Limits) -> Header | ServiceError:
+    if not data:
+        return BadImage("the image is empty")
     try:
-        return served.inspect(data)
+        return inspect(data, limits)
     except ServiceError as error:
         return error

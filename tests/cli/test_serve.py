@@ -20,6 +20,6 @@ async def test_the_parsers_limit_on_unread_bodies_is_where_we_set_it() -> None:
     async def app(scope: object, receive: object, send: object) -> None: ...
 
     lifecycle = Lifecycle(drain_s=1.5)
-    made = config(app, Settings(), Metrics(), lifecycle)  # type: ignore[arg-type]  # any application will do
+    made = config(app, Settings(), Metrics(), lifecycle)
     assert vars(httptools_impl)["HIGH_WATER_LIMIT"] == 2**18
     assert made.timeout_graceful_shutdown == 2

@@ -95,7 +95,9 @@ def labels_by_metric() -> dict[str, set[str]]:
 
 async def endpoint_labels() -> set[str]:
     settings, metrics = Settings(), Metrics()
-    served = create_served(settings, load(settings.model_store, "mobilenet_v2", "1"), engine_of(FakeRuntime()), 1)
+    served = create_served(
+        settings, load(settings.model_store, "mobilenet_v2", "1"), engine_of(FakeRuntime()), 1, metrics
+    )
     return set(create_app(settings, served, create_intake(settings, 1, metrics), Lifecycle(1.0), metrics).table.labels)
 
 

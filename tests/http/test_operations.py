@@ -38,7 +38,9 @@ def test_metrics_count_requests_stages_images_and_batches(artifact: Artifact) ->
         assert app.metric('mobilenet_rejected_total{reason="headers_too_large"}') == 1
         assert app.metric('mobilenet_request_duration_seconds_count{endpoint="classify"}') == 1
         for stage in ("read", "decode", "queue", "infer", "encode"):
-            assert app.metric(f'mobilenet_stage_duration_seconds_count{{model="tiny",stage="{stage}",version="1"}}') == 2
+            assert (
+                app.metric(f'mobilenet_stage_duration_seconds_count{{model="tiny",stage="{stage}",version="1"}}') == 2
+            )
         assert app.metric('mobilenet_batch_size_sum{model="tiny",version="1"}') == 2
         assert app.metric("mobilenet_in_flight") == 0
         assert app.metric('mobilenet_queue_depth{model="tiny",version="1"}') == 0

@@ -14,8 +14,7 @@ from service.metrics import Metrics
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import Layout
 from service.serving.build import create_intake, create_served
-from service.serving.intake import Answer
-from service.serving.stage_times import StageTimes
+from service.serving.intake import Answer, StageTimes
 from tests.artifacts import make_artifact
 from tests.engine.remote import listen
 from tests.fakes import FakeRuntime, marker_of, started
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def test_images_of_one_request_have_an_outcome_each(tmp_path: Path) -> None:
     artifact, metrics = make_artifact(tmp_path, crop_size=32), Metrics()
     async with started(FakeRuntime(), model=artifact.reference, metrics=metrics) as engine:
-        served = create_served(Settings(), artifact, engine, max_pixels=100_000)
+        served = create_served(Settings(), artifact, engine, 100_000, metrics)
         intake = create_intake(Settings(), 8, metrics)
         deadline, times = intake.deadline(None), StageTimes()
         with intake.admit(1000, deadline) as permit:

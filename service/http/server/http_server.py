@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http import httptools_impl
 
 from service.config import Settings
-from service.http.app import Service
 from service.http.server.connection import Connection, protocol
 from service.metrics import Metrics
 from service.serving.lifecycle import Lifecycle
@@ -33,7 +33,7 @@ _OTHER_FILES = 128
 Accept = Callable[[socket.socket, Callable[[], Connection], Callable[[], int]], asyncio.Server]
 
 
-def config(app: Service, settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> uvicorn.Config:
+def config(app: ASGIApp, settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> uvicorn.Config:
     # uvicorn pauses reading a connection when this much of a body waits for the application. It has no option for it.
     httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BODY  # type: ignore[attr-defined]  # not exported
     return uvicorn.Config(
@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        app: Service,
+        app: ASGIApp,
         settings: Settings,
         metrics: Metrics,
         lifecycle: Lifecycle,
