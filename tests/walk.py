@@ -80,7 +80,12 @@ class _Tracer:
         self._known: set[int] = set()
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event != "call" or frame.f_code.co_name.startswith("<") or not frame.f_code.co_filename.startswith(_ROOT) or id(frame) in self._known:
+        if (
+            event != "call"
+            or frame.f_code.co_name.startswith("<")
+            or not frame.f_code.co_filename.startswith(_ROOT)
+            or id(frame) in self._known
+        ):
             return
         self._known.add(id(frame))
         self._entered.append(frame)

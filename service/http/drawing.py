@@ -58,8 +58,7 @@ class Drawings:
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the class map was drawn") from None
         times.add(encode=time.monotonic() - started)
-        times.observe(served.metrics)
-        return _FetchedResponse(png, headers={"Server-Timing": times.header()}, media_type=PNG)
+        return _FetchedResponse(png, headers={"Server-Timing": times.observe(served.metrics)}, media_type=PNG)
 
 
 class _FetchedResponse(Response):

@@ -130,8 +130,7 @@ class Endpoints:
         started = time.monotonic()
         response = _all_failed(outcomes) or plan.encode(outcomes)
         times.add(encode=time.monotonic() - started)
-        times.observe(served.metrics)
-        response.headers["Server-Timing"] = times.header()
+        response.headers["Server-Timing"] = times.observe(served.metrics)
         return response
 
     def _client_gone(self) -> Response:

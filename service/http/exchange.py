@@ -128,7 +128,9 @@ async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max
     """
     media_type, options = parse_options_header(headers.get("content-type"))
     if not media_type.startswith(b"multipart/"):
-        body = await _read_raw(receive, max_bytes)
+        chunks: list[bytes] = []
+        await _stream(receive, max_bytes, chunks.append)
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if not body:
             raise BadRequest("the body is empty: send an image, or a multipart form with parts named 'file'")
         return [body]
@@ -145,12 +147,6 @@ def declared_length(headers: Headers) -> int | None:
     if not _LENGTH.fullmatch(declared):
         raise BadRequest("Content-Length is not a number")
     return int(declared)
-
-
-async def _read_raw(receive: Receive, max_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    await _stream(receive, max_bytes, chunks.append)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], object], piece: int = 2**30) -> None:

@@ -136,19 +136,6 @@ class Admission:
         elif ahead >= _CROWD or cost < self._unit_s:
             self._unit_s += _WEIGHT * (cost - self._unit_s)
 
-    def _acquire(self, units: int, client: str, held_by_request: int) -> None:
-        if self._clients is not None:
-            held = self._clients[client]
-            if held > held_by_request and held + units > self._client_limit:
-                raise TooManyRequests(
-                    "this client already has its share of images in flight", retry_after=self.retry_after()
-                )
-        if self.in_flight + units > self.limit:
-            raise Overloaded("the service is at its limit of images in flight", retry_after=self.retry_after())
-        self.in_flight += units
-        if self._clients is not None:
-            self._clients[client] += units
-
 
 class Permit:
     """Units held by one request; a context manager that releases them."""
@@ -160,10 +147,22 @@ class Permit:
 
     def widen(self, units: int) -> None:
         """Hold at least ``units`` in total, or raise and keep the units held so far."""
-        more = min(units, self._admission.limit) - self.units
-        if more > 0:
-            self._admission._acquire(more, self._client, self.units)
-            self.units += more
+        admission = self._admission
+        more = min(units, admission.limit) - self.units
+        if more <= 0:
+            return
+        if admission._clients is not None:
+            held = admission._clients[self._client]
+            if held > self.units and held + more > admission._client_limit:
+                raise TooManyRequests(
+                    "this client already has its share of images in flight", retry_after=admission.retry_after()
+                )
+        if admission.in_flight + more > admission.limit:
+            raise Overloaded("the service is at its limit of images in flight", retry_after=admission.retry_after())
+        admission.in_flight += more
+        if admission._clients is not None:
+            admission._clients[self._client] += more
+        self.units += more
 
     def release(self) -> None:
         """Release all units. Idempotent."""

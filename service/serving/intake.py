@@ -68,12 +68,11 @@ class StageTimes:
             if value > self._seconds.get(stage, -1.0):
                 self._seconds[stage] = value
 
-    def observe(self, metrics: ModelMetrics) -> None:
+    def observe(self, metrics: ModelMetrics) -> str:
+        """Feed the histograms; returns the value of ``Server-Timing``: ``read;dur=0.1, decode;dur=1.8, …`` in
+        milliseconds, in the order of stages, without those not reached."""
         for stage, seconds in self._seconds.items():
             metrics.stages[stage].observe(seconds)
-
-    def header(self) -> str:
-        """``read;dur=0.1, decode;dur=1.8, …`` in milliseconds, in the order of stages, without those not reached."""
         return ", ".join(f"{stage};dur={self._seconds[stage] * 1e3:.2f}" for stage in STAGES if stage in self._seconds)
 
 
@@ -82,6 +81,7 @@ class Photo(NamedTuple):
 
     data: bytes
     header: Header | ServiceError
+    units: int  # its weight; 0 if it has no header
 
 
 class Answer(NamedTuple):
@@ -132,8 +132,8 @@ class Intake:
         for data in images:
             if photos:
                 await asyncio.sleep(0)  # let other requests run: a hostile header takes 20 ms
-            photos.append(Photo(data, _header(data, served.limits)))
-        units = sum(image_weight(photo.header.pixels) for photo in photos if isinstance(photo.header, Header))
+            photos.append(_inspected(data, served.limits))
+        units = sum(photo.units for photo in photos)
         permit.widen(units + extra_units)
         self.admission.check_time(units, deadline)
         return photos
@@ -166,12 +166,12 @@ class Intake:
         priority: Priority,
         preview: Preview | None,
     ) -> Outcome:
-        data, header = photo
+        data, header, units = photo
         if isinstance(header, ServiceError):
             return self._count(served, "unknown", header)
         source = served.source(data, header, preview)
         try:
-            with self.admission.in_engine(image_weight(header.pixels)):
+            with self.admission.in_engine(units):
                 result = await served.engine.infer(served.reference, source, deadline, classes, priority)
         except ServiceError as error:
             return self._count(served, header.format, error)
@@ -187,10 +187,11 @@ class Intake:
         return outcome
 
 
-def _header(data: bytes, limits: Limits) -> Header | ServiceError:
+def _inspected(data: bytes, limits: Limits) -> Photo:
     if not data:
-        return BadImage("the image is empty")
+        return Photo(data, BadImage("the image is empty"), 0)
     try:
-        return inspect(data, limits)
+        header = inspect(data, limits)
     except ServiceError as error:
-        return error
+        return Photo(data, error, 0)
+    return Photo(data, header, image_weight(header.pixels))

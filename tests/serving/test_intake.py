@@ -39,7 +39,7 @@ async def test_images_of_one_request_have_an_outcome_each(tmp_path: Path) -> Non
     assert [marker_of(answer.result.output.embedding) for answer in (first, last)] == [5, 6]
     assert first.header.format == "png"
     assert (type(empty), type(text)) == (BadImage, UnsupportedFormat)
-    assert "decode;dur=" in times.header()
+    assert "decode;dur=" in times.observe(served.metrics)
     counted = {
         (sample.labels["format"], sample.labels["outcome"]): sample.value
         for family in metrics.images.collect()
