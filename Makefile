@@ -31,16 +31,13 @@ install: $(VENV)/serve.stamp  ## Create .venv with what serving needs
 serve: install  ## Serve on http://HOST:PORT (127.0.0.1:8000)
 	@exec $(BIN)/mobilenet-service serve --host $(HOST) --port $(PORT) $(ARGS)
 
-# Tests of one file run in one process, and so do those of files that share something (tests/conftest.py).
-PARALLEL := --numprocesses $(JOBS) --dist loadgroup
-
 test: $(TEST_VENV)/test.stamp  ## Run the tests that need no torch, Docker or browser: two minutes
 	@$(TEST_VENV)/bin/mobilenet-service models pull
-	$(TEST_VENV)/bin/python -m pytest $(PARALLEL) -m 'not (browser or container or extra or slow or torture)' $(ARGS)
+	$(TEST_VENV)/bin/python -m pytest --numprocesses $(JOBS) -m 'not (browser or container or extra or slow or torture)' $(ARGS)
 
 test-all: $(VENV)/dev.stamp  ## Run every test: installs torch, needs Docker and Chromium, a quarter of an hour
 	@$(BIN)/mobilenet-service models pull
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 
 torture: $(VENV)/fuzz.stamp  ## Run the tests that take minutes: floods, fuzzing, faults, rounds of hostile files
 	@$(BIN)/mobilenet-service models pull

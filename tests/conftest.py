@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from service.config import Settings
 from service.model import artifact
 from service.model.artifact import Artifact
 from service.store.pull import pull
 
-_HERE = Path(__file__).parent
+#: Folders whose files share a browser, or a Docker engine and an image.
+_SHARING = ("tests/browser/", "tests/containers/")
 
 #: They import torch at the top. Without torch they are not collected; any other test that imports it then fails.
 _TORCH_MODULES = (
@@ -30,17 +32,21 @@ collect_ignore_glob = [] if find_spec("torch") else [f"*{name}" for name in _TOR
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder or module, and group them for ``--dist loadgroup``: by file."""
     for item in items:
-        path = item.path.relative_to(_HERE).as_posix()
-        folder = path.partition("/")[0]
         if item.path.name in _TORCH_MODULES:
             item.add_marker("extra")
-        if folder == "browser":
-            item.add_marker("browser")
-        # Containers share an image and an engine; all tests of the page share a browser.
-        shared = folder in ("browser", "containers")
-        item.add_marker(pytest.mark.xdist_group(folder if shared else path))
+
+
+class _ByFile(LoadScopeScheduling):
+    """Tests of one file run in one process, and so do those of all files in a folder that share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in _SHARING if file.startswith(folder)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _ByFile(config, log)
 
 
 @pytest.fixture

@@ -38,6 +38,13 @@ AXE = ROOT / ".cache/axe/node_modules/axe-core/axe.min.js"
 NewVisit = Callable[..., "Visit"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker("browser")
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)

@@ -15,6 +15,8 @@ from service.model import artifact
 from service.store.parity import _labels
 from tests.artifacts import make_artifact
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
