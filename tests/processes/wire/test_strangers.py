@@ -14,9 +14,9 @@ import pytest
 
 from service.processes.wire import messages
 from service.processes.wire.remote_engine import RemoteEngine
-from service.processes.wire.slots import Layout, SlotMemory
+from service.processes.wire.slots import Layout, SlotMemory, SlotRequest
 from tests.engine.remote import LAYOUT, ask, descriptors, engine_server, worker
-from tests.fakes import FakeRuntime
+from tests.fakes import MODEL, FakeRuntime
 from tests.waiting import eventually, until_ready
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +57,7 @@ async def test_nonsense_is_hung_up_on_and_hurts_nobody(packets: list[bytes]) -> 
     ):
         before = await descriptors_when_connected(engine)
         memory, descriptor = SlotMemory.create(LAYOUT)
+        memory.write_request(0, SlotRequest(MODEL, (), "normal", ""))
         del memory  # and the descriptor that its map holds
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
             stranger.settimeout(20)
