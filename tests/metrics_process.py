@@ -22,6 +22,9 @@ from service.metrics import Metrics
 
 REQUESTS = "mobilenet_requests_total{code=200,endpoint=classify}"
 
+#: A model, and the labels of its metrics.
+MODEL, MODEL_LABELS = "tiny/1", "model=tiny,version=1"
+
 
 def samples(text: str) -> dict[str, float]:
     """By name and labels, ``name{label=value,…}``."""
@@ -40,14 +43,15 @@ class Process:
         self._directory = directory
         metrics.share(directory, name)
         self._metrics = Metrics()
+        self._model = self._metrics.model(MODEL)
 
     def count(self, requests: int) -> None:
         for _ in range(requests):
             self._metrics.requests.labels("classify", "200").inc()
-            self._metrics.batch_size.observe(4)
+            self._model.batch_size.observe(4)
 
     def hold(self, images: float) -> None:
-        self._metrics.watch(self._metrics.queue_depth, lambda: images)
+        self._metrics.watch(self._model.queue_depth, lambda: images)
         self._metrics.ready.set(float(images > 0))
         self._metrics.sample()
 
@@ -82,7 +86,7 @@ class Process:
         own = Metrics()
         for turn in count():
             own.requests.labels("classify", "200").inc()
-            own.stage_duration.labels(f"{life} {turn % 5}").observe(0.01)
+            own.stage_duration.labels("tiny", "1", f"{life} {turn % 5}").observe(0.01)
         raise AssertionError
 
 

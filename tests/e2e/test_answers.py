@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.model.artifact import Artifact
+from tests import scrape
 from tests.e2e.process import ServerProcess
 from tests.photos import Photo, variations
 
@@ -98,16 +99,16 @@ def test_two_hundred_at_once_answer_as_each_alone(any_server: ServerProcess, pho
         alone = [classify(client, data) for data in images]
         with ThreadPoolExecutor(200) as pool:
             together = list(pool.map(lambda data: classify(client, data), images))
-        metrics = client.get("/metrics").text.splitlines()
+        samples = scrape.samples(client.get("/metrics").text)
     for one, other in zip(alone, together, strict=True):
         assert [label for label, _ in one] == [label for label, _ in other]
         # Kernels for other batch sizes add in another order; a mix-up would be off by whole classes.
         np.testing.assert_allclose([p for _, p in one], [p for _, p in other], atol=1e-4)
-    samples = dict(line.rsplit(" ", 1) for line in metrics if not line.startswith("#"))
-    assert float(samples["mobilenet_queue_depth"]) == 0
-    assert float(samples["mobilenet_in_flight"]) == 0
+    model = '{model="mobilenet_v2",version="1"}'
+    assert samples[f"mobilenet_queue_depth{model}"] == 0
+    assert samples["mobilenet_in_flight"] == 0
     if 'runtime="torch"' in "".join(samples):
-        assert float(samples["mobilenet_batch_size_sum"]) > float(samples["mobilenet_batch_size_count"])
+        assert samples[f"mobilenet_batch_size_sum{model}"] > samples[f"mobilenet_batch_size_count{model}"]
 
 
 def test_bad_images_between_good_ones_touch_none(any_server: ServerProcess, photos: list[Photo]) -> None:

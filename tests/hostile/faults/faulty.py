@@ -41,7 +41,7 @@ class Faults:
 
     def __call__(self, images: NDArray[np.uint8]) -> None:
         first = images[:, 0, 0]
-        # Others' first pixels, the canary's among them, have another blue.
+        # Others' first pixels, the probe image's among them, have another blue.
         markers = set((first[:, 0] + 256 * first[:, 1].astype(int))[first[:, 2] == 1].tolist())
         self._broken |= BREAKS in markers
         if HANGS in markers:
