@@ -2,15 +2,14 @@
 
 Each round measures the plain loop, our own loop, one image at a time, and the server at each concurrency, so that a
 drift in the machine's speed affects all alike. Rates are medians over rounds; ratios are medians of the rounds' own
-ratios. After that come open loop, image sizes, memory, start-up, a profile of the event loop, and other numbers of
-runners and threads. Prints Markdown, and writes it with plots and raw figures to ``benchmarks/results/``.
+ratios. After that come open loop, image sizes, memory, start-up, and other numbers of runners and threads. Prints
+Markdown, and writes it with plots and raw figures to ``benchmarks/results/``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import load, loops, photos, profiling, report
+from benchmarks import load, loops, photos, report, turns
 from benchmarks.processes import Loop, Server, environment
 from benchmarks.report import RESULTS, say
 from service.config import Settings
@@ -173,18 +172,6 @@ class Bench:
             say(f"memory after {self.sent} requests: {curve[-1][1]:.0f} MiB")
         return curve
 
-    async def profile(self) -> dict[str, float]:
-        """Microseconds of the event loop per request, by library."""
-        say("profile of the event loop")
-        stats = self.folder / "profile"
-        with Server(program=("-m", "benchmarks.profiling", str(stats))) as server:
-            await self.closed(server, photos.STANDARD, 32, 1.0)
-            server.process.send_signal(signal.SIGUSR1)
-            before = server.cpu()
-            sample = await self.closed(server, photos.STANDARD, 32, 2 * self.seconds)
-            used = server.cpu().since(before)
-        return profiling.by_library(stats, sum(sample.statuses.values()), used.main_thread)
-
     async def shapes(self) -> list[dict[str, Any]]:
         """Numbers of runners, and of threads for each, other than the default."""
         cores = available_cores()
@@ -195,17 +182,18 @@ class Bench:
                 )
                 for runners, threads in dict.fromkeys([(cores, 1), (1, cores), (cores + 1, 1), (cores, cores)])
             }
-            rows: list[dict[str, Any]] = [
-                {"runners": shape[0], "threads": shape[1], "served": [], "c1_p50": [], "memory": server.memory()}
+            say("runners and threads")
+            bodies = self.bodies[photos.STANDARD]
+            memory = [server.memory() for server in servers.values()]
+            targets = {
+                shape: turns.Target(server.url, load.requests(server.url, "/classify", bodies))
                 for shape, server in servers.items()
-            ]
-            for turn in range(self.rounds):
-                say(f"runners and threads: round {turn + 1} of {self.rounds}")
-                for row, server in zip(rows, servers.values(), strict=True):
-                    row["served"].append((await self.closed(server, photos.STANDARD, 32, self.seconds)).rate)
-                    alone = await self.closed(server, photos.STANDARD, 1, self.seconds / 2)
-                    row["c1_p50"].append(alone.percentile(50))
-        return rows
+            }
+            measured = await turns.measure(targets, rounds=self.rounds, seconds=self.seconds)
+        return [
+            {"runners": shape[0], "threads": shape[1], "served": rates, "c1_p50": medians, "memory": size}
+            for (shape, (rates, medians, _)), size in zip(measured.items(), memory, strict=True)
+        ]
 
     async def run(self) -> dict[str, Any]:
         say("start-up")
@@ -235,9 +223,6 @@ class Bench:
         with Server("--decode", "fast") as fast:
             self.figures["sizes"] = await self.sizes(server, fast)
         self.figures["memory_after_sizes"] = server.memory()
-        (model,) = server.get("/models")["models"]
-        self.figures["batch_cost"] = model["runtime"]["batch_cost_seconds"]
-        self.figures["profile"] = await self.profile()
         self.figures["shapes"] = await self.shapes()
 
 

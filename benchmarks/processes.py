@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
@@ -185,14 +185,16 @@ def tree_cpu(pid: int) -> float:
 
 def tree_memory(pid: int) -> float:
     """Resident memory of a process and its descendants, in MiB, as ``ps`` and ``top`` count it."""
+    return memory(_descendants(pid), "Rss")
+
+
+def memory(pids: Iterable[int], kind: str) -> float:
+    """In MiB, of processes together. ``Rss`` counts a page that n of them share n times, ``Pss`` once."""
     total = 0.0
-    for member in _descendants(pid):
-        try:
-            text = Path(f"/proc/{member}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        match = re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)
-        total += int(match[1]) / 1024 if match else 0.0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            match = re.search(rf"^{kind}:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+            total += int(match[1]) / 1024 if match else 0.0
     return total
 
 

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots
-
 Figures = dict[str, Any]
 
 RESULTS = Path(__file__).parent / "results"
@@ -21,8 +19,10 @@ def write(figures: Figures, folder: Path) -> str:
         parts.append(_closed(precision, measured))
     fp32 = figures["precisions"].get("fp32")
     if fp32:
-        parts += [_start(figures), _stages(fp32), _profile(figures), _open(figures), _sizes(figures)]
+        parts += [_start(figures), _stages(fp32), _open(figures), _sizes(figures)]
         parts += [_memory(figures), _shapes(figures)]
+        from benchmarks import plots  # matplotlib, which no other benchmark's report needs
+
         plots.draw(figures, folder)
     text = "\n".join(parts)
     (folder / "bench.md").write_text(text)
@@ -141,14 +141,6 @@ def _memory(figures: Figures) -> str:
     rows = [[str(count), f"{size:.0f}"] for count, size in figures["memory"]]
     rows.append(["… and photos of 12 megapixels, 8 at once", f"{figures['memory_after_sizes']:.0f}"])
     return "## Memory of the server\n\n" + table(["after requests", "resident MiB"], rows)
-
-
-def _profile(figures: Figures) -> str:
-    rows = [[name, f"{microseconds:.0f}"] for name, microseconds in figures["profile"].items()]
-    rows.append(["**together, including the profiler's own cost**", f"{sum(figures['profile'].values()):.0f}"])
-    return "## The event loop's processor time by library (cProfile, 32 at once)\n\n" + table(
-        ["", "µs per request"], rows
-    )
 
 
 def _shapes(figures: Figures) -> str:

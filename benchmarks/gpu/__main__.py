@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import IO
 
 from benchmarks.gpu import parts
-from benchmarks.gpu.options import PROGRAM, Options
+from benchmarks.gpu.part import PROGRAM, Options
 from benchmarks.gpu.parts import Part
 from benchmarks.processes import environment
 from benchmarks.report import RESULTS, bullets, table
 
 #: In the order of what they decide.
 PARTS = [
-    Part("start", "benchmarks.gpu.start", "Start", 70),
-    Part("http", "benchmarks.gpu.served", "JPEGs over HTTP", 140),
-    Part("device", "benchmarks.gpu.device", "The device alone", 45),
-    Part("answers", "benchmarks.gpu.answers", "Answers", 20),
+    Part("start", "benchmarks.gpu.start", "Start", 40),
+    Part("http", "benchmarks.gpu.served", "JPEGs over HTTP", 170),
+    Part("device", "benchmarks.gpu.device", "The device alone", 35),
+    Part("answers", "benchmarks.gpu.answers", "Answers", 15),
     Part("tests", "benchmarks.gpu.suite", "Tests marked gpu", 40),
 ]
 _NAMES = ",".join(part.name for part in PARTS)

@@ -1,4 +1,4 @@
-"""Processes that ask: a closed loop from several of them, its connections spread over them and over the addresses."""
+"""Processes that send requests: one closed loop, its connections spread over them and over the servers' addresses."""
 
 from __future__ import annotations
 

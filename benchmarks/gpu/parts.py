@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, NamedTuple
 
-from benchmarks.gpu.options import DECIDES, Options
+from benchmarks.gpu.part import DECIDES, Options
 from benchmarks.processes import descendants
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
