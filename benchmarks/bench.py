@@ -21,7 +21,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import load, loops, photos, report, turns
+from benchmarks import load, photos, report, turns
 from benchmarks.processes import Loop, Server, environment
 from benchmarks.report import RESULTS, say
 from service.config import Settings
@@ -60,18 +60,16 @@ class Bench:
         self.seconds: float = arguments.seconds
         self.precisions: list[str] = arguments.precision.split(",") if arguments.precision else available()
         self.figures: dict[str, Any] = {"environment": environment(PACKAGES)}
-        chosen = (
-            photos.from_folder(arguments.images, 64) if arguments.images else photos.collection(photos.STANDARD, 32)
-        )
+        chosen = photos.requested(arguments.images, 32)
         self.bodies = {photos.STANDARD: chosen}
         for size, count in (("224x224", 32), ("1280x960", 16), ("4000x3000", 4)):
             self.bodies[size] = photos.collection(size, count)
         # Of ten photos six are ordinary, three small or medium-sized, and one is as a phone takes it.
         small, middle, large = (self.bodies[size] for size in ("224x224", "1280x960", "4000x3000"))
         self.bodies["mix"] = [*chosen[:12], *small[:3], *middle[:3], *large[:2]]
-        self.files = {size: folder / f"{size}.photos" for size in self.bodies}
+        self.files = {size: folder / size for size in self.bodies}
         for size, path in self.files.items():
-            loops.save_photos(path, self.bodies[size])
+            photos.save(path, self.bodies[size])
         self.figures["photo_bytes"] = {
             size: round(statistics.mean(len(body) for body in bodies)) for size, bodies in self.bodies.items()
         }

@@ -177,9 +177,10 @@ async def closed_loop(
     source: str | None = None,
     patience: float = PATIENCE,
 ) -> Sample:
-    """Counts the answers that arrive within ``seconds``, after ``lead`` seconds of the same load.
+    """Counts everything until the last answer; after a ``lead`` only answers that arrive within ``seconds``.
 
-    Every client sends until the end, so that the server has full concurrency throughout, however long one answer takes.
+    Every client sends until the end, so that after a lead the server has full concurrency throughout what is counted,
+    however long one answer takes.
     """
     sample = Sample(seconds=seconds)
     begins = time.perf_counter() + lead
@@ -202,12 +203,15 @@ async def closed_loop(
                     await connection.close()
                 await asyncio.sleep(0.01)  # a server that refuses connections must not be asked without a pause
             turn += concurrency
-            if begins <= (answered := time.perf_counter()) < ends:
+            answered = time.perf_counter()
+            if not lead or begins <= answered < ends:
                 _record(sample, answer, answered - sent)
         if connection is not None:
             await connection.close()
 
     await asyncio.gather(*(client(index) for index in range(concurrency)))
+    if not lead:
+        sample.seconds = time.perf_counter() - begins
     return sample
 
 

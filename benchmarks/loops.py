@@ -5,7 +5,7 @@
     own     the service's preprocessing and runtime, called in a loop; one thread per core
     single  the same, but one image at a time on one thread, with all cores for inference: the limit of latency
 
-Runs as a process (``python -m benchmarks.loops NAME PRECISION DECODE``) that reads "SECONDS PHOTOS" from each line of
+Runs as a process (``python -m benchmarks.loops NAME PRECISION DECODE``) that reads "SECONDS FOLDER" from each line of
 its input and answers with one line of JSON, so that loops and servers can take turns in one benchmark.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import struct
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import photos
 from service.config import Settings
 from service.host.cores import available_cores
 from service.model import artifact
@@ -88,7 +88,7 @@ def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
     return step
 
 
-def measure(steps: list[Step], photos: list[bytes], seconds: float) -> dict[str, Any]:
+def measure(steps: list[Step], jpegs: list[bytes], seconds: float) -> dict[str, Any]:
     """Run every step on its own thread for ``seconds``.
 
     Returns ``rate`` in images per second, ``p50`` in seconds per image and ``cpu`` in seconds of CPU time per image.
@@ -99,7 +99,7 @@ def measure(steps: list[Step], photos: list[bytes], seconds: float) -> dict[str,
     def run(index: int) -> None:
         turn = index
         while (started := time.perf_counter()) < ends:
-            steps[index](photos[turn % len(photos)])
+            steps[index](jpegs[turn % len(jpegs)])
             times[index].append(time.perf_counter() - started)
             turn += len(steps)
 
@@ -114,19 +114,6 @@ def measure(steps: list[Step], photos: list[bytes], seconds: float) -> dict[str,
     return {"rate": len(every) / elapsed, "p50": float(np.median(every)), "cpu": used / len(every)}
 
 
-def save_photos(path: Path, photos: list[bytes]) -> None:
-    path.write_bytes(b"".join(struct.pack("<I", len(photo)) + photo for photo in photos))
-
-
-def load_photos(path: Path) -> list[bytes]:
-    data, photos, position = path.read_bytes(), [], 0
-    while position < len(data):
-        (size,) = struct.unpack_from("<I", data, position)
-        photos.append(data[position + 4 : position + 4 + size])
-        position += 4 + size
-    return photos
-
-
 def main() -> None:
     name, precision, decode = sys.argv[1:]
     settings = Settings.model_validate({"precision": precision, "decode": decode})
@@ -136,7 +123,7 @@ def main() -> None:
     sys.stdout.flush()
     for line in sys.stdin:
         seconds, path = line.split(maxsplit=1)
-        sys.stdout.write(json.dumps(measure(steps, load_photos(Path(path.strip())), float(seconds))) + "\n")
+        sys.stdout.write(json.dumps(measure(steps, photos.from_folder(Path(path.strip())), float(seconds))) + "\n")
         sys.stdout.flush()
     os._exit(0)
 

@@ -45,9 +45,7 @@ class PeersBench:
         self.rounds: int = arguments.rounds
         self.seconds: float = arguments.seconds
         self.lead: float = arguments.lead
-        self.bodies = (
-            photos.from_folder(arguments.images, 64) if arguments.images else photos.collection(photos.STANDARD, 32)
-        )
+        self.bodies = photos.requested(arguments.images, 32)
 
     async def run(self, chosen: list[Peer], precisions: list[str]) -> AsyncGenerator[dict[str, Any]]:
         """The figures so far, after each peer, so that an interruption loses only the current one."""

@@ -71,9 +71,7 @@ def load_artifact() -> Artifact:
 
 
 def jpegs(options: Options) -> list[bytes]:
-    if options.images is None:
-        return photos.collection(photos.STANDARD, PHOTOS)
-    return photos.from_folder(Path(options.images), PHOTOS)
+    return photos.requested(None if options.images is None else Path(options.images), PHOTOS)
 
 
 def say(text: str = "") -> None:
