@@ -1,7 +1,7 @@
 """What passing images through shared memory to an engine in another process costs, with a network that takes no time.
 
 ``python -m benchmarks.wire``. Engine loop: bare records from one process, in batches of 64. Whole way: ``RemoteEngine``
-with decoded images. For comparison: the pixels copied through a Unix socket.
+with decoded images.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import itertools
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -34,17 +33,12 @@ from service.processes.wire.slots import Layout, SlotMemory, SlotRequest
 
 _MODEL = "mobilenet_v2/1"
 LAYOUT = Layout(image_size=224, num_classes=1000, embedding_dim=1280, map_size=7, slots=256)
-_PIXELS = 224 * 224 * 3
-_ANSWER = 4 * (1000 + 1280) + 5 * (8 + 4 * 49) + 8
 
 
 class Instant:
     """A runtime that takes no time, so that everything around it is measured."""
 
-    name = "instant"
-    device = "cpu"
-    precision = "fp32"
-    max_batch = 64
+    name, device, precision, max_batch = "instant", "cpu", "fp32", 64
 
     def __init__(self) -> None:
         size = self.max_batch
@@ -84,27 +78,11 @@ async def serve(address: str) -> None:
     await asyncio.Event().wait()
 
 
-def swallow(address: str) -> None:
-    """The other process of the copy: reads pixels from the stream and answers with as many bytes as an engine."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(address)
-    listener.listen()
-    connection, _ = listener.accept()
-    image, answer = bytearray(_PIXELS), bytes(_ANSWER)
-    while True:
-        view = memoryview(image)
-        while view:
-            if not (count := connection.recv_into(view)):
-                return
-            view = view[count:]
-        connection.sendall(answer)
-
-
 @contextmanager
-def process(role: str) -> Iterator[tuple[str, int]]:
-    """Address and pid of a process with this ``role``."""
-    name = f"mobilenet-bench-{os.getpid()}-{role}"
-    child = subprocess.Popen([sys.executable, "-m", "benchmarks.wire", "--role", role, "--name", name])
+def engine_process() -> Iterator[tuple[str, int]]:
+    """Address and pid of a process that runs ``serve``."""
+    name = f"mobilenet-bench-{os.getpid()}"
+    child = subprocess.Popen([sys.executable, "-m", "benchmarks.wire", "--engine", name])
     try:
         yield f"\0{name}", child.pid
     finally:
@@ -112,9 +90,9 @@ def process(role: str) -> Iterator[tuple[str, int]]:
         child.wait()
 
 
-def connect(address: str, kind: socket.SocketKind) -> socket.socket:
+def connect(address: str) -> socket.socket:
     for _ in range(500):
-        connection = socket.socket(socket.AF_UNIX, kind)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             connection.connect(address)
         except ConnectionError:
@@ -125,22 +103,17 @@ def connect(address: str, kind: socket.SocketKind) -> socket.socket:
     raise RuntimeError("the other process does not listen")
 
 
-def own_cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
 def measured(pid: int, work: Callable[[], int]) -> list[str]:
     """Images per second; microseconds of CPU time per image in this process, in process ``pid``, and in both."""
-    here, there, started = own_cpu(), tree_cpu(pid), time.perf_counter()
+    here, there, started = time.process_time(), tree_cpu(pid), time.perf_counter()
     count = work()
     seconds = time.perf_counter() - started
-    costs = [(own_cpu() - here) / count * 1e6, (tree_cpu(pid) - there) / count * 1e6]
+    costs = [(time.process_time() - here) / count * 1e6, (tree_cpu(pid) - there) / count * 1e6]
     return [f"{count / seconds:.0f}", *(f"{cost:.1f}" for cost in costs), f"{sum(costs):.1f}"]
 
 
 def bare_records(address: str, pid: int, seconds: float) -> list[str]:
-    connection = connect(address, socket.SOCK_SEQPACKET)
+    connection = connect(address)
     memory, descriptor = SlotMemory.create(LAYOUT)
     for slot in range(LAYOUT.slots):
         memory.write_request(slot, SlotRequest(_MODEL, (), "normal", ""))
@@ -196,43 +169,20 @@ async def whole_way(address: str, seconds: float) -> int:
     return sum(counts)
 
 
-def copied(address: str, pid: int, seconds: float) -> list[str]:
-    connection = connect(address, socket.SOCK_STREAM)
-    image, answer = bytes(_PIXELS), bytearray(_ANSWER)
-
-    def work() -> int:
-        ends, count = time.perf_counter() + seconds, 0
-        while time.perf_counter() < ends:
-            connection.sendall(image)
-            view = memoryview(answer)
-            while view:
-                view = view[connection.recv_into(view) :]
-            count += 1
-        return count
-
-    return measured(pid, work)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--role", choices=["engine", "copy"], help=argparse.SUPPRESS)
-    parser.add_argument("--name", help=argparse.SUPPRESS)
+    parser.add_argument("--engine", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.role == "engine":
-        uvloop.run(serve(f"\0{given.name}"))
-    elif given.role == "copy":
-        swallow(f"\0{given.name}")
-    else:
-        rows = []
-        with process("engine") as (address, pid):
-            rows.append(["engine loop, bare records", *bare_records(address, pid, given.seconds)])
-            found = measured(pid, lambda: uvloop.run(whole_way(address, given.seconds)))
-            rows.append(["RemoteEngine, whole way", *found])
-        with process("copy") as (address, pid):
-            rows.append(["pixels copied through a socket, nothing else", *copied(address, pid, given.seconds)])
-        head = ["", "images/s", "µs here", "µs in the other process", "µs together"]
-        sys.stdout.write(table(head, rows))
+    if given.engine:
+        uvloop.run(serve(f"\0{given.engine}"))
+        return
+    with engine_process() as (address, pid):
+        rows = [
+            ["engine loop, bare records", *bare_records(address, pid, given.seconds)],
+            ["RemoteEngine, whole way", *measured(pid, lambda: uvloop.run(whole_way(address, given.seconds)))],
+        ]
+    sys.stdout.write(table(["", "images/s", "µs here", "µs in the other process", "µs together"], rows))
 
 
 if __name__ == "__main__":
