@@ -2,8 +2,8 @@
 
 Each round measures the plain loop, our own loop, one image at a time, and the server at each concurrency, so that a
 drift in the machine's speed affects all alike. Rates are medians over rounds; ratios are medians of the rounds' own
-ratios. After that come open loop, image sizes, memory, start-up, and other numbers of runners and threads. Prints
-Markdown, and writes it with plots and raw figures to ``benchmarks/results/``.
+ratios. After that come open loop, image sizes, memory and start-up. Prints Markdown, and writes it with plots and raw
+figures to ``benchmarks/results/``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import load, photos, report, turns
+from benchmarks import load, photos, report
 from benchmarks.processes import Loop, Server, environment
 from benchmarks.report import RESULTS, say
 from service.config import Settings
 from service.errors import OperatorError
-from service.host.cores import available_cores
 from service.model import artifact
 from service.serving.build import create_runtime, engine_plan
 
@@ -170,29 +169,6 @@ class Bench:
             say(f"memory after {self.sent} requests: {curve[-1][1]:.0f} MiB")
         return curve
 
-    async def shapes(self) -> list[dict[str, Any]]:
-        """Numbers of runners, and of threads for each, other than the default."""
-        cores = available_cores()
-        with ExitStack() as stack:
-            servers = {
-                (runners, threads): stack.enter_context(
-                    Server("--runners", str(runners), "--threads-per-runner", str(threads))
-                )
-                for runners, threads in dict.fromkeys([(cores, 1), (1, cores), (cores + 1, 1), (cores, cores)])
-            }
-            say("runners and threads")
-            bodies = self.bodies[photos.STANDARD]
-            memory = [server.memory() for server in servers.values()]
-            targets = {
-                shape: turns.Target(server.url, load.requests(server.url, "/classify", bodies))
-                for shape, server in servers.items()
-            }
-            measured = await turns.measure(targets, rounds=self.rounds, seconds=self.seconds)
-        return [
-            {"runners": shape[0], "threads": shape[1], "served": rates, "c1_p50": medians, "memory": size}
-            for (shape, (rates, medians, _)), size in zip(measured.items(), memory, strict=True)
-        ]
-
     async def run(self) -> dict[str, Any]:
         say("start-up")
         starts = []
@@ -221,7 +197,6 @@ class Bench:
         with Server("--decode", "fast") as fast:
             self.figures["sizes"] = await self.sizes(server, fast)
         self.figures["memory_after_sizes"] = server.memory()
-        self.figures["shapes"] = await self.shapes()
 
 
 def main() -> None:

@@ -175,7 +175,6 @@ async def closed_loop(
     seconds: float,
     lead: float = 0.0,
     source: str | None = None,
-    patience: float = PATIENCE,
 ) -> Sample:
     """Counts everything until the last answer; after a ``lead`` only answers that arrive within ``seconds``.
 
@@ -196,7 +195,7 @@ async def closed_loop(
                     if connection is not None:
                         await connection.close()
                     connection = await _connect(url, source)
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(PATIENCE):
                     answer = await connection.ask(prepared[turn % len(prepared)])
             except (OSError, TimeoutError):
                 if connection is not None:
@@ -225,7 +224,8 @@ async def open_loop(url: str, prepared: Sequence[bytes], *, rate: float, seconds
     async def one(index: int, at: float) -> None:
         connection = idle.pop() if idle else await _connect(url)
         _record(sample, await connection.ask(prepared[index % len(prepared)]), time.perf_counter() - at)
-        idle.append(connection)
+        if connection.usable:
+            idle.append(connection)
 
     async with asyncio.TaskGroup() as group:
         for index, offset in enumerate(due):

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
@@ -216,27 +217,30 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
+def output(*command: str) -> str:
+    """What a command prints; "" if there is no such command or it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def environment(packages: Sequence[str]) -> dict[str, str]:
     """Machine, versions and commit, for the head of a report."""
-    from importlib.metadata import version
-
     from service.host.cores import available_cores
 
-    cpu = "unknown CPU"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
-            break
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-    except FileNotFoundError:
-        commit = ""
+    cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{cpu}, {available_cores()} cores",
+        "machine": f"{cpu[1] if cpu else 'unknown CPU'}, {available_cores()} cores",
         "system": f"Linux {os.uname().release}, Python {sys.version.split()[0]}",
-        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
-        "commit": commit or "not a checkout",
+        "versions": ", ".join(f"{name} {_version(name)}" for name in packages),
+        "commit": output("git", "rev-parse", "--short", "HEAD") or "not a checkout",
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

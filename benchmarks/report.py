@@ -20,7 +20,7 @@ def write(figures: Figures, folder: Path) -> str:
     fp32 = figures["precisions"].get("fp32")
     if fp32:
         parts += [_start(figures), _stages(fp32), _open(figures), _sizes(figures)]
-        parts += [_memory(figures), _shapes(figures)]
+        parts.append(_memory(figures))
         from benchmarks import plots  # matplotlib, which no other benchmark's report needs
 
         plots.draw(figures, folder)
@@ -141,14 +141,3 @@ def _memory(figures: Figures) -> str:
     rows = [[str(count), f"{size:.0f}"] for count, size in figures["memory"]]
     rows.append(["… and photos of 12 megapixels, 8 at once", f"{figures['memory_after_sizes']:.0f}"])
     return "## Memory of the server\n\n" + table(["after requests", "resident MiB"], rows)
-
-
-def _shapes(figures: Figures) -> str:
-    first = figures["shapes"][0]["served"]
-    rows = [
-        [str(row["runners"]), str(row["threads"]), spread(row["served"]), f"{ratio(row['served'], first):.3f}",
-         _ms(statistics.median(row["c1_p50"])), f"{row['memory']:.0f}"]
-        for row in figures["shapes"]
-    ]  # fmt: skip
-    head = ["runners", "threads each", "images/s at 32 at once", "over the default", "p50 at 1", "resident MiB"]
-    return "## Runners and threads; the default is the first\n\n" + table(head, rows)

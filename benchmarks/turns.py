@@ -18,6 +18,7 @@ import uvloop
 from benchmarks import load, photos
 from benchmarks.processes import Server, descendants, environment, tree_memory
 from benchmarks.report import bullets, ratio, spread, table
+from service.host.cores import available_cores
 
 FORMS = {
     "/classify": "",
@@ -27,9 +28,15 @@ FORMS = {
     "/explain as image/png": "Accept: image/png\r\n",
 }
 SHAPES = {
-    "one process": (),
-    "1 worker, 1 engine": ("--workers", "1", "--devices", "cpu"),
-    "2 workers, 1 engine": ("--workers", "2", "--devices", "cpu"),
+    "one process": "",
+    "1 worker, 1 engine": "--workers 1 --devices cpu",
+    "2 workers, 1 engine": "--workers 2 --devices cpu",
+}
+_CORES = available_cores()
+#: The default is the first.
+RUNNERS = {
+    f"{runners} runners of {threads} threads": f"--runners {runners} --threads-per-runner {threads}"
+    for runners, threads in ((_CORES, 1), (1, _CORES), (_CORES + 1, 1), (_CORES, _CORES))
 }
 
 
@@ -76,16 +83,17 @@ async def measure(
 
 
 def main() -> None:
-    options = parser(__doc__, rounds=6, seconds=3.0)
-    options.add_argument("what", choices=["forms", "shapes"])
-    options.add_argument("--size", choices=photos.SIZES, default=photos.STANDARD)
-    given = options.parse_args()
+    arguments = parser(__doc__, rounds=6, seconds=3.0)
+    arguments.add_argument("what", choices=["forms", "shapes", "runners"])
+    arguments.add_argument("--size", choices=photos.SIZES, default=photos.STANDARD)
+    given = arguments.parse_args()
     bodies = photos.collection(given.size, 8)
     with ExitStack() as running:
         if given.what == "forms":
             servers = dict.fromkeys(FORMS, running.enter_context(Server()))
         else:
-            servers = {name: running.enter_context(Server(*arguments)) for name, arguments in SHAPES.items()}
+            compared = SHAPES if given.what == "shapes" else RUNNERS
+            servers = {name: running.enter_context(Server(*options.split())) for name, options in compared.items()}
         targets = {}
         for name, server in servers.items():
             path, headers = (name.split()[0], FORMS[name]) if name in FORMS else ("/classify", "")

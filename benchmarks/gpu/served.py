@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -25,7 +24,7 @@ from benchmarks.gpu.generator import Generator
 from benchmarks.gpu.part import Options, decide, say, say_table
 from benchmarks.gpu.sampler import Profile
 from benchmarks.load import Sample
-from benchmarks.processes import Cpu, Server, descendants
+from benchmarks.processes import Cpu, Server, descendants, output
 from service.host.cores import available_cores
 
 _GENERATORS = 3
@@ -228,12 +227,9 @@ def _say_profile(name: str, profile: Profile) -> None:
 
 def card_memory() -> float:
     """MiB that are in use on the first card; 0 without one."""
-    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        return float(done.stdout.splitlines()[0])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return 0.0
+    used = output("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
+    number = re.match(r"\d+", used)
+    return float(number[0]) if number else 0.0
 
 
 def main(options: Options, deadline: float) -> None:
@@ -246,10 +242,7 @@ def main(options: Options, deadline: float) -> None:
     )
     results: list[Measured] = []
     begin, idle_memory = _START_S, card_memory()
-    with (
-        ProcessPoolExecutor(members, mp_context=get_context("spawn")) as pool,
-        tempfile.TemporaryDirectory() as name,
-    ):
+    with ProcessPoolExecutor(members, mp_context=get_context("spawn")) as pool, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         generator = Generator(pool, folder, part.jpegs(options), members)
         for configuration in configurations:

@@ -47,12 +47,7 @@ class Running:
         self.url = f"http://127.0.0.1:{port}"
         self.log = CACHE / f"{peer.name}.log"
         bin_folder = binaries(peer.name)
-        values = {
-            "python": bin_folder / "python",
-            "bin": bin_folder,
-            "folder": HERE / peer.folder,
-            "port": port,
-        }
+        values = {"python": bin_folder / "python", "bin": bin_folder, "folder": HERE / peer.folder, "port": port}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {
             **SILENT,
             MARK: self._mark,

@@ -23,6 +23,7 @@ from benchmarks.load import Sample
 from service.model.artifact import Artifact
 from tests.artifacts import make_artifact
 from tests.benchmarks import large_device
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 FAKE = Options("cpu", program="tests.benchmarks.large_device")
@@ -57,7 +58,8 @@ def test_a_configuration_is_measured_and_profiled(
 ) -> None:
     with served.started(configuration, FAKE, tmp_path, 60.0) as group:
         assert 1.0 < group.ready < 60.0
-        assert len(group.processes()["front"]) == 2
+        # The service is ready with its first worker.
+        until(lambda: len(group.processes()["front"]) == 2, timeout=30, what="two workers")
         before = group.batches()
         found = served.measure(configuration, group, generator, 6, memory=0.0)
         images, _ = (now - then for now, then in zip(group.batches(), before, strict=True))
