@@ -176,9 +176,6 @@ class Bench:
             with Server() as server:
                 starts.append({"seconds": server.start_seconds, "memory": server.memory()})
         self.figures["start"] = starts
-        prepared = load.requests("http://127.0.0.1:1", "/classify", self.bodies[photos.STANDARD])
-        self.figures["generator_ceiling"] = await load.ceiling(prepared)
-
         for precision in self.precisions:
             with Server("--precision", precision) as server:
                 first = server.memory()

@@ -2,7 +2,7 @@
 
 Closed loop: each of ``concurrency`` connections sends its next request when its last one is answered. Open loop:
 requests are due at Poisson times, independent of the server, and their latency counts from the time when they were
-*due*, so that a server that stalls cannot hide the requests that it kept waiting. ``ceiling`` measures the generator.
+*due*, so that a server that stalls cannot hide the requests that it kept waiting.
 """
 
 from __future__ import annotations
@@ -237,30 +237,3 @@ async def open_loop(url: str, prepared: Sequence[bytes], *, rate: float, seconds
     for connection in idle:
         await connection.close()
     return sample
-
-
-class _Canned(asyncio.Protocol):
-    """Answers at once whenever ``size`` bytes, one request, have arrived."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._received = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received >= self._size:
-            self._received = 0
-            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-
-
-async def ceiling(prepared: Sequence[bytes], *, seconds: float = 1.0) -> float:
-    """Requests per second of this generator with a server that does nothing, in the same process."""
-    request = prepared[0]
-    server = await asyncio.get_running_loop().create_server(lambda: _Canned(len(request)), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    sample = await closed_loop(f"http://127.0.0.1:{port}", [request], concurrency=32, seconds=seconds)
-    server.close()
-    return sample.rate

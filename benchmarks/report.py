@@ -59,10 +59,6 @@ def ratio(upper: list[float], lower: list[float]) -> float:
 def _head(figures: Figures) -> str:
     lines = ["# Benchmark", ""]
     lines += bullets(figures["environment"])
-    lines.append(
-        f"* load generator: at most {figures['generator_ceiling']:.0f} requests/s, "
-        "with a server that does nothing on the same core"
-    )
     sizes = ", ".join(f"{size} {count / 1000:.0f} kB" for size, count in figures["photo_bytes"].items())
     lines.append(f"* JPEGs: {sizes}")
     lines.append("")

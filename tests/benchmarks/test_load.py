@@ -61,10 +61,6 @@ async def test_an_open_loop_counts_latency_from_when_a_request_was_due(artifact:
     assert sum(latency > 0.1 for latency in sample.latencies) > 10
 
 
-async def test_the_generators_own_ceiling_is_measured() -> None:
-    assert await load.ceiling(load.requests("http://127.0.0.1:1", "/", [b"x" * 1000]), seconds=0.1) > 100
-
-
 def test_synthetic_photos_are_photos(tmp_path: Path) -> None:
     first, second = photos.collection("500x375", 2)
     assert first != second
