@@ -89,39 +89,29 @@ class Bench:
     async def _rounds(
         self, server: Server, running: dict[str, Loop], precision: str, concurrencies: Sequence[int]
     ) -> dict[str, Any]:
-        rates: dict[str, list[float]] = {name: [] for name in running}
-        cpu: dict[str, list[float]] = {name: [] for name in (*running, "event loop", "runners", "load generator")}
-        alone: list[float] = []
-        samples = {concurrency: load.Sample() for concurrency in concurrencies}
-        served: dict[int, list[float]] = {concurrency: [] for concurrency in concurrencies}
-        medians: list[float] = []
+        loops: dict[str, list[dict[str, float]]] = {name: [] for name in running}
+        taken: dict[int, list[load.Sample]] = {concurrency: [] for concurrency in concurrencies}
+        cpu: dict[str, list[float]] = {name: [] for name in ("event loop", "runners", "load generator")}
         await self.closed(server, photos.STANDARD, 8, 0.5)
         for turn in range(self.rounds):
             say(f"{precision}: round {turn + 1} of {self.rounds}")
             for name, loop in running.items():
-                result = loop.measure(self.seconds, self.files[photos.STANDARD])
-                rates[name].append(result["rate"])
-                cpu[name].append(result["cpu"])
-                if name == "single":
-                    alone.append(result["p50"])
+                loops[name].append(loop.measure(self.seconds, self.files[photos.STANDARD]))
             for concurrency in concurrencies:
                 before, own = server.cpu(), time.process_time()
                 sample = await self.closed(server, photos.STANDARD, concurrency, self.seconds)
+                taken[concurrency].append(sample)
                 if concurrency == 32:
-                    count = sum(sample.statuses.values())
-                    used = server.cpu().since(before)
-                    cpu["event loop"].append(used.main_thread / count)
-                    cpu["runners"].append(used.other_threads / count)
-                    cpu["load generator"].append((time.process_time() - own) / count)
-                samples[concurrency].merge(sample)
-                served[concurrency].append(sample.rate)
-                if concurrency == 1:
-                    medians.append(sample.percentile(50))
+                    used = (*server.cpu().since(before), time.process_time() - own)
+                    for name, seconds in zip(cpu, used, strict=True):
+                        cpu[name].append(seconds / sum(sample.statuses.values()))
+        cpu |= {name: [result["cpu"] for result in results] for name, results in loops.items()}
+        samples = {concurrency: load.merged(rounds) for concurrency, rounds in taken.items()}
         return {
-            "loops": rates,
-            "single_p50": alone,
-            "served": served,
-            "c1_p50": medians,
+            "loops": {name: [result["rate"] for result in results] for name, results in loops.items()},
+            "single_p50": [result["p50"] for result in loops["single"]],
+            "served": {c: [sample.rate for sample in rounds] for c, rounds in taken.items()},
+            "c1_p50": [sample.percentile(50) for sample in taken[1]],
             "cpu": {name: statistics.median(values) for name, values in cpu.items()},
             "latency": {c: {str(p): s.percentile(p) for p in (50, 95, 99)} for c, s in samples.items()},
             "statuses": {c: dict(s.statuses) for c, s in samples.items()},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -48,6 +48,13 @@ class Sample:
         self.statuses += other.statuses
         for stage, values in other.stages.items():
             self.stages.setdefault(stage, []).extend(values)
+
+
+def merged(samples: Iterable[Sample]) -> Sample:
+    whole = Sample()
+    for sample in samples:
+        whole.merge(sample)
+    return whole
 
 
 def post(

@@ -149,9 +149,7 @@ def agrees(answer: list[Prediction], expected: list[Prediction], precision: str)
 
 def summary(samples: list[Sample]) -> dict[str, Any]:
     """Lists hold one figure per round; p50 and p99 are None if nothing was answered."""
-    merged = Sample()
-    for sample in samples:
-        merged.merge(sample)
+    merged = load.merged(samples)
     answers = merged.statuses[200]
     return {
         "rate": [sample.rate for sample in samples],

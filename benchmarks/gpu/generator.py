@@ -43,11 +43,9 @@ class Generator:
 
 def together(samples: Sequence[Sample]) -> Sample:
     """Of loops that ran at the same time."""
-    merged = Sample()
-    for sample in samples:
-        merged.merge(sample)
-    merged.seconds = max(sample.seconds for sample in samples)
-    return merged
+    whole = load.merged(samples)
+    whole.seconds = max(sample.seconds for sample in samples)
+    return whole
 
 
 def _pid() -> int:

@@ -23,21 +23,19 @@ _SEARCHED = 10
 _SPEED_S = 0.5
 
 
-class Stopwatch:
-    """Seconds by step."""
+#: Seconds by step.
+_steps: dict[str, float] = defaultdict(float)
 
-    def __init__(self) -> None:
-        self.steps: dict[str, float] = defaultdict(float)
 
-    def timed(self, step: str, call: Callable[..., T]) -> Callable[..., T]:
-        def measured(*arguments: Any, **named: Any) -> T:
-            began = time.perf_counter()
-            try:
-                return call(*arguments, **named)
-            finally:
-                self.steps[step] += time.perf_counter() - began
+def timed(step: str, call: Callable[..., T]) -> Callable[..., T]:
+    def measured(*arguments: Any, **named: Any) -> T:
+        began = time.perf_counter()
+        try:
+            return call(*arguments, **named)
+        finally:
+            _steps[step] += time.perf_counter() - began
 
-        return measured
+    return measured
 
 
 def main(options: Options, deadline: float) -> None:
@@ -78,22 +76,21 @@ def _in_a_fresh_process(options: Options, search_limit: int) -> dict[str, float]
 
 def _measure(options: Options, spawned: float, search_limit: int) -> None:
     """As shipped without a ``search_limit``; otherwise one lane with one bucket."""
-    watch = Stopwatch()
-    watch.steps["interpreter"] = time.monotonic() - spawned
-    torch = watch.timed("torch", __import__)("torch")
-    watch.timed("torchvision", __import__)("torchvision.models.mobilenetv2")
-    watch.timed("service", __import__)("service.cli.serve")
-    watch.timed("service", __import__)("service.cli.single")
+    _steps["interpreter"] = time.monotonic() - spawned
+    torch = timed("torch", __import__)("torch")
+    timed("torchvision", __import__)("torchvision.models.mobilenetv2")
+    timed("service", __import__)("service.cli.serve")
+    timed("service", __import__)("service.cli.single")
 
     from service.runtimes.torch import network, replay, runtime
 
     artifact = part.load_artifact()
     device = runtime.check_device(options.device, options.precision)
-    watch.timed("context", torch.zeros)(1, device=device)
+    timed("context", torch.zeros)(1, device=device)
     inside: Any = replay
-    inside.warm_up = watch.timed("passes", replay.warm_up)
-    inside.record = watch.timed("record", replay.record)
-    inside.capture = watch.timed("capture", replay.capture)
+    inside.warm_up = timed("passes", replay.warm_up)
+    inside.record = timed("record", replay.record)
+    inside.capture = timed("capture", replay.capture)
     figures = {}
     if search_limit:
         replay.SEARCH_LIMIT = search_limit
@@ -101,12 +98,12 @@ def _measure(options: Options, spawned: float, search_limit: int) -> None:
         lane = replay.Lane(module, (_bucket(options),), artifact.manifest.preprocessing.crop_size, device)
         figures["bare"] = _bare(lane, options)
     else:
-        figures["ready"], lanes = _start(options, watch, artifact)
+        figures["ready"], lanes = _start(options, artifact)
         figures["bare"] = _bare(lanes[0], options) if lanes else 0.0
-    say(json.dumps(figures | {"passes": watch.steps["passes"]}))
+    say(json.dumps(figures | {"passes": _steps["passes"]}))
 
 
-def _start(options: Options, watch: Stopwatch, artifact: Any) -> tuple[float, list[Any]]:
+def _start(options: Options, artifact: Any) -> tuple[float, list[Any]]:
     """What ``serving.build`` and ``LocalEngine`` do; the seconds until ready, and the lanes."""
     from service.config import Settings
     from service.engine import warmup
@@ -123,27 +120,26 @@ def _start(options: Options, watch: Stopwatch, artifact: Any) -> tuple[float, li
         lanes.append(lane(*arguments))
         return lanes[-1]
 
-    inside.load_classifier = watch.timed("weights", inside.load_classifier)
+    inside.load_classifier = timed("weights", inside.load_classifier)
     inside.Lane = noted_lane
-    replay.Replay = watch.timed("buckets", replay.Replay)  # type: ignore[assignment,misc]  # called in the same way
-    served = watch.timed("runtime", build.create_runtime)(plan.options, artifact)
+    replay.Replay = timed("buckets", replay.Replay)  # type: ignore[assignment,misc]  # called in the same way
+    served = timed("runtime", build.create_runtime)(plan.options, artifact)
     image = warmup.probe_image(artifact.manifest.preprocessing.crop_size)
-    watch.timed("warm-up", warmup.check)(served, image)
-    watch.timed("warm-up", warmup.batch_cost)(served, image)
-    steps = watch.steps
+    timed("warm-up", warmup.check)(served, image)
+    timed("warm-up", warmup.batch_cost)(served, image)
     seconds = {
-        "the interpreter": steps["interpreter"],
-        "import of torch": steps["torch"],
-        "import of torchvision": steps["torchvision"],
-        "import of the service": steps["service"],
-        "the device's context": steps["context"],
-        "weights: read and folded": steps["weights"],
-        "weights to the device, streams": steps["runtime"] - steps["weights"] - steps["buckets"],
-        "buckets: buffers": steps["buckets"] - steps["capture"],
-        "buckets: passes before capturing": steps["passes"],
-        "buckets: capture": steps["record"],
-        "buckets: first launch": steps["capture"] - steps["passes"] - steps["record"],
-        "the engine's warm-up": steps["warm-up"],
+        "the interpreter": _steps["interpreter"],
+        "import of torch": _steps["torch"],
+        "import of torchvision": _steps["torchvision"],
+        "import of the service": _steps["service"],
+        "the device's context": _steps["context"],
+        "weights: read and folded": _steps["weights"],
+        "weights to the device, streams": _steps["runtime"] - _steps["weights"] - _steps["buckets"],
+        "buckets: buffers": _steps["buckets"] - _steps["capture"],
+        "buckets: passes before capturing": _steps["passes"],
+        "buckets: capture": _steps["record"],
+        "buckets: first launch": _steps["capture"] - _steps["passes"] - _steps["record"],
+        "the engine's warm-up": _steps["warm-up"],
     }
     ready = sum(seconds.values())
     say(f"One process as shipped, {options.precision}, {plan.options.runners} lanes, up to {served.max_batch}:\n")
