@@ -80,17 +80,9 @@ def main() -> None:
         ]
         for name, (rates, _, cpu) in measured.items()
     ]
-    text = "\n".join(
-        [
-            "# Through the balancer",
-            "",
-            *bullets(conditions),
-            f"* {given.concurrency} at once, {given.rounds} rounds of {given.seconds:g} s, JPEGs of {photos.STANDARD}",
-            "",
-            table(["", "images/s", "over one process", "balancer's CPU time per image"], rows),
-            "",
-        ]
-    )
+    run = f"* {given.concurrency} at once, {given.rounds} rounds of {given.seconds:g} s, JPEGs of {photos.STANDARD}"
+    head = ["", "images/s", "over one process", "balancer's CPU time per image"]
+    text = "\n".join(["# Through the balancer", "", *bullets(conditions), run, "", table(head, rows), ""])
     (RESULTS / "balanced.md").write_text(text)
     figures = {"conditions": conditions, "measured": {name: found._asdict() for name, found in measured.items()}}
     (RESULTS / "balanced.json").write_text(json.dumps(figures, indent=1) + "\n")

@@ -14,14 +14,8 @@ from playwright.sync_api import expect, sync_playwright
 from benchmarks.processes import Server
 
 ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
 ]
 DOCS = Path(__file__).parent
 SHOWN = [str(DOCS / "photos" / f"{name}.jpg") for name in ("cat", "coffee", "rocket", "photographer", "astronaut")]

@@ -71,9 +71,7 @@ def _ours(measured: list[Figures]) -> list[str]:
             "answers": sum(sample["answers"] for sample in samples),
         }
     last = measured[-1]
-    # One process shares its pages with no other of ours.
-    memory = f"{last['our_memory']:.0f} ({last['our_memory']:.0f})"
-    return ["**ours**", *_samples(merged), memory, f"{last['our_start']:.1f}", "", ""]
+    return ["**ours**", *_samples(merged), f"{last['our_memory']:.0f}", f"{last['our_start']:.1f}", "", ""]
 
 
 def _samples(samples: Figures) -> list[str]:
