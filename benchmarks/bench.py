@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from typing import Any
 import uvloop
 
 from benchmarks import load, photos, report
-from benchmarks.processes import Loop, Server, environment
+from benchmarks.loops import Result, loop
+from benchmarks.processes import Server, environment
 from benchmarks.report import RESULTS, say
 from service.config import Settings
 from service.errors import OperatorError
@@ -83,20 +84,24 @@ class Bench:
     async def interleaved(self, server: Server, precision: str, concurrencies: Sequence[int]) -> dict[str, Any]:
         """Rounds of every loop and every concurrency; lists hold one figure per round."""
         with ExitStack() as stack:
-            running = {name: stack.enter_context(Loop(name, precision)) for name in ("plain", "own", "single")}
+            running = {name: stack.enter_context(loop(name, precision)) for name in ("plain", "own", "single")}
             return await self._rounds(server, running, precision, concurrencies)
 
     async def _rounds(
-        self, server: Server, running: dict[str, Loop], precision: str, concurrencies: Sequence[int]
+        self,
+        server: Server,
+        running: dict[str, Callable[[float, Path], Result]],
+        precision: str,
+        concurrencies: Sequence[int],
     ) -> dict[str, Any]:
-        loops: dict[str, list[dict[str, float]]] = {name: [] for name in running}
+        loops: dict[str, list[Result]] = {name: [] for name in running}
         taken: dict[int, list[load.Sample]] = {concurrency: [] for concurrency in concurrencies}
         cpu: dict[str, list[float]] = {name: [] for name in ("event loop", "runners", "load generator")}
         await self.closed(server, photos.STANDARD, 8, 0.5)
         for turn in range(self.rounds):
             say(f"{precision}: round {turn + 1} of {self.rounds}")
-            for name, loop in running.items():
-                loops[name].append(loop.measure(self.seconds, self.files[photos.STANDARD]))
+            for name, measure in running.items():
+                loops[name].append(measure(self.seconds, self.files[photos.STANDARD]))
             for concurrency in concurrencies:
                 before, own = server.cpu(), time.process_time()
                 sample = await self.closed(server, photos.STANDARD, concurrency, self.seconds)
@@ -140,13 +145,13 @@ class Bench:
 
     async def sizes(self, server: Server, fast: Server) -> dict[str, dict[str, float]]:
         rows: dict[str, dict[str, float]] = {}
-        with Loop("own") as own, Loop("own", decode="fast") as own_fast:
+        with loop("own") as own, loop("own", decode="fast") as own_fast:
             for size in (*photos.SIZES, "mix"):
                 say(f"images of {size}")
                 rows[size] = {
-                    "own": own.measure(self.seconds, self.files[size])["rate"],
+                    "own": own(self.seconds, self.files[size])["rate"],
                     "served": (await self.closed(server, size, 8, self.seconds)).rate,
-                    "own_fast": own_fast.measure(self.seconds, self.files[size])["rate"],
+                    "own_fast": own_fast(self.seconds, self.files[size])["rate"],
                     "served_fast": (await self.closed(fast, size, 8, self.seconds)).rate,
                 }
         return rows

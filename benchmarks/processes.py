@@ -1,9 +1,8 @@
-"""The processes that a benchmark starts, queries and measures: servers and loops without a server."""
+"""The processes that a benchmark starts, queries and measures."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -19,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 #: Seconds that a request of a benchmark's own may take.
 _ANSWER_S = 10.0
@@ -27,25 +26,18 @@ _ANSWER_S = 10.0
 ADDRESS = re.compile(r"curl --data-binary @photo\.jpg (http://[^/]+)/classify")
 
 
-class _Process:
-    """Stopped at the end of a ``with`` block, whatever happens inside it."""
+class Server:
+    """``mobilenet-service serve`` on a free port, as a user starts it, without its access log.
+
+    Raises RuntimeError with its last words if it is not ready after ``start_limit`` seconds. Stopped by SIGTERM, and
+    by SIGKILL after ``stop_limit`` seconds more.
+    """
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
-
-    def stop(self) -> None:
-        raise NotImplementedError
-
-
-class Server(_Process):
-    """``mobilenet-service serve`` on a free port, as a user starts it, without its access log.
-
-    Raises RuntimeError with its last words if it is not ready after ``start_limit`` seconds. Stopped by SIGTERM, and
-    by SIGKILL after ``stop_limit`` seconds more.
-    """
 
     def __init__(
         self,
@@ -106,9 +98,6 @@ class Server(_Process):
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit status {self.process.returncode}"
 
-    def get(self, path: str) -> Any:
-        return json.loads(self.text(path))
-
     def text(self, path: str) -> str:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=_ANSWER_S) as answer:
             body: bytes = answer.read()
@@ -129,34 +118,6 @@ class Server(_Process):
                 self.process.kill()
                 self.process.wait()
         self._log.close()
-
-
-class Loop(_Process):
-    """A process of ``benchmarks.loops``."""
-
-    def __init__(self, name: str, precision: str = "fp32", decode: str = "exact") -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.loops", name, precision, decode],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-
-    def measure(self, seconds: float, photos: Path) -> dict[str, float]:
-        """What ``benchmarks.loops.measure`` returns."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{seconds} {photos}\n")
-        self.process.stdin.flush()
-        result: dict[str, float] = json.loads(self.process.stdout.readline())
-        return result
-
-    def stop(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(30)
 
 
 class Cpu(NamedTuple):
