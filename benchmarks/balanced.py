@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import uvloop
 
 from benchmarks import load, photos, turns
 from benchmarks.processes import Server, environment, tree_cpu
 from benchmarks.report import RESULTS, bullets, ratio, spread, table
+from benchmarks.turns import Target
 from service.host.cores import available_cores
 
 _ROOT = Path(__file__).parents[1]
@@ -27,19 +27,9 @@ _ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 BARE = "one process, no container"
 
 
-class Target(NamedTuple):
-    url: str
-    balancer_cpu: Callable[[], float] = lambda: 0.0  # seconds of CPU time that it has used
-
-
-class Measured(NamedTuple):
-    rates: list[float]  # answers per second, one figure per round
-    balancer: list[float]  # milliseconds of the balancer's CPU time per answer, one figure per round
-
-
 @contextmanager
-def stack(replicas: int, cores: float, port: int) -> Iterator[Target]:
-    """A compose project of ``replicas`` with ``cores`` each."""
+def stack(replicas: int, cores: float, port: int) -> Iterator[tuple[str, Callable[[], float]]]:
+    """A compose project of ``replicas`` with ``cores`` each: the balancer's URL, and its CPU time in seconds."""
     settings = {
         "COMPOSE_PROJECT_NAME": f"mobilenet-bench-{port}",
         "PORT": str(port),
@@ -55,7 +45,7 @@ def stack(replicas: int, cores: float, port: int) -> Iterator[Target]:
         balancer = _output("docker", "compose", "ps", "--quiet", "balancer", env=env)
         address = _output("docker", "inspect", "--format", _ADDRESS, balancer, env=env)
         pid = int(_output("docker", "inspect", "--format", "{{.State.Pid}}", balancer, env=env))
-        yield Target(f"http://{address}:8000", lambda: tree_cpu(pid))
+        yield f"http://{address}:8000", lambda: tree_cpu(pid)
     finally:
         subprocess.run(["docker", "compose", "down", "--timeout", "5"], cwd=_ROOT, env=env, check=True)
 
@@ -64,56 +54,35 @@ def _output(*command: str, env: dict[str, str]) -> str:
     return subprocess.run(command, cwd=_ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
 
 
-async def measure(targets: dict[str, Target], *, rounds: int, seconds: float, concurrency: int) -> dict[str, Measured]:
-    bodies = photos.collection(photos.STANDARD, 8)
-    prepared = {name: load.requests(target.url, "/classify", bodies) for name, target in targets.items()}
-    measured = {name: Measured([], []) for name in targets}
-    for name, target in targets.items():
-        await load.closed_loop(target.url, prepared[name], concurrency=concurrency, seconds=1)
-    for _ in range(rounds):
-        for name, target in targets.items():
-            used = target.balancer_cpu()
-            sample = await load.closed_loop(target.url, prepared[name], concurrency=concurrency, seconds=seconds)
-            assert set(sample.statuses) == {200}, sample.statuses
-            measured[name].rates.append(sample.rate)
-            measured[name].balancer.append((target.balancer_cpu() - used) / sample.statuses[200] * 1e3)
-    return measured
-
-
 def main() -> None:
     parser = turns.parser(__doc__, rounds=6, seconds=4.0)
     parser.add_argument("--port", type=int, default=18200, help="first of the balancers' two ports")
     given = parser.parse_args()
     cores = available_cores()
+    bodies = photos.collection(photos.STANDARD, 8)
     with ExitStack() as running:
-        targets = {BARE: Target(running.enter_context(Server()).url)}
+        url = running.enter_context(Server()).url
+        targets = {BARE: Target(url, load.requests(url, "/classify", bodies))}
         for index, replicas in enumerate((1, cores)):
-            target = running.enter_context(stack(replicas, cores / replicas, given.port + index))
-            targets[f"balancer, {replicas} × {cores // replicas} cores"] = target
+            url, cpu = running.enter_context(stack(replicas, cores / replicas, given.port + index))
+            name = f"balancer, {replicas} × {cores // replicas} cores"
+            targets[name] = Target(url, load.requests(url, "/classify", bodies), cpu)
         measured = uvloop.run(
-            measure(targets, rounds=given.rounds, seconds=given.seconds, concurrency=given.concurrency)
+            turns.measure(targets, rounds=given.rounds, seconds=given.seconds, concurrency=given.concurrency)
         )
     conditions = environment(["openvino"])
     rows = [
         [
             name,
-            spread(found.rates),
-            f"{ratio(found.rates, measured[BARE].rates):.3f}",
-            f"{median(found.balancer):.2f} ms" if any(found.balancer) else "",
+            spread(rates),
+            f"{ratio(rates, measured[BARE].rates):.3f}",
+            f"{median(cpu) * 1e3:.2f} ms" if any(cpu) else "",
         ]
-        for name, found in measured.items()
+        for name, (rates, _, cpu) in measured.items()
     ]
-    text = "\n".join(
-        [
-            "# Through the balancer",
-            "",
-            *bullets(conditions),
-            f"* {given.concurrency} at once, {given.rounds} rounds of {given.seconds:g} s, JPEGs of {photos.STANDARD}",
-            "",
-            table(["", "images/s", "over one process", "balancer's CPU time per image"], rows),
-            "",
-        ]
-    )
+    run = f"* {given.concurrency} at once, {given.rounds} rounds of {given.seconds:g} s, JPEGs of {photos.STANDARD}"
+    head = ["", "images/s", "over one process", "balancer's CPU time per image"]
+    text = "\n".join(["# Through the balancer", "", *bullets(conditions), run, "", table(head, rows), ""])
     (RESULTS / "balanced.md").write_text(text)
     figures = {"conditions": conditions, "measured": {name: found._asdict() for name, found in measured.items()}}
     (RESULTS / "balanced.json").write_text(json.dumps(figures, indent=1) + "\n")

@@ -2,32 +2,31 @@
 
 Each round measures the plain loop, our own loop, one image at a time, and the server at each concurrency, so that a
 drift in the machine's speed affects all alike. Rates are medians over rounds; ratios are medians of the rounds' own
-ratios. After that come open loop, image sizes, memory, start-up, a profile of the event loop, and other numbers of
-runners and threads. Prints Markdown, and writes it with plots and raw figures to ``benchmarks/results/``.
+ratios. After that come open loop, image sizes, memory and start-up. Prints Markdown, and writes it with plots and raw
+figures to ``benchmarks/results/``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from benchmarks import load, loops, photos, profiling, report
-from benchmarks.processes import Loop, Server, environment
+from benchmarks import load, photos, report
+from benchmarks.loops import Result, loop
+from benchmarks.processes import Server, environment
 from benchmarks.report import RESULTS, say
 from service.config import Settings
 from service.errors import OperatorError
-from service.host.cores import available_cores
 from service.model import artifact
 from service.serving.build import create_runtime, engine_plan
 
@@ -61,18 +60,16 @@ class Bench:
         self.seconds: float = arguments.seconds
         self.precisions: list[str] = arguments.precision.split(",") if arguments.precision else available()
         self.figures: dict[str, Any] = {"environment": environment(PACKAGES)}
-        chosen = (
-            photos.from_folder(arguments.images, 64) if arguments.images else photos.collection(photos.STANDARD, 32)
-        )
+        chosen = photos.requested(arguments.images, 32)
         self.bodies = {photos.STANDARD: chosen}
         for size, count in (("224x224", 32), ("1280x960", 16), ("4000x3000", 4)):
             self.bodies[size] = photos.collection(size, count)
         # Of ten photos six are ordinary, three small or medium-sized, and one is as a phone takes it.
         small, middle, large = (self.bodies[size] for size in ("224x224", "1280x960", "4000x3000"))
         self.bodies["mix"] = [*chosen[:12], *small[:3], *middle[:3], *large[:2]]
-        self.files = {size: folder / f"{size}.photos" for size in self.bodies}
+        self.files = {size: folder / size for size in self.bodies}
         for size, path in self.files.items():
-            loops.save_photos(path, self.bodies[size])
+            photos.save(path, self.bodies[size])
         self.figures["photo_bytes"] = {
             size: round(statistics.mean(len(body) for body in bodies)) for size, bodies in self.bodies.items()
         }
@@ -87,45 +84,39 @@ class Bench:
     async def interleaved(self, server: Server, precision: str, concurrencies: Sequence[int]) -> dict[str, Any]:
         """Rounds of every loop and every concurrency; lists hold one figure per round."""
         with ExitStack() as stack:
-            running = {name: stack.enter_context(Loop(name, precision)) for name in ("plain", "own", "single")}
+            running = {name: stack.enter_context(loop(name, precision)) for name in ("plain", "own", "single")}
             return await self._rounds(server, running, precision, concurrencies)
 
     async def _rounds(
-        self, server: Server, running: dict[str, Loop], precision: str, concurrencies: Sequence[int]
+        self,
+        server: Server,
+        running: dict[str, Callable[[float, Path], Result]],
+        precision: str,
+        concurrencies: Sequence[int],
     ) -> dict[str, Any]:
-        rates: dict[str, list[float]] = {name: [] for name in running}
-        cpu: dict[str, list[float]] = {name: [] for name in (*running, "event loop", "runners", "load generator")}
-        alone: list[float] = []
-        samples = {concurrency: load.Sample() for concurrency in concurrencies}
-        served: dict[int, list[float]] = {concurrency: [] for concurrency in concurrencies}
-        medians: list[float] = []
+        loops: dict[str, list[Result]] = {name: [] for name in running}
+        taken: dict[int, list[load.Sample]] = {concurrency: [] for concurrency in concurrencies}
+        cpu: dict[str, list[float]] = {name: [] for name in ("event loop", "runners", "load generator")}
         await self.closed(server, photos.STANDARD, 8, 0.5)
         for turn in range(self.rounds):
             say(f"{precision}: round {turn + 1} of {self.rounds}")
-            for name, loop in running.items():
-                result = loop.measure(self.seconds, self.files[photos.STANDARD])
-                rates[name].append(result["rate"])
-                cpu[name].append(result["cpu"])
-                if name == "single":
-                    alone.append(result["p50"])
+            for name, measure in running.items():
+                loops[name].append(measure(self.seconds, self.files[photos.STANDARD]))
             for concurrency in concurrencies:
                 before, own = server.cpu(), time.process_time()
                 sample = await self.closed(server, photos.STANDARD, concurrency, self.seconds)
+                taken[concurrency].append(sample)
                 if concurrency == 32:
-                    count = sum(sample.statuses.values())
-                    used = server.cpu().since(before)
-                    cpu["event loop"].append(used.main_thread / count)
-                    cpu["runners"].append(used.other_threads / count)
-                    cpu["load generator"].append((time.process_time() - own) / count)
-                samples[concurrency].merge(sample)
-                served[concurrency].append(sample.rate)
-                if concurrency == 1:
-                    medians.append(sample.percentile(50))
+                    used = (*server.cpu().since(before), time.process_time() - own)
+                    for name, seconds in zip(cpu, used, strict=True):
+                        cpu[name].append(seconds / sum(sample.statuses.values()))
+        cpu |= {name: [result["cpu"] for result in results] for name, results in loops.items()}
+        samples = {concurrency: load.merged(rounds) for concurrency, rounds in taken.items()}
         return {
-            "loops": rates,
-            "single_p50": alone,
-            "served": served,
-            "c1_p50": medians,
+            "loops": {name: [result["rate"] for result in results] for name, results in loops.items()},
+            "single_p50": [result["p50"] for result in loops["single"]],
+            "served": {c: [sample.rate for sample in rounds] for c, rounds in taken.items()},
+            "c1_p50": [sample.percentile(50) for sample in taken[1]],
             "cpu": {name: statistics.median(values) for name, values in cpu.items()},
             "latency": {c: {str(p): s.percentile(p) for p in (50, 95, 99)} for c, s in samples.items()},
             "statuses": {c: dict(s.statuses) for c, s in samples.items()},
@@ -154,13 +145,13 @@ class Bench:
 
     async def sizes(self, server: Server, fast: Server) -> dict[str, dict[str, float]]:
         rows: dict[str, dict[str, float]] = {}
-        with Loop("own") as own, Loop("own", decode="fast") as own_fast:
+        with loop("own") as own, loop("own", decode="fast") as own_fast:
             for size in (*photos.SIZES, "mix"):
                 say(f"images of {size}")
                 rows[size] = {
-                    "own": own.measure(self.seconds, self.files[size])["rate"],
+                    "own": own(self.seconds, self.files[size])["rate"],
                     "served": (await self.closed(server, size, 8, self.seconds)).rate,
-                    "own_fast": own_fast.measure(self.seconds, self.files[size])["rate"],
+                    "own_fast": own_fast(self.seconds, self.files[size])["rate"],
                     "served_fast": (await self.closed(fast, size, 8, self.seconds)).rate,
                 }
         return rows
@@ -173,40 +164,6 @@ class Bench:
             say(f"memory after {self.sent} requests: {curve[-1][1]:.0f} MiB")
         return curve
 
-    async def profile(self) -> dict[str, float]:
-        """Microseconds of the event loop per request, by library."""
-        say("profile of the event loop")
-        stats = self.folder / "profile"
-        with Server(program=("-m", "benchmarks.profiling", str(stats))) as server:
-            await self.closed(server, photos.STANDARD, 32, 1.0)
-            server.process.send_signal(signal.SIGUSR1)
-            before = server.cpu()
-            sample = await self.closed(server, photos.STANDARD, 32, 2 * self.seconds)
-            used = server.cpu().since(before)
-        return profiling.by_library(stats, sum(sample.statuses.values()), used.main_thread)
-
-    async def shapes(self) -> list[dict[str, Any]]:
-        """Numbers of runners, and of threads for each, other than the default."""
-        cores = available_cores()
-        with ExitStack() as stack:
-            servers = {
-                (runners, threads): stack.enter_context(
-                    Server("--runners", str(runners), "--threads-per-runner", str(threads))
-                )
-                for runners, threads in dict.fromkeys([(cores, 1), (1, cores), (cores + 1, 1), (cores, cores)])
-            }
-            rows: list[dict[str, Any]] = [
-                {"runners": shape[0], "threads": shape[1], "served": [], "c1_p50": [], "memory": server.memory()}
-                for shape, server in servers.items()
-            ]
-            for turn in range(self.rounds):
-                say(f"runners and threads: round {turn + 1} of {self.rounds}")
-                for row, server in zip(rows, servers.values(), strict=True):
-                    row["served"].append((await self.closed(server, photos.STANDARD, 32, self.seconds)).rate)
-                    alone = await self.closed(server, photos.STANDARD, 1, self.seconds / 2)
-                    row["c1_p50"].append(alone.percentile(50))
-        return rows
-
     async def run(self) -> dict[str, Any]:
         say("start-up")
         starts = []
@@ -214,9 +171,6 @@ class Bench:
             with Server() as server:
                 starts.append({"seconds": server.start_seconds, "memory": server.memory()})
         self.figures["start"] = starts
-        prepared = load.requests("http://127.0.0.1:1", "/classify", self.bodies[photos.STANDARD])
-        self.figures["generator_ceiling"] = await load.ceiling(prepared)
-
         for precision in self.precisions:
             with Server("--precision", precision) as server:
                 first = server.memory()
@@ -235,10 +189,6 @@ class Bench:
         with Server("--decode", "fast") as fast:
             self.figures["sizes"] = await self.sizes(server, fast)
         self.figures["memory_after_sizes"] = server.memory()
-        (model,) = server.get("/models")["models"]
-        self.figures["batch_cost"] = model["runtime"]["batch_cost_seconds"]
-        self.figures["profile"] = await self.profile()
-        self.figures["shapes"] = await self.shapes()
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""A load generator: raw HTTP/1.1 over asyncio, closed loop and open loop.
+"""The load generator of all benchmarks: raw HTTP/1.1 over asyncio, closed loop and open loop.
 
 Closed loop: each of ``concurrency`` connections sends its next request when its last one is answered. Open loop:
 requests are due at Poisson times, independent of the server, and their latency counts from the time when they were
-*due*, so that a server that stalls cannot hide the requests that it kept waiting. ``ceiling`` measures the generator.
+*due*, so that a server that stalls cannot hide the requests that it kept waiting.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
+import httptools
 import numpy as np
 
-P = TypeVar("P", bound=asyncio.Protocol)
+PATIENCE = 30.0  # seconds for one answer
 
 
 @dataclass
@@ -49,64 +50,109 @@ class Sample:
             self.stages.setdefault(stage, []).extend(values)
 
 
+def merged(samples: Iterable[Sample]) -> Sample:
+    whole = Sample()
+    for sample in samples:
+        whole.merge(sample)
+    return whole
+
+
+def post(
+    path: str, body: bytes, content_type: str = "image/jpeg", *, host: str = "127.0.0.1", headers: str = ""
+) -> bytes:
+    """A whole request, as bytes for the socket; ``headers`` are further header lines, each with its CRLF."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\n"
+    return f"{head}{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
 def requests(url: str, path: str, bodies: Sequence[bytes], *, headers: str = "") -> list[bytes]:
-    """Whole requests, as bytes for the socket; ``headers`` are further header lines, each with its CRLF."""
-    host = urlsplit(url).netloc
-    return [
-        b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: image/jpeg\r\n%sContent-Length: %d\r\n\r\n%s"
-        % (path.encode(), host.encode(), headers.encode(), len(body), body)
-        for body in bodies
-    ]
+    return [post(path, body, host=urlsplit(url).netloc, headers=headers) for body in bodies]
+
+
+class Answer(NamedTuple):
+    status: int  # 0 if there was none: unreachable, hung up or too late
+    head: bytes = b""
+    body: bytes = b""
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection; one request at a time."""
+    """One keep-alive connection; one request at a time. Answers may be chunked."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
-        self._buffer = b""
+        self._answer: asyncio.Future[Answer] | None = None
+        self._parser: Any = None
+        self._received, self._body = b"", list[bytes]()
+        self._lost = asyncio.Event()
+        self.usable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not registered as asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ConnectionError("the server closed the connection"))
+        self._lost.set()
+        self._fail("the server closed the connection")
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, separator, body = self._buffer.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        lowered = head.lower()
-        at = lowered.find(b"content-length:")
-        length = int(lowered[at + 15 :].split(b"\r\n", 1)[0])
-        if len(body) >= length and self._answer is not None and not self._answer.done():
-            self._buffer = b""
-            self._answer.set_result((int(head[9:12]), head))
+        self._received += data
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(str(error))
 
-    def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
+    def on_body(self, data: bytes) -> None:
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        self.usable = self.usable and self._parser.should_keep_alive()
+        status = self._parser.get_status_code()
+        if status >= 200 and self._answer is not None and not self._answer.done():
+            head = self._received.partition(b"\r\n\r\n")[0]
+            self._answer.set_result(Answer(status, head, b"".join(self._body)))
+
+    def _fail(self, reason: str) -> None:
+        self.usable = False
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionError(reason))
+
+    def ask(self, request: bytes) -> asyncio.Future[Answer]:
         assert self._transport is not None
+        self._received, self._body = b"", list[bytes]()
+        self._parser = httptools.HttpResponseParser(self)
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return self._answer
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        self.usable = False
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
+            await self._lost.wait()
 
 
-async def connect(url: str, protocol: type[P], *, source: str | None = None) -> P:
-    """Connect a new ``protocol`` to the host and port of ``url``, from the address ``source``."""
+async def _connect(url: str, source: str | None = None) -> _Connection:
+    """To the host and port of ``url``, from the address ``source``."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
     _, connection = await asyncio.get_running_loop().create_connection(
-        protocol, address.hostname, address.port, local_addr=None if source is None else (source, 0)
+        _Connection, address.hostname, address.port, local_addr=None if source is None else (source, 0)
     )
     return connection
+
+
+async def ask(url: str, request: bytes, patience: float = PATIENCE) -> Answer:
+    """One request on a connection of its own."""
+    try:
+        async with asyncio.timeout(patience):
+            connection = await _connect(url)
+            try:
+                return await connection.ask(request)
+            finally:
+                await connection.close()
+    except (OSError, TimeoutError):
+        return Answer(0)
 
 
 def _header(head: bytes, name: bytes) -> bytes | None:
@@ -114,53 +160,79 @@ def _header(head: bytes, name: bytes) -> bytes | None:
     return rest.split(b"\r\n", 1)[0] if found else None
 
 
-def _record(sample: Sample, status: int, head: bytes, latency: float) -> None:
-    sample.statuses[status] += 1
-    if status != 200:
+def _record(sample: Sample, answer: Answer, latency: float) -> None:
+    sample.statuses[answer.status] += 1
+    if answer.status != 200:
         sample.refusals.append(latency)
-        sample.retry_after.append(_header(head, b"retry-after"))
+        sample.retry_after.append(_header(answer.head, b"retry-after"))
         return
     sample.latencies.append(latency)
-    at = head.find(b"server-timing: ")
-    if at >= 0:
-        for entry in head[at + 15 :].split(b"\r\n", 1)[0].split(b", "):
-            stage, _, duration = entry.partition(b";dur=")
-            sample.stages.setdefault(stage.decode(), []).append(float(duration))
+    if timing := _header(answer.head, b"server-timing"):
+        for entry in timing.split(b", "):
+            stage, found, duration = entry.partition(b";dur=")
+            if found:
+                sample.stages.setdefault(stage.decode(), []).append(float(duration))
 
 
 async def closed_loop(
-    url: str, prepared: Sequence[bytes], *, concurrency: int, seconds: float, source: str | None = None
+    url: str,
+    prepared: Sequence[bytes],
+    *,
+    concurrency: int,
+    seconds: float,
+    lead: float = 0.0,
+    source: str | None = None,
 ) -> Sample:
-    sample = Sample()
-    started = time.perf_counter()
-    ends = started + seconds
+    """Counts everything until the last answer; after a ``lead`` only answers that arrive within ``seconds``.
+
+    Every client sends until the end, so that after a lead the server has full concurrency throughout what is counted,
+    however long one answer takes.
+    """
+    sample = Sample(seconds=seconds)
+    begins = time.perf_counter() + lead
+    ends = begins + seconds
 
     async def client(index: int) -> None:
-        connection = await connect(url, _Connection, source=source)
+        connection: _Connection | None = None
         turn = index
         while (sent := time.perf_counter()) < ends:
-            status, head = await connection.ask(prepared[turn % len(prepared)])
-            _record(sample, status, head, time.perf_counter() - sent)
+            answer = Answer(0)
+            try:
+                if connection is None or not connection.usable:
+                    if connection is not None:
+                        await connection.close()
+                    connection = await _connect(url, source)
+                async with asyncio.timeout(PATIENCE):
+                    answer = await connection.ask(prepared[turn % len(prepared)])
+            except (OSError, TimeoutError):
+                if connection is not None:
+                    await connection.close()
+                await asyncio.sleep(0.01)  # a server that refuses connections must not be asked without a pause
             turn += concurrency
-        connection.close()
+            answered = time.perf_counter()
+            if not lead or begins <= answered < ends:
+                _record(sample, answer, answered - sent)
+        if connection is not None:
+            await connection.close()
 
     await asyncio.gather(*(client(index) for index in range(concurrency)))
-    sample.seconds = time.perf_counter() - started
+    if not lead:
+        sample.seconds = time.perf_counter() - begins
     return sample
 
 
 async def open_loop(url: str, prepared: Sequence[bytes], *, rate: float, seconds: float, seed: int = 0) -> Sample:
     rng = np.random.default_rng(seed)
     due = np.cumsum(rng.exponential(1 / rate, int(rate * seconds)))
-    idle: list[_Connection] = [await connect(url, _Connection) for _ in range(8)]
+    idle = [await _connect(url) for _ in range(8)]
     sample = Sample()
     started = time.perf_counter()
 
     async def one(index: int, at: float) -> None:
-        connection = idle.pop() if idle else await connect(url, _Connection)
-        status, head = await connection.ask(prepared[index % len(prepared)])
-        _record(sample, status, head, time.perf_counter() - at)
-        idle.append(connection)
+        connection = idle.pop() if idle else await _connect(url)
+        _record(sample, await connection.ask(prepared[index % len(prepared)]), time.perf_counter() - at)
+        if connection.usable:
+            idle.append(connection)
 
     async with asyncio.TaskGroup() as group:
         for index, offset in enumerate(due):
@@ -170,37 +242,5 @@ async def open_loop(url: str, prepared: Sequence[bytes], *, rate: float, seconds
             group.create_task(one(index, at))
     sample.seconds = time.perf_counter() - started
     for connection in idle:
-        connection.close()
+        await connection.close()
     return sample
-
-
-_CANNED = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-
-
-class _Canned(asyncio.Protocol):
-    """Answers at once whenever ``size`` bytes, one request, have arrived."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._received = 0
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are not registered as asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received >= self._size and self._transport is not None:
-            self._received = 0
-            self._transport.write(_CANNED)
-
-
-async def ceiling(prepared: Sequence[bytes], *, seconds: float = 1.0) -> float:
-    """Requests per second of this generator with a server that does nothing, in the same process."""
-    request = prepared[0]
-    server = await asyncio.get_running_loop().create_server(lambda: _Canned(len(request)), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    sample = await closed_loop(f"http://127.0.0.1:{port}", [request], concurrency=32, seconds=seconds)
-    server.close()
-    return sample.rate

@@ -5,25 +5,22 @@
     own     the service's preprocessing and runtime, called in a loop; one thread per core
     single  the same, but one image at a time on one thread, with all cores for inference: the limit of latency
 
-Runs as a process (``python -m benchmarks.loops NAME PRECISION DECODE``) that reads "SECONDS PHOTOS" from each line of
-its input and answers with one line of JSON, so that loops and servers can take turns in one benchmark.
+Each runs in a process of its own, so that loops and servers can take turns in one benchmark.
 """
 
 from __future__ import annotations
 
 import io
-import json
-import os
-import struct
-import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks import photos
 from service.config import Settings
 from service.host.cores import available_cores
 from service.model import artifact
@@ -31,6 +28,8 @@ from service.model.artifact import Artifact
 from service.serving.build import create_runtime, engine_plan
 
 Step = Callable[[bytes], object]
+#: ``rate`` in images per second, ``p50`` in seconds per image, ``cpu`` in seconds of CPU time per image.
+Result = dict[str, float]
 
 
 def plain(settings: Settings, found: Artifact) -> list[Step]:
@@ -88,58 +87,40 @@ def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
     return step
 
 
-def measure(steps: list[Step], photos: list[bytes], seconds: float) -> dict[str, Any]:
-    """Run every step on its own thread for ``seconds``.
-
-    Returns ``rate`` in images per second, ``p50`` in seconds per image and ``cpu`` in seconds of CPU time per image.
-    """
-    ends = time.perf_counter() + seconds
-    times: list[list[float]] = [[] for _ in steps]
-
-    def run(index: int) -> None:
-        turn = index
-        while (started := time.perf_counter()) < ends:
-            steps[index](photos[turn % len(photos)])
-            times[index].append(time.perf_counter() - started)
-            turn += len(steps)
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(steps))]
-    started, used = time.perf_counter(), time.process_time()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    elapsed, used = time.perf_counter() - started, time.process_time() - used
-    every = [seconds for thread_times in times for seconds in thread_times]
-    return {"rate": len(every) / elapsed, "p50": float(np.median(every)), "cpu": used / len(every)}
+@contextmanager
+def loop(name: str, precision: str = "fp32", decode: str = "exact") -> Iterator[Callable[[float, Path], Result]]:
+    """A process that runs the loop; yields a function of seconds and a folder of JPEGs."""
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=_prepare, initargs=(name, precision, decode)) as process:
+        process.submit(len, ()).result()  # once it is prepared
+        yield lambda seconds, folder: process.submit(_measure, seconds, folder).result()
 
 
-def save_photos(path: Path, photos: list[bytes]) -> None:
-    path.write_bytes(b"".join(struct.pack("<I", len(photo)) + photo for photo in photos))
+_steps: list[Step] = []
 
 
-def load_photos(path: Path) -> list[bytes]:
-    data, photos, position = path.read_bytes(), [], 0
-    while position < len(data):
-        (size,) = struct.unpack_from("<I", data, position)
-        photos.append(data[position + 4 : position + 4 + size])
-        position += 4 + size
-    return photos
-
-
-def main() -> None:
-    name, precision, decode = sys.argv[1:]
+def _prepare(name: str, precision: str, decode: str) -> None:
     settings = Settings.model_validate({"precision": precision, "decode": decode})
     found = artifact.load(settings.model_store, settings.model, settings.version)
-    steps = {"plain": plain, "own": own, "single": single}[name](settings, found)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    for line in sys.stdin:
-        seconds, path = line.split(maxsplit=1)
-        sys.stdout.write(json.dumps(measure(steps, load_photos(Path(path.strip())), float(seconds))) + "\n")
-        sys.stdout.flush()
-    os._exit(0)
+    _steps[:] = {"plain": plain, "own": own, "single": single}[name](settings, found)
 
 
-if __name__ == "__main__":
-    main()
+def _measure(seconds: float, folder: Path) -> Result:
+    """Run every step on its own thread for ``seconds``."""
+    jpegs = photos.from_folder(folder)
+    ends = time.perf_counter() + seconds
+
+    def run(index: int) -> list[float]:
+        times = []
+        turn = index
+        while (started := time.perf_counter()) < ends:
+            _steps[index](jpegs[turn % len(jpegs)])
+            times.append(time.perf_counter() - started)
+            turn += len(_steps)
+        return times
+
+    with ThreadPoolExecutor(len(_steps)) as threads:
+        started, used = time.perf_counter(), time.process_time()
+        every = [taken for times in threads.map(run, range(len(_steps))) for taken in times]
+        elapsed, used = time.perf_counter() - started, time.process_time() - used
+    return {"rate": len(every) / elapsed, "p50": float(np.median(every)), "cpu": used / len(every)}

@@ -20,10 +20,10 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import photos
+from benchmarks import load, photos
 from benchmarks.bench import PACKAGES, available
 from benchmarks.load import Sample
-from benchmarks.peers import client, environments, report
+from benchmarks.peers import environments, report
 from benchmarks.peers.catalogue import PEERS, Peer, Prediction, raw, read_ours
 from benchmarks.peers.running import Running, interrupt_on_sigterm
 from benchmarks.processes import Server, environment
@@ -45,9 +45,7 @@ class PeersBench:
         self.rounds: int = arguments.rounds
         self.seconds: float = arguments.seconds
         self.lead: float = arguments.lead
-        self.bodies = (
-            photos.from_folder(arguments.images, 64) if arguments.images else photos.collection(photos.STANDARD, 32)
-        )
+        self.bodies = photos.requested(arguments.images, 32)
 
     async def run(self, chosen: list[Peer], precisions: list[str]) -> AsyncGenerator[dict[str, Any]]:
         """The figures so far, after each peer, so that an interruption loses only the current one."""
@@ -86,8 +84,8 @@ class PeersBench:
         try:
             start = await self.until_ready(running, requests[0])
             for index in range(COMPARED):
-                expected = read_ours((await client.ask(ours.url, our_requests[index]))[1])
-                status, body = await client.ask(running.url, requests[index])
+                expected = read_ours((await load.ask(ours.url, our_requests[index])).body)
+                status, _, body = await load.ask(running.url, requests[index])
                 if status != 200:
                     raise Unusable(f"answered a photo with status {status}")
                 try:
@@ -96,18 +94,17 @@ class PeersBench:
                     raise Unusable(f"answered a photo with {body[:200]!r}") from None
                 if not agrees(answer, expected, precision):
                     raise Unusable(f"answers {answer[:2]}, ours answers {expected[:2]}")
-            our_samples: dict[int, list[Sample]] = {at_once: [] for at_once in CONCURRENCIES}
-            samples: dict[int, list[Sample]] = {at_once: [] for at_once in CONCURRENCIES}
-            await self.load(ours.url, our_requests, 8)
-            await self.load(running.url, requests, 8)
+            targets = {"ours": (ours.url, our_requests), "peer": (running.url, requests)}
+            samples: dict[str, dict[int, list[Sample]]] = {
+                name: {at_once: [] for at_once in CONCURRENCIES} for name in targets
+            }
+            for url, prepared in targets.values():
+                await self.load(url, prepared, 8)
             for turn in range(self.rounds):
                 say(f"  round {turn + 1} of {self.rounds}")
-                for url, prepared, into in (
-                    (ours.url, our_requests, our_samples),
-                    (running.url, requests, samples),
-                ):
+                for name, (url, prepared) in targets.items():
                     for at_once in CONCURRENCIES:
-                        into[at_once].append(await self.load(url, prepared, at_once))
+                        samples[name][at_once].append(await self.load(url, prepared, at_once))
             if running.has_ended():
                 raise Unusable(f"ended under load; end of its log: {running.last_words()}")
             memory, our_memory = running.memory(), ours.memory()
@@ -117,20 +114,15 @@ class PeersBench:
                 say(f"  {killed} of its processes had to be killed")
         return {
             "start": start,
-            "memory": memory.resident,
-            "memory_proportional": memory.proportional,
+            **memory,
             "killed": killed,
             "our_start": ours.start_seconds,
             "our_memory": our_memory,
-            "our_memory_proportional": our_memory,  # one process shares its pages with no other of ours
-            "ours": {at_once: summary(taken) for at_once, taken in our_samples.items()},
-            "peer": {at_once: summary(taken) for at_once, taken in samples.items()},
+            **{name: {at_once: summary(taken) for at_once, taken in by.items()} for name, by in samples.items()},
         }
 
     async def load(self, url: str, prepared: list[bytes], at_once: int) -> Sample:
-        return await client.closed_loop(
-            url, prepared, concurrency=at_once, seconds=self.seconds, lead=self.lead, patience=client.PATIENCE
-        )
+        return await load.closed_loop(url, prepared, concurrency=at_once, seconds=self.seconds, lead=self.lead)
 
     async def until_ready(self, running: Running, request: bytes) -> float:
         """Seconds from the start of the process to its first answer with status 200."""
@@ -139,8 +131,7 @@ class PeersBench:
             if running.has_ended():
                 raise Unusable(f"ended while starting; end of its log: {running.last_words()}")
             # A server may accept a request before its model is loaded and never answer it, so ask again.
-            status, _ = await client.ask(running.url, request, patience=10)
-            if status == 200:
+            if (await load.ask(running.url, request, patience=10)).status == 200:
                 return time.perf_counter() - running.started
             await asyncio.sleep(0.1)
         raise Unusable(f"did not answer within {START_TIMEOUT:.0f} s; end of its log: {running.last_words()}")
@@ -158,9 +149,7 @@ def agrees(answer: list[Prediction], expected: list[Prediction], precision: str)
 
 def summary(samples: list[Sample]) -> dict[str, Any]:
     """Lists hold one figure per round; p50 and p99 are None if nothing was answered."""
-    merged = Sample()
-    for sample in samples:
-        merged.merge(sample)
+    merged = load.merged(samples)
     answers = merged.statuses[200]
     return {
         "rate": [sample.rate for sample in samples],

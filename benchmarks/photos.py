@@ -53,7 +53,18 @@ def collection(size: str, count: int) -> list[bytes]:
     return [synthetic(width, height, seed) for seed in range(count)]
 
 
-def from_folder(folder: Path, count: int) -> list[bytes]:
-    """The first ``count`` JPEGs of ``folder`` by name."""
+def save(folder: Path, bodies: list[bytes]) -> None:
+    folder.mkdir(exist_ok=True)
+    for index, body in enumerate(bodies):
+        (folder / f"{index:03}.jpg").write_bytes(body)
+
+
+def from_folder(folder: Path, count: int = 1000) -> list[bytes]:
+    """At most ``count`` JPEGs of ``folder``, by name."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
     return [path.read_bytes() for path in paths[:count]]
+
+
+def requested(folder: Path | None, count: int) -> list[bytes]:
+    """Those of ``folder``, or else synthetic ones of the standard size."""
+    return collection(STANDARD, count) if folder is None else from_folder(folder, 64)

@@ -1,9 +1,8 @@
-"""The processes that a benchmark starts, queries and measures: servers and loops without a server."""
+"""The processes that a benchmark starts, queries and measures."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -15,10 +14,11 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 #: Seconds that a request of a benchmark's own may take.
 _ANSWER_S = 10.0
@@ -26,25 +26,18 @@ _ANSWER_S = 10.0
 ADDRESS = re.compile(r"curl --data-binary @photo\.jpg (http://[^/]+)/classify")
 
 
-class _Process:
-    """Stopped at the end of a ``with`` block, whatever happens inside it."""
+class Server:
+    """``mobilenet-service serve`` on a free port, as a user starts it, without its access log.
+
+    Raises RuntimeError with its last words if it is not ready after ``start_limit`` seconds. Stopped by SIGTERM, and
+    by SIGKILL after ``stop_limit`` seconds more.
+    """
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
-
-    def stop(self) -> None:
-        raise NotImplementedError
-
-
-class Server(_Process):
-    """``mobilenet-service serve`` on a free port, as a user starts it, without its access log.
-
-    Raises RuntimeError with its last words if it is not ready after ``start_limit`` seconds. Stopped by SIGTERM, and
-    by SIGKILL after ``stop_limit`` seconds more.
-    """
 
     def __init__(
         self,
@@ -105,9 +98,6 @@ class Server(_Process):
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit status {self.process.returncode}"
 
-    def get(self, path: str) -> Any:
-        return json.loads(self.text(path))
-
     def text(self, path: str) -> str:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=_ANSWER_S) as answer:
             body: bytes = answer.read()
@@ -128,34 +118,6 @@ class Server(_Process):
                 self.process.kill()
                 self.process.wait()
         self._log.close()
-
-
-class Loop(_Process):
-    """A process of ``benchmarks.loops``."""
-
-    def __init__(self, name: str, precision: str = "fp32", decode: str = "exact") -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.loops", name, precision, decode],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-
-    def measure(self, seconds: float, photos: Path) -> dict[str, float]:
-        """What ``benchmarks.loops.measure`` returns."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{seconds} {photos}\n")
-        self.process.stdin.flush()
-        result: dict[str, float] = json.loads(self.process.stdout.readline())
-        return result
-
-    def stop(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(30)
 
 
 class Cpu(NamedTuple):
@@ -185,14 +147,16 @@ def tree_cpu(pid: int) -> float:
 
 def tree_memory(pid: int) -> float:
     """Resident memory of a process and its descendants, in MiB, as ``ps`` and ``top`` count it."""
+    return memory(_descendants(pid), "Rss")
+
+
+def memory(pids: Iterable[int], kind: str) -> float:
+    """In MiB, of processes together. ``Rss`` counts a page that n of them share n times, ``Pss`` once."""
     total = 0.0
-    for member in _descendants(pid):
-        try:
-            text = Path(f"/proc/{member}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        match = re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)
-        total += int(match[1]) / 1024 if match else 0.0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            match = re.search(rf"^{kind}:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+            total += int(match[1]) / 1024 if match else 0.0
     return total
 
 
@@ -214,27 +178,30 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
+def output(*command: str) -> str:
+    """What a command prints; "" if there is no such command or it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def environment(packages: Sequence[str]) -> dict[str, str]:
     """Machine, versions and commit, for the head of a report."""
-    from importlib.metadata import version
-
     from service.host.cores import available_cores
 
-    cpu = "unknown CPU"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
-            break
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-    except FileNotFoundError:
-        commit = ""
+    cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{cpu}, {available_cores()} cores",
+        "machine": f"{cpu[1] if cpu else 'unknown CPU'}, {available_cores()} cores",
         "system": f"Linux {os.uname().release}, Python {sys.version.split()[0]}",
-        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
-        "commit": commit or "not a checkout",
+        "versions": ", ".join(f"{name} {_version(name)}" for name in packages),
+        "commit": output("git", "rev-parse", "--short", "HEAD") or "not a checkout",
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

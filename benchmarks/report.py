@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots
-
 Figures = dict[str, Any]
 
 RESULTS = Path(__file__).parent / "results"
@@ -21,8 +19,10 @@ def write(figures: Figures, folder: Path) -> str:
         parts.append(_closed(precision, measured))
     fp32 = figures["precisions"].get("fp32")
     if fp32:
-        parts += [_start(figures), _stages(fp32), _profile(figures), _open(figures), _sizes(figures)]
-        parts += [_memory(figures), _shapes(figures)]
+        parts += [_start(figures), _stages(fp32), _open(figures), _sizes(figures)]
+        parts.append(_memory(figures))
+        from benchmarks import plots  # matplotlib, which no other benchmark's report needs
+
         plots.draw(figures, folder)
     text = "\n".join(parts)
     (folder / "bench.md").write_text(text)
@@ -59,10 +59,6 @@ def ratio(upper: list[float], lower: list[float]) -> float:
 def _head(figures: Figures) -> str:
     lines = ["# Benchmark", ""]
     lines += bullets(figures["environment"])
-    lines.append(
-        f"* load generator: at most {figures['generator_ceiling']:.0f} requests/s, "
-        "with a server that does nothing on the same core"
-    )
     sizes = ", ".join(f"{size} {count / 1000:.0f} kB" for size, count in figures["photo_bytes"].items())
     lines.append(f"* JPEGs: {sizes}")
     lines.append("")
@@ -141,22 +137,3 @@ def _memory(figures: Figures) -> str:
     rows = [[str(count), f"{size:.0f}"] for count, size in figures["memory"]]
     rows.append(["… and photos of 12 megapixels, 8 at once", f"{figures['memory_after_sizes']:.0f}"])
     return "## Memory of the server\n\n" + table(["after requests", "resident MiB"], rows)
-
-
-def _profile(figures: Figures) -> str:
-    rows = [[name, f"{microseconds:.0f}"] for name, microseconds in figures["profile"].items()]
-    rows.append(["**together, including the profiler's own cost**", f"{sum(figures['profile'].values()):.0f}"])
-    return "## The event loop's processor time by library (cProfile, 32 at once)\n\n" + table(
-        ["", "µs per request"], rows
-    )
-
-
-def _shapes(figures: Figures) -> str:
-    first = figures["shapes"][0]["served"]
-    rows = [
-        [str(row["runners"]), str(row["threads"]), spread(row["served"]), f"{ratio(row['served'], first):.3f}",
-         _ms(statistics.median(row["c1_p50"])), f"{row['memory']:.0f}"]
-        for row in figures["shapes"]
-    ]  # fmt: skip
-    head = ["runners", "threads each", "images/s at 32 at once", "over the default", "p50 at 1", "resident MiB"]
-    return "## Runners and threads; the default is the first\n\n" + table(head, rows)

@@ -1,21 +1,18 @@
 """What passing images through shared memory to an engine in another process costs, with a network that takes no time.
 
-``python -m benchmarks.wire``. Engine loop: bare records from one process, in batches of 64. Whole way: ``RemoteEngine``
-with decoded images. For comparison: the pixels copied through a Unix socket.
+``python -m benchmarks.wire``: ``RemoteEngine`` with decoded images, 64 at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import os
-import resource
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -27,24 +24,18 @@ from service.engine import LocalEngine
 from service.metrics import Metrics
 from service.model.outputs import BatchOutputs
 from service.model.runtime import Classes, Images
-from service.processes.wire import messages
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.remote_engine import RemoteEngine
-from service.processes.wire.slots import Layout, SlotMemory, SlotRequest
+from service.processes.wire.slots import Layout
 
 _MODEL = "mobilenet_v2/1"
 LAYOUT = Layout(image_size=224, num_classes=1000, embedding_dim=1280, map_size=7, slots=256)
-_PIXELS = 224 * 224 * 3
-_ANSWER = 4 * (1000 + 1280) + 5 * (8 + 4 * 49) + 8
 
 
 class Instant:
     """A runtime that takes no time, so that everything around it is measured."""
 
-    name = "instant"
-    device = "cpu"
-    precision = "fp32"
-    max_batch = 64
+    name, device, precision, max_batch = "instant", "cpu", "fp32", 64
 
     def __init__(self) -> None:
         size = self.max_batch
@@ -84,27 +75,11 @@ async def serve(address: str) -> None:
     await asyncio.Event().wait()
 
 
-def swallow(address: str) -> None:
-    """The other process of the copy: reads pixels from the stream and answers with as many bytes as an engine."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(address)
-    listener.listen()
-    connection, _ = listener.accept()
-    image, answer = bytearray(_PIXELS), bytes(_ANSWER)
-    while True:
-        view = memoryview(image)
-        while view:
-            if not (count := connection.recv_into(view)):
-                return
-            view = view[count:]
-        connection.sendall(answer)
-
-
 @contextmanager
-def process(role: str) -> Iterator[tuple[str, int]]:
-    """Address and pid of a process with this ``role``."""
-    name = f"mobilenet-bench-{os.getpid()}-{role}"
-    child = subprocess.Popen([sys.executable, "-m", "benchmarks.wire", "--role", role, "--name", name])
+def engine_process() -> Iterator[tuple[str, int]]:
+    """Address and pid of a process that runs ``serve``."""
+    name = f"mobilenet-bench-{os.getpid()}"
+    child = subprocess.Popen([sys.executable, "-m", "benchmarks.wire", "--engine", name])
     try:
         yield f"\0{name}", child.pid
     finally:
@@ -112,127 +87,40 @@ def process(role: str) -> Iterator[tuple[str, int]]:
         child.wait()
 
 
-def connect(address: str, kind: socket.SocketKind) -> socket.socket:
-    for _ in range(500):
-        connection = socket.socket(socket.AF_UNIX, kind)
-        try:
-            connection.connect(address)
-        except ConnectionError:
-            connection.close()
-            time.sleep(0.02)
-        else:
-            return connection
-    raise RuntimeError("the other process does not listen")
-
-
-def own_cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def measured(pid: int, work: Callable[[], int]) -> list[str]:
+async def measure(address: str, pid: int, seconds: float) -> list[str]:
     """Images per second; microseconds of CPU time per image in this process, in process ``pid``, and in both."""
-    here, there, started = own_cpu(), tree_cpu(pid), time.perf_counter()
-    count = work()
-    seconds = time.perf_counter() - started
-    costs = [(own_cpu() - here) / count * 1e6, (tree_cpu(pid) - there) / count * 1e6]
-    return [f"{count / seconds:.0f}", *(f"{cost:.1f}" for cost in costs), f"{sum(costs):.1f}"]
-
-
-def bare_records(address: str, pid: int, seconds: float) -> list[str]:
-    connection = connect(address, socket.SOCK_SEQPACKET)
-    memory, descriptor = SlotMemory.create(LAYOUT)
-    for slot in range(LAYOUT.slots):
-        memory.write_request(slot, SlotRequest(_MODEL, (), "normal", ""))
-    socket.send_fds(connection, [messages.hello(LAYOUT)], [descriptor])
-    while not (
-        (packet := connection.recv(messages.MAX_PACKET))[:1] == messages.STATE and messages.read_state(packet).ok
-    ):
-        pass
-    batches = [
-        b"".join(messages.request(messages.INFER, first + slot, 0, 1e12) for slot in range(64))
-        for first in range(0, LAYOUT.slots, 64)
-    ]
-
-    def work() -> int:
-        ends, count, under_way = time.perf_counter() + seconds, 0, 0
-        turn = itertools.cycle(batches)
-        for _ in batches:
-            connection.send(next(turn))
-            under_way += 64
-        while under_way:
-            packet = connection.recv(messages.MAX_PACKET)
-            if packet[:1] != messages.DONE:
-                continue
-            answered = list(messages.read_done(packet))
-            count += len(answered)
-            under_way -= len(answered)
-            if time.perf_counter() < ends:
-                again = (messages.request(messages.INFER, done.slot, 0, 1e12) for done in answered)
-                connection.send(b"".join(again))
-                under_way += len(answered)
-        return count
-
-    return measured(pid, work)
-
-
-async def whole_way(address: str, seconds: float) -> int:
     engine = RemoteEngine(_MODEL, [address], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=sys.exit)
     engine.start()
     while not (await engine.ready()).ok:  # noqa: ASYNC110  # there is no event to wait for
         await asyncio.sleep(0.01)
     pixels = np.zeros((224, 224, 3), np.uint8)
-    ends = time.monotonic() + seconds
+    here, there, started = time.process_time(), tree_cpu(pid), time.monotonic()
 
     async def client() -> int:
         count = 0
-        while time.monotonic() < ends:
+        while time.monotonic() < started + seconds:
             await engine.infer(_MODEL, pixels, time.monotonic() + 10)
             count += 1
         return count
 
-    counts = await asyncio.gather(*(client() for _ in range(64)))
+    count = sum(await asyncio.gather(*(client() for _ in range(64))))
+    rate = count / (time.monotonic() - started)
+    costs = [(time.process_time() - here) / count * 1e6, (tree_cpu(pid) - there) / count * 1e6]
     await engine.aclose()
-    return sum(counts)
-
-
-def copied(address: str, pid: int, seconds: float) -> list[str]:
-    connection = connect(address, socket.SOCK_STREAM)
-    image, answer = bytes(_PIXELS), bytearray(_ANSWER)
-
-    def work() -> int:
-        ends, count = time.perf_counter() + seconds, 0
-        while time.perf_counter() < ends:
-            connection.sendall(image)
-            view = memoryview(answer)
-            while view:
-                view = view[connection.recv_into(view) :]
-            count += 1
-        return count
-
-    return measured(pid, work)
+    return [f"{rate:.0f}", *(f"{cost:.1f}" for cost in costs), f"{sum(costs):.1f}"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--role", choices=["engine", "copy"], help=argparse.SUPPRESS)
-    parser.add_argument("--name", help=argparse.SUPPRESS)
+    parser.add_argument("--engine", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.role == "engine":
-        uvloop.run(serve(f"\0{given.name}"))
-    elif given.role == "copy":
-        swallow(f"\0{given.name}")
-    else:
-        rows = []
-        with process("engine") as (address, pid):
-            rows.append(["engine loop, bare records", *bare_records(address, pid, given.seconds)])
-            found = measured(pid, lambda: uvloop.run(whole_way(address, given.seconds)))
-            rows.append(["RemoteEngine, whole way", *found])
-        with process("copy") as (address, pid):
-            rows.append(["pixels copied through a socket, nothing else", *copied(address, pid, given.seconds)])
-        head = ["", "images/s", "µs here", "µs in the other process", "µs together"]
-        sys.stdout.write(table(head, rows))
+    if given.engine:
+        uvloop.run(serve(f"\0{given.engine}"))
+        return
+    with engine_process() as (address, pid):
+        row = uvloop.run(measure(address, pid, given.seconds))
+    sys.stdout.write(table(["images/s", "µs here", "µs in the other process", "µs together"], [row]))
 
 
 if __name__ == "__main__":

@@ -5,41 +5,27 @@ from __future__ import annotations
 import argparse
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
 from benchmarks.gpu import parts
-from benchmarks.gpu.options import PROGRAM, Options
+from benchmarks.gpu.part import PROGRAM, Options
 from benchmarks.gpu.parts import Part
-from benchmarks.processes import environment
+from benchmarks.processes import environment, output
 from benchmarks.report import RESULTS, bullets, table
 
 #: In the order of what they decide.
 PARTS = [
-    Part("start", "benchmarks.gpu.start", "Start", 70),
-    Part("http", "benchmarks.gpu.served", "JPEGs over HTTP", 140),
-    Part("device", "benchmarks.gpu.device", "The device alone", 45),
-    Part("answers", "benchmarks.gpu.answers", "Answers", 20),
-    Part("tests", "benchmarks.gpu.suite", "Tests marked gpu", 40),
+    Part("start", "benchmarks.gpu.start", "Start", 55),
+    Part("http", "benchmarks.gpu.served", "JPEGs over HTTP", 190),
+    Part("device", "benchmarks.gpu.device", "The device alone", 35),
+    Part("answers", "benchmarks.gpu.answers", "Answers", 15),
+    Part("tests", "benchmarks.gpu.suite", "Tests marked gpu", 35),
 ]
 _NAMES = ",".join(part.name for part in PARTS)
-
-
-class Report:
-    """Standard output, and a file that has all of it at any time."""
-
-    def __init__(self, file: IO[str] | None) -> None:
-        self._outputs = [sys.stdout] if file is None else [sys.stdout, file]
-
-    def write(self, text: str) -> None:
-        for output in self._outputs:
-            output.write(text)
-            output.flush()
 
 
 def main(arguments: Sequence[str] | None = None, known: Sequence[Part] = PARTS) -> None:
@@ -57,12 +43,18 @@ def main(arguments: Sequence[str] | None = None, known: Sequence[Part] = PARTS) 
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
     options = Options(given.device, images=given.images, program=given.server)
 
-    card = card_name() if options.gpu else "CPU"
-    file = None
+    # As the driver's own tool prints it.
+    card = output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    card = (card.splitlines() or ["a GPU"])[0] if options.gpu else "CPU"
+    outputs: list[IO[str]] = [sys.stdout]
     if given.save is not None:
         slug = re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-")
-        file = Path(given.save or RESULTS / f"gpu-{slug}.md").open("w")  # noqa: SIM115  # as long as the process
-    report = Report(file)
+        outputs.append(Path(given.save or RESULTS / f"gpu-{slug}.md").open("w"))  # noqa: SIM115  # until the end
+
+    def write(text: str) -> None:
+        for file in outputs:
+            file.write(text)
+            file.flush()
 
     def stop(number: int, frame: object) -> None:
         for signalled in (signal.SIGTERM, signal.SIGINT):
@@ -71,41 +63,23 @@ def main(arguments: Sequence[str] | None = None, known: Sequence[Part] = PARTS) 
 
     for signalled in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signalled, stop)
-    report.write(_head(card, options, given.budget))
-    outcomes = parts.run([part for part in known if part.name in names], options, given.budget, started, report.write)
-    report.write("## Outcome\n\n")
+    write(_head(card, options, given.budget))
+    outcomes = parts.run([part for part in known if part.name in names], options, given.budget, started, write)
+    write("## Outcome\n\n")
     rows = [[outcome.part.name, f"{outcome.seconds:.0f}", outcome.outcome] for outcome in outcomes]
     rows.append(["all", f"{time.monotonic() - started:.0f}", f"of {given.budget:.0f}"])
-    report.write(table(["part", "seconds", "outcome"], rows) + "\n")
-    report.write("".join(f"* {outcome.decision}\n" for outcome in outcomes if outcome.decision))
+    write(table(["part", "seconds", "outcome"], rows) + "\n")
+    write("".join(f"* {outcome.decision}\n" for outcome in outcomes if outcome.decision))
     sys.exit(0 if all(outcome.outcome == "ok" for outcome in outcomes) else 1)
 
 
 def _head(card: str, options: Options, budget: float) -> str:
-    facts = environment([])
-    facts["versions"] = ", ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision", "numpy"))
+    facts = environment(["torch", "torchvision", "numpy"])
     facts["photos"] = "given" if options.images else "synthetic, 500×375"
     facts["load generator"] = "on the same cores"
     facts["budget"] = f"{budget:.0f} s"
     smoke = "" if options.gpu else "**A smoke run on the CPU: none of its figures says anything about a GPU.**\n\n"
     return f"# {card}\n\n{smoke}" + "\n".join(bullets(facts)) + "\n\n"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def card_name() -> str:
-    """As the driver's own tool prints it; "a GPU" where there is no such tool."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return "a GPU"
-    return done.stdout.splitlines()[0].strip()
 
 
 if __name__ == "__main__":

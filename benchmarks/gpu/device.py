@@ -16,16 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.gpu import options as part
-from benchmarks.gpu.options import Options, decide, say, say_head, say_row, say_table
+from benchmarks.gpu import part
+from benchmarks.gpu.part import Options, decide, say, say_head, say_row, say_table
 from service.model.runtime import Images
-from service.runtimes.torch import replay as torch_replay
 from service.runtimes.torch.network import load_classifier
 from service.runtimes.torch.replay import Lane
 from service.runtimes.torch.runtime import check_device
 
 _LANES = 2
-_SHIPPED_LIMIT = torch_replay.SEARCH_LIMIT
 _SECONDS = 0.3  # of each measurement
 _WARM_UP_S = 0.1
 #: Launches between two waits take at least this long, so that waiting does not count.
@@ -127,49 +125,42 @@ def short(name: str) -> str:
     return f"{base} [{inner[1][:60]}]" if inner and inner[1] not in base else base
 
 
-def measure(options: Options, precision: str, sizes: Sequence[int], searching: bool) -> list[Lane]:
-    """Print the rows of one precision; the lanes, for what comes after."""
-    torch_replay.SEARCH_LIMIT = limit = _SHIPPED_LIMIT if searching else 1
+def measure(options: Options, precision: str, sizes: Sequence[int]) -> list[Lane]:
+    """Print the rows of one precision; returns the lanes."""
     device = check_device(options.device, precision)
     artifact = part.load_artifact()
     side = artifact.manifest.preprocessing.crop_size
     module = load_classifier(artifact, folded_to=precision).to(device)
     began = time.monotonic()
     lanes = [Lane(module, sizes, side, device) for _ in range(_LANES)]
-    say(
-        f"{precision}: {len(sizes)} buckets and {_LANES} lanes captured in {time.monotonic() - began:.1f} s; "
-        f"algorithms that cuDNN tries for each convolution: {limit}{', as shipped' if searching else ''}.\n"
-    )
+    say(f"{precision}: {len(sizes)} buckets and {_LANES} lanes captured in {time.monotonic() - began:.1f} s.\n")
     pixels = np.random.default_rng(0).integers(0, 256, (max(sizes), side, side, 3), np.uint8)
-    say_head(["images/s", "batch", "bare", f"bare, {_LANES} lanes", "run", f"run, {_LANES} threads", "of the limit"])
+    say_head("images/s", "batch", "bare", f"bare, {_LANES} lanes", "run", f"run, {_LANES} threads", "of the limit")
     for size in sizes:
-        found = speed(lanes, list(pixels[:size]), _SECONDS)
-        figures = [f"{value:.0f}" for value in (*found.bare, *found.run)]
-        say_row([precision, str(size), *figures, f"{found.share:.0%}"])
+        measured = speed(lanes, list(pixels[:size]), _SECONDS)
+        rates = [f"{value:.0f}" for value in (*measured.bare, *measured.run)]
+        say_row(precision, str(size), *rates, f"{measured.share:.0%}")
     say()
     return lanes
 
 
 def main(options: Options, deadline: float) -> None:
     sizes = (1, 8, 64, 128) if options.gpu else (1, 8)
-    began = time.monotonic()
-    lanes = measure(options, options.precision, sizes, searching=options.gpu)
-    spent = time.monotonic() - began
-
-    found = kernels(lanes[0], sizes[-1])
-    whole = sum(microseconds for _, microseconds in found.values())
+    lanes = measure(options, options.precision, sizes)
+    by_kernel = kernels(lanes[0], sizes[-1])
+    whole = sum(microseconds for _, microseconds in by_kernel.values())
     say(f"Kernels of one forward pass of {sizes[-1]} images in {options.precision}, {whole / 1e3:.2f} ms:\n")
+    longest = list(by_kernel.items())[:_TOP]
     rows = [
         [f"`{name}`", str(count), f"{microseconds:.0f}", f"{microseconds / whole:.1%}"]
-        for name, (count, microseconds) in list(found.items())[:_TOP]
+        for name, (count, microseconds) in longest
     ]
     say_table(["kernel", "times", "µs", "of the time"], rows)
-    top = ", ".join(f"{name} {spent_us / whole:.0%}" for name, (_, spent_us) in list(found.items())[:3])
+    top = ", ".join(f"{name} {microseconds / whole:.0%}" for name, (_, microseconds) in longest[:3])
     decide(f"What takes a forward pass's time ({options.precision}, {sizes[-1]} images): {top}.")
     if options.gpu:
         del lanes
-        left = deadline - time.monotonic()
-        measure(options, "fp32", sizes, searching=left > 1.2 * spent)
+        measure(options, "fp32", sizes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Processes that ask: a closed loop from several of them, its connections spread over them and over the addresses."""
+"""Processes that send requests: one closed loop, its connections spread over them and over the servers' addresses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import load
+from benchmarks import load, photos
 from benchmarks.load import Sample
 
 #: After a measurement, for answers that are late: the service's own limit of a request, and some.
@@ -21,12 +21,11 @@ _LATE_S = 12.0
 class Generator:
     """Processes that ask; what they send lies in ``folder``."""
 
-    def __init__(self, pool: ProcessPoolExecutor, folder: Path, bodies: Sequence[bytes], members: int) -> None:
+    def __init__(self, pool: ProcessPoolExecutor, folder: Path, bodies: list[bytes], members: int) -> None:
         self._pool = pool
         self._members = members
         self._folder = folder
-        for index, body in enumerate(bodies):
-            (folder / f"{index:03}.jpg").write_bytes(body)
+        photos.save(folder, bodies)
         self.pids = {future.result() for future in [pool.submit(_pid) for _ in range(members)]}
 
     def run(self, urls: Sequence[str], concurrency: int, seconds: float) -> Sample:
@@ -44,11 +43,9 @@ class Generator:
 
 def together(samples: Sequence[Sample]) -> Sample:
     """Of loops that ran at the same time."""
-    merged = Sample()
-    for sample in samples:
-        merged.merge(sample)
-    merged.seconds = max(sample.seconds for sample in samples)
-    return merged
+    whole = load.merged(samples)
+    whole.seconds = max(sample.seconds for sample in samples)
+    return whole
 
 
 def _pid() -> int:
@@ -57,7 +54,7 @@ def _pid() -> int:
 
 
 def _ask(folder: Path, shares: Sequence[tuple[str, int]], seconds: float) -> Sample:
-    bodies = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
+    bodies = photos.from_folder(folder)
 
     async def all_loops() -> Sample:
         loops = [

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
-import selectors
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
-from benchmarks.gpu.options import DECIDES, Options
+from benchmarks.gpu.part import DECIDES, Options
 from benchmarks.processes import descendants
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -73,66 +74,47 @@ def run(
 
 def _run(part: Part, options: Options, limit: float, emit: Callable[[str], None]) -> tuple[str, str]:
     """The outcome and the decision."""
-    given = Options(options.device, limit - MARGIN_S, options.images, options.program)
-    with tempfile.TemporaryFile() as errors:
+    given = dataclasses.replace(options, seconds=limit - MARGIN_S)
+    decision, cut_off = "", threading.Event()
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", part.module, given.dump()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            process_group=0,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, errors="replace",
+            process_group=0, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+
+        def stop() -> None:
+            cut_off.set()
+            end(process)
+
+        alarm = threading.Timer(limit, stop)
+        alarm.start()
         try:
             assert process.stdout is not None
-            deadline = time.monotonic() + limit
-            in_time, decision = _pass_on(process.stdout, deadline, emit)
-            if in_time:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.0, deadline - time.monotonic()))
-        finally:
-            end(process)
-        # What it said on being told to stop.
-        _, late = _pass_on(process.stdout, time.monotonic() + 0.1, emit)
-        process.stdout.close()
-        if not in_time:
-            outcome = f"cut off after {limit:.0f} s"
-        elif process.returncode:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace")
-            sys.stderr.write(said)
-            lines = said.strip().splitlines()
-            outcome = f"failed: {lines[-1] if lines else f'exit status {process.returncode}'}"
-        else:
-            outcome = "ok"
-    return outcome, late or decision
-
-
-def _pass_on(stream: IO[bytes], deadline: float, emit: Callable[[str], None]) -> tuple[bool, str]:
-    """Until the stream's end; whether that came before ``deadline``, and the last decision. Keeps incomplete lines."""
-    decision, pending, ended = "", b"", False
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        while not ended and (left := deadline - time.monotonic()) > 0:
-            if selector.select(left):
-                chunk = os.read(stream.fileno(), 65536)
-                ended = not chunk
-                *lines, pending = (pending + chunk).split(b"\n")
-                if ended and pending:
-                    lines.append(pending)
-                    pending = b""
-                for line in lines:
-                    text = line.decode(errors="replace")
-                    if text.startswith(DECIDES):
-                        decision = text.removeprefix(DECIDES)
+            with process.stdout:
+                # Also what it says on being told to stop: the pipe's end is that of the last process below.
+                for line in process.stdout:
+                    if line.startswith(DECIDES):
+                        decision = line.removeprefix(DECIDES).strip()
                     else:
-                        emit(text + "\n")
-    if pending:
-        emit(pending.decode(errors="replace") + "\n")
-    return ended, decision
+                        emit(line.removesuffix("\n") + "\n")
+            process.wait()
+        finally:
+            alarm.cancel()
+            alarm.join()
+            end(process)
+        log.seek(0)
+        said = log.read()
+    if cut_off.is_set():
+        return f"cut off after {limit:.0f} s", decision
+    if process.returncode:
+        sys.stderr.write(said)
+        last = (said.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
+        return f"failed: {last}", decision
+    return "ok", decision
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[str]) -> None:
     """SIGTERM to the group, some seconds to stop its servers, SIGKILL to all that is still below this process."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):

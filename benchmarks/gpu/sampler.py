@@ -1,8 +1,11 @@
-"""A profiler inside a process, asleep until SIGUSR1: where are its threads, every 5 ms for 3 s?
+"""``mobilenet-service`` with a profiler that sleeps until SIGUSR1: where is each thread, every 5 ms for 2 s?
+
+    python -m benchmarks.gpu.sampler serve …      one process, or the supervisor
+    started by the supervisor                     an engine or a worker
 
 Python's own view (``sys._current_frames``): a function counts for what it calls in C, too, and a thread that waits for
 the GIL counts where it waits. Beside it the processor time of each group of threads, which tells waiting from work.
-Leaves JSON: by group, its threads, processor seconds, samples by function, and how many of them waited.
+Leaves PID.json in the folder that ``BENCHMARK_PROFILES`` names. Imports nothing that the service would not import.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-PERIOD_S, SECONDS = 0.005, 3.0
+PROFILES = "BENCHMARK_PROFILES"
+PERIOD_S, SECONDS = 0.005, 2.0
 
 #: Where threads wait, by the end of the file's name and the function. An event loop waits inside ``Runner.run``, where
 #: uvloop's own work, which Python does not see, counts as well.
@@ -35,6 +39,7 @@ _WAITS = {
 }
 _GROUPS = {"MainThread": "event loop", "decode": "decode", "runner": "runner"}
 
+#: By group: its threads, processor seconds, samples by function, and how many of them waited.
 Profile = dict[str, dict[str, Any]]
 
 
@@ -113,3 +118,28 @@ def _waits(code: CodeType) -> bool:
 def _name(code: CodeType) -> str:
     """Function, and the last two parts of its file's path."""
     return f"{code.co_qualname} {'/'.join(Path(code.co_filename).parts[-2:])}"
+
+
+def main(module: str = "benchmarks.gpu.sampler") -> None:
+    """``module`` is what the supervisor's children run; its ``main`` calls this one."""
+    if folder := os.environ.get(PROFILES):
+        start(Path(folder) / f"{os.getpid()}.json")
+    name = "" if sys.argv[1] == "serve" else sys.argv[2]
+    if name.startswith("worker"):
+        from service.processes import worker_process
+
+        worker_process.main()
+    elif name.startswith("engine"):
+        from service.processes import engine_process
+
+        engine_process.main()
+    else:
+        from service.cli import main as service_main
+        from service.processes import supervisor
+
+        supervisor.ENGINE_MODULE = supervisor.WORKER_MODULE = module
+        service_main()
+
+
+if __name__ == "__main__":
+    main()

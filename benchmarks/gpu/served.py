@@ -1,7 +1,6 @@
 """Part ``http``: JPEGs over HTTP, worker processes before one engine against replicas of a single process.
 
-Closed loop from processes of its own; connections go to replicas in turn. Servers are started by ``program``, all of
-them with cuDNN's search off but for the last, for a search in each start would take the part's time.
+Closed loop from processes of its own; connections go to replicas in turn. Servers are started by ``sampler``.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -21,26 +19,22 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.gpu import options as part
+from benchmarks.gpu import part, sampler
 from benchmarks.gpu.generator import Generator
-from benchmarks.gpu.options import Options, decide, say, say_table
-from benchmarks.gpu.program import PROFILES, SEARCH_LIMIT
-from benchmarks.gpu.sampler import SECONDS as PROFILE_S
+from benchmarks.gpu.part import Options, decide, say, say_table
 from benchmarks.gpu.sampler import Profile
 from benchmarks.load import Sample
-from benchmarks.processes import Cpu, Server, descendants
+from benchmarks.processes import Cpu, Server, descendants, output
 from service.host.cores import available_cores
 
 _GENERATORS = 3
-_WARM_UP_S, _MEASURE_S = 1.0, 3.0
-_STOP_S = 5.0
-#: Into the load.
-_PROFILE_AFTER_S = 0.4
-#: What a start is expected to take before one was seen, and how much longer one with the search takes.
-_START_S, _SEARCH_S = 15.0, 25.0
+_WARM_UP_S, _MEASURE_S = 0.5, 2.0
+#: Profiling begins this long after the load.
+_PROFILE_AFTER_S = 0.3
+#: A start is expected to take this long before one was seen; a stop is cut short after ``_STOP_S``.
+_START_S, _STOP_S = 15.0, 5.0
 #: The ratio from which many processes are worth their code.
 _WORTH = 1.3
-
 _TOP = 12
 
 
@@ -48,22 +42,19 @@ class Configuration(NamedTuple):
     workers: int = 0
     replicas: int = 1
     profiled: bool = False
-    search: bool = False  # as shipped
 
     def __str__(self) -> str:
-        name = f"--workers {self.workers}" if self.workers else f"R = {self.replicas}"
-        return f"{name}, search as shipped" if self.search else name
+        return f"--workers {self.workers}" if self.workers else f"R = {self.replicas}"
 
 
 CONFIGURATIONS = (
-    Configuration(workers=8, profiled=True),
-    Configuration(replicas=4, profiled=True),
-    Configuration(workers=12),
-    Configuration(replicas=8),
+    Configuration(workers=12, profiled=True),
+    Configuration(replicas=8, profiled=True),
     Configuration(workers=16),
-    Configuration(workers=4),
+    Configuration(workers=8),
+    Configuration(replicas=4),
     Configuration(replicas=1),
-    Configuration(workers=8, search=True),
+    Configuration(workers=4),
 )
 SMOKE = (Configuration(workers=2, profiled=True), Configuration(replicas=2, profiled=True))
 
@@ -145,13 +136,12 @@ def started(configuration: Configuration, options: Options, folder: Path, limit:
         arguments += ["--workers", str(configuration.workers)]
     else:
         arguments += ["--decode-threads", str(max(2, available_cores() // configuration.replicas))]
-    variables = {PROFILES: str(folder)} | ({} if configuration.search else {SEARCH_LIMIT: "0"})
 
     def start(index: int) -> Server:
         return Server(
             *arguments,
             program=("-m", options.program),
-            variables=variables,
+            variables={sampler.PROFILES: str(folder)},
             start_limit=limit,
             stop_limit=_STOP_S,
         )
@@ -169,7 +159,7 @@ def started(configuration: Configuration, options: Options, folder: Path, limit:
 
 
 def measure(
-    configuration: Configuration, group: Group, generator: Generator, concurrency: int, idle_memory: float
+    configuration: Configuration, group: Group, generator: Generator, concurrency: int, memory: float
 ) -> Measured:
     generator.run(group.urls, concurrency, _WARM_UP_S)
     processes = group.processes()
@@ -179,7 +169,6 @@ def measure(
     after = _used(processes, generator)
     images, batches = (now - then for now, then in zip(group.batches(), (images, batches), strict=True))
     used = Used(*(now - then for now, then in zip(after, before, strict=True)))
-    memory = card_memory() - idle_memory
     return Measured(configuration, concurrency, group.ready, sample, images / batches if batches else 0.0, memory, used)
 
 
@@ -205,27 +194,27 @@ def profile(group: Group, generator: Generator, concurrency: int, folder: Path) 
             os.kill(pid, signal.SIGUSR1)
 
     threading.Timer(_PROFILE_AFTER_S, begin).start()
-    generator.run(group.urls, concurrency, PROFILE_S + 2 * _PROFILE_AFTER_S)
+    generator.run(group.urls, concurrency, sampler.SECONDS + 2 * _PROFILE_AFTER_S)
     for name, pid in chosen.items():
         path = folder / f"{pid}.json"
         waited = time.monotonic()
         while not path.exists() and time.monotonic() - waited < 2:
             time.sleep(0.05)
         if path.exists():
-            _say_profile(name, concurrency, json.loads(path.read_text()))
+            _say_profile(f"{name} at {concurrency} at once", json.loads(path.read_text()))
         else:
             say(f"{name} left no profile\n")
 
 
-def _say_profile(name: str, concurrency: int, found: Profile) -> None:
-    whole = found.pop("process")
-    python = sum(group["cpu_s"] for group in found.values())
+def _say_profile(name: str, profile: Profile) -> None:
+    whole = profile.pop("process")
+    python = sum(group["cpu_s"] for group in profile.values())
     say(
-        f"Profile of {name} at {concurrency} at once: {whole['cpu_s']:.2f} s of processor time in "
-        f"{whole['seconds']:.1f} s, {whole['cpu_s'] - python:.2f} s of it in threads that Python does not know.\n"
+        f"Profile of {name}: {whole['cpu_s']:.2f} s of processor time in {whole['seconds']:.1f} s, "
+        f"{whole['cpu_s'] - python:.2f} s of it in threads that Python does not know.\n"
     )
     rows = []
-    for group, values in found.items():
+    for group, values in profile.items():
         functions: dict[str, int] = values["functions"]
         total = values["waited"] + sum(functions.values())
         if not total or (group == "other" and not functions):
@@ -238,43 +227,37 @@ def _say_profile(name: str, concurrency: int, found: Profile) -> None:
 
 def card_memory() -> float:
     """MiB that are in use on the first card; 0 without one."""
-    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        return float(done.stdout.splitlines()[0])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return 0.0
+    used = output("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
+    number = re.match(r"\d+", used)
+    return float(number[0]) if number else 0.0
 
 
 def main(options: Options, deadline: float) -> None:
-    context = get_context("spawn")
     members = 1 if options.smoke else _GENERATORS
     configurations = SMOKE if options.smoke else CONFIGURATIONS
     concurrencies = (4, 16) if options.smoke else (64, 256)
     say(
-        f"{options.precision}; closed loop from {members} processes, {_MEASURE_S:.0f} s each after "
-        f"{_WARM_UP_S:.0f} s. cuDNN's search is off unless a row says otherwise.\n"
+        f"{options.precision}; closed loop from {members} processes, {_MEASURE_S:.0f} s each after {_WARM_UP_S} s; "
+        "the card's memory once all are ready.\n"
     )
     results: list[Measured] = []
-    begin = _START_S
-    with ProcessPoolExecutor(members, mp_context=context) as pool, tempfile.TemporaryDirectory() as name:
+    begin, idle_memory = _START_S, card_memory()
+    with ProcessPoolExecutor(members, mp_context=get_context("spawn")) as pool, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         generator = Generator(pool, folder, part.jpegs(options), members)
         for configuration in configurations:
-            work = len(concurrencies) * (_WARM_UP_S + _MEASURE_S + 0.5) + (PROFILE_S + 1.5) * configuration.profiled
-            needed = begin + _SEARCH_S * configuration.search * options.gpu + work + 2.0
+            work = len(concurrencies) * (_WARM_UP_S + _MEASURE_S + 0.5)
+            work += (sampler.SECONDS + 1.5) * configuration.profiled
+            needed = begin + work + 2.0
             left = deadline - time.monotonic()
             if left < needed:
                 say(f"{configuration}: skipped, {left:.0f} s are left and about {needed:.0f} s would be needed\n")
                 continue
-            idle_memory = card_memory()
             try:
                 with started(configuration, options, folder, left - work) as group:
-                    if not configuration.search:
-                        begin = max(group.ready, 0.7 * begin)
-                    rows = []
-                    for concurrency in concurrencies:
-                        rows.append(measure(configuration, group, generator, concurrency, idle_memory))
+                    begin = max(group.ready, 0.7 * begin)
+                    memory = card_memory() - idle_memory
+                    rows = [measure(configuration, group, generator, at_once, memory) for at_once in concurrencies]
                     say_table(HEAD, [row.row for row in rows])
                     results += rows
                     decide(decision(results))
@@ -290,7 +273,7 @@ def decision(results: Sequence[Measured]) -> str:
     best: dict[bool, Measured] = {}
     for result in results:
         many = result.configuration.workers > 0
-        if not result.configuration.search and (many not in best or result.sample.rate > best[many].sample.rate):
+        if many not in best or result.sample.rate > best[many].sample.rate:
             best[many] = result
     known = ", ".join(
         f"{result.configuration} at {result.concurrency} at once {result.sample.rate:.0f} requests/s"

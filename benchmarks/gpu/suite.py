@@ -1,4 +1,4 @@
-"""Part ``tests``: the tests marked ``gpu``, until the part's time is up. pytest's own output is the report."""
+"""Part ``tests``: the tests marked ``gpu``, until the part's time is up, with pytest's own output."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import time
 
 import pytest
 
-from benchmarks.gpu import options as part
-from benchmarks.gpu.options import Options, decide, say
+from benchmarks.gpu import part
+from benchmarks.gpu.part import Options, decide, say
 
-_TESTS = "tests/runtimes/test_cuda.py"
+_OPTIONS = "-m gpu -q -rs --tb=short -p no:cacheprovider --timeout=60 --durations=0 --durations-min=0.5"
 _KINDS = ("passed", "failed", "error", "skipped")
 
 
 class Summary:
-    """A plugin of pytest's."""
+    """A pytest plugin."""
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        counts = ", ".join(f"{len(terminalreporter.stats.get(kind, []))} {kind}" for kind in _KINDS)
-        decide(f"Tests marked gpu: {counts}.")
+        counts = (f"{len(terminalreporter.stats.get(kind, []))} {kind}" for kind in _KINDS)
+        decide(f"Tests marked gpu: {', '.join(counts)}.")
 
 
 def main(options: Options, deadline: float) -> None:
@@ -31,11 +31,7 @@ def main(options: Options, deadline: float) -> None:
     end.daemon = True
     end.start()
     say("```")
-    status = pytest.main(
-        ["-m", "gpu", "-q", "-rs", "--tb=short", "-p", "no:cacheprovider", "--timeout=60",
-         "--durations=0", "--durations-min=0.5", _TESTS],
-        plugins=[Summary()],
-    )  # fmt: skip
+    status = pytest.main([*_OPTIONS.split(), "tests/runtimes/test_cuda.py"], plugins=[Summary()])
     say("```")
     sys.exit(0 if status in (pytest.ExitCode.OK, pytest.ExitCode.INTERRUPTED) else int(status))
 

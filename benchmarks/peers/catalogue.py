@@ -11,34 +11,23 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks.load import post
+
 Prediction = tuple[str, float]
 
 _BOUNDARY = b"peers-7d1f0c"
 
 
-def request(path: str, body: bytes, content_type: str, extra: str = "") -> bytes:
-    """A whole HTTP/1.1 request, as bytes for the socket; ``extra`` are header lines, each with its CRLF."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
-        f"{extra}Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
 def raw(path: str) -> Callable[[bytes], bytes]:
-    return lambda jpeg: request(path, jpeg, "image/jpeg")
+    return lambda jpeg: post(path, jpeg)
 
 
 def multipart(path: str, field: str) -> Callable[[bytes], bytes]:
     def build(jpeg: bytes) -> bytes:
         disposition = f'Content-Disposition: form-data; name="{field}"; filename="photo.jpg"'.encode()
-        body = b"--%s\r\n%s\r\nContent-Type: image/jpeg\r\n\r\n%s\r\n--%s--\r\n" % (
-            _BOUNDARY,
-            disposition,
-            jpeg,
-            _BOUNDARY,
-        )
-        return request(path, body, f"multipart/form-data; boundary={_BOUNDARY.decode()}")
+        body = b"--%s\r\n%s\r\nContent-Type: image/jpeg\r\n\r\n" % (_BOUNDARY, disposition)
+        body += b"%s\r\n--%s--\r\n" % (jpeg, _BOUNDARY)
+        return post(path, body, f"multipart/form-data; boundary={_BOUNDARY.decode()}")
 
     return build
 
@@ -48,15 +37,11 @@ def open_inference(path: str) -> Callable[[bytes], bytes]:
 
     def build(jpeg: bytes) -> bytes:
         element = struct.pack("<I", len(jpeg)) + jpeg
-        image = {
-            "name": "image",
-            "shape": [1, 1],
-            "datatype": "BYTES",
-            "parameters": {"binary_data_size": len(element)},
-        }
+        size = {"binary_data_size": len(element)}
+        image = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "parameters": size}
         head = json.dumps({"inputs": [image]}).encode()
         extra = f"Inference-Header-Content-Length: {len(head)}\r\n"
-        return request(path, head + element, "application/octet-stream", extra)
+        return post(path, head + element, "application/octet-stream", headers=extra)
 
     return build
 

@@ -7,7 +7,6 @@ interrupted set-up is resumed, and one whose requirements have changed is repeat
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -43,31 +42,16 @@ def prepare(peer: Peer) -> None:
     (site / "shared.pth").write_text(f"{shared}\n")
 
 
-def is_ready(peer: Peer) -> bool:
-    return all(
-        _stamp(name).is_file() and _stamp(name).read_text() == _wanted(listed)
-        for name, listed in ((peer.runtime, HERE / f"{peer.runtime}.txt"), (peer.name, requirements(peer)))
-    )
-
-
-def _stamp(name: str) -> Path:
-    return CACHE / name / "stamp"
-
-
-def _wanted(listed: Path) -> str:
-    return hashlib.sha256(listed.read_bytes()).hexdigest()
-
-
 def _install(name: str, listed: Path) -> Path:
     """The environment's site-packages, with everything in ``listed``."""
-    python = binaries(name) / "python"
-    if not (_stamp(name).is_file() and _stamp(name).read_text() == _wanted(listed)):
+    python, stamp = binaries(name) / "python", CACHE / name / "stamp"
+    if not (stamp.is_file() and stamp.read_text() == listed.read_text()):
         sys.stderr.write(f"  installing {name} …\n")
-        _stamp(name).unlink(missing_ok=True)
+        stamp.unlink(missing_ok=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(CACHE / name)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         # The lists are complete; a resolver would not see torch yet and would install another.
         subprocess.run([*pip, "--no-deps", "--requirement", str(listed)], check=True)
-        _stamp(name).write_text(_wanted(listed))
+        stamp.write_text(listed.read_text())
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     return Path(subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip())

@@ -53,9 +53,8 @@ def _table(peers: Figures) -> str:
     for peer in measured.values():
         ours, theirs = peer["ours"], peer["peer"]
         ratios = [_ratio(ours["32"]["rate"], theirs["32"]["rate"]), _ratio(ours["1"]["p50"], theirs["1"]["p50"])]
-        rows.append(
-            [f"{peer['title']} {peer['version']}", *_samples(theirs), _memory(peer), f"{peer['start']:.1f}", *ratios]
-        )
+        memory = f"{peer['memory']:.0f} ({peer['memory_proportional']:.0f})"
+        rows.append([f"{peer['title']} {peer['version']}", *_samples(theirs), memory, f"{peer['start']:.1f}", *ratios])
     return table(head, rows) if rows else "Nothing was measured.\n"
 
 
@@ -72,8 +71,7 @@ def _ours(measured: list[Figures]) -> list[str]:
             "answers": sum(sample["answers"] for sample in samples),
         }
     last = measured[-1]
-    memory = f"{last['our_memory']:.0f} ({last['our_memory_proportional']:.0f})"
-    return ["**ours**", *_samples(merged), memory, f"{last['our_start']:.1f}", "", ""]
+    return ["**ours**", *_samples(merged), f"{last['our_memory']:.0f}", f"{last['our_start']:.1f}", "", ""]
 
 
 def _samples(samples: Figures) -> list[str]:
@@ -98,10 +96,6 @@ def _ms(seconds: float | None) -> str:
     return "–" if seconds is None else f"{seconds * 1e3:.1f} ms"
 
 
-def _memory(peer: Figures) -> str:
-    return f"{peer['memory']:.0f} ({peer['memory_proportional']:.0f})"
-
-
 def _median(values: list[float | None]) -> float | None:
     """None if a round had no answer."""
     known = [value for value in values if value is not None]
@@ -114,36 +108,33 @@ def _ratio(upper: list[float], lower: list[float]) -> str:
 
 def draw(figures: Figures, path: Path) -> None:
     """Bars of requests per second at 32 at once and of p50 at 1; one row of plots per precision."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams.update({"svg.hashsalt": "peers", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     from matplotlib.figure import Figure
 
-    shown = {
-        precision: {name: peer for name, peer in peers.items() if "peer" in peer}
-        for precision, peers in figures["precisions"].items()
-    }
-    shown = {precision: peers for precision, peers in shown.items() if peers}
+    from benchmarks import plots
+
+    plots.style("peers")
+    shown = {}
+    for precision, peers in figures["precisions"].items():
+        if measured := [peer for peer in peers.values() if "peer" in peer]:
+            shown[precision] = measured
     if not shown:
         return
     heights = [1 + len(peers) for peers in shown.values()]
     figure = Figure(figsize=(9, 0.6 * len(shown) + 0.3 * sum(heights)))
     grid = figure.subplots(len(shown), 2, squeeze=False, height_ratios=heights)
     for (rate_axes, latency_axes), (precision, peers) in zip(grid, shown.items(), strict=True):
-        names = ["ours", *(peer["title"] for peer in peers.values())]
-        rates = [[rate for peer in peers.values() for rate in peer["ours"]["32"]["rate"]]]
-        rates += [peer["peer"]["32"]["rate"] for peer in peers.values()]
-        medians = [[p50 for peer in peers.values() for p50 in peer["ours"]["1"]["p50"]]]
-        medians += [peer["peer"]["1"]["p50"] for peer in peers.values()]
+        names = ["ours", *(peer["title"] for peer in peers)]
+        rates = [[rate for peer in peers for rate in peer["ours"]["32"]["rate"]]]
+        rates += [peer["peer"]["32"]["rate"] for peer in peers]
+        medians = [[p50 for peer in peers for p50 in peer["ours"]["1"]["p50"]]]
+        medians += [peer["peer"]["1"]["p50"] for peer in peers]
         colours = ["#ee5253", *("#10ac84" if "our runtime" in name else "#2e86de" for name in names[1:])]
         _bars(rate_axes, names, [statistics.median(values) for values in rates], colours, "{:.0f}")
         _bars(latency_axes, names, [1e3 * (_median(values) or 0.0) for values in medians], colours, "{:.1f}")
         rate_axes.set_title(f"{precision}: requests per second, 32 at once (more is better)", fontsize=9)
         latency_axes.set_title(f"{precision}: p50 in ms, 1 at once (less is better)", fontsize=9)
         latency_axes.set_yticklabels([])
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    plots.save(figure, path)
 
 
 def _bars(axes: Any, names: list[str], values: list[float], colours: list[str], form: str) -> None:

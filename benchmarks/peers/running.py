@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
@@ -18,11 +17,10 @@ import time
 import uuid
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
 
 from benchmarks.peers.catalogue import Peer
 from benchmarks.peers.environments import CACHE, HERE, ROOT, binaries
-from benchmarks.processes import tree_memory
+from benchmarks.processes import memory
 
 MARK = "BENCHMARK_PEER_RUN"
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
@@ -38,13 +36,6 @@ SILENT = {
 }
 
 
-class Memory(NamedTuple):
-    """Of all processes, in MiB."""
-
-    resident: float  # a page shared by n processes counts n times
-    proportional: float  # … counts once
-
-
 class Running:
     """One started peer. ``stop`` ends all of its processes."""
 
@@ -56,12 +47,7 @@ class Running:
         self.url = f"http://127.0.0.1:{port}"
         self.log = CACHE / f"{peer.name}.log"
         bin_folder = binaries(peer.name)
-        values = {
-            "python": bin_folder / "python",
-            "bin": bin_folder,
-            "folder": HERE / peer.folder,
-            "port": port,
-        }
+        values = {"python": bin_folder / "python", "bin": bin_folder, "folder": HERE / peer.folder, "port": port}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {
             **SILENT,
             MARK: self._mark,
@@ -91,14 +77,10 @@ class Running:
     def last_words(self, lines: int = 15) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def memory(self) -> Memory:
-        proportional = 0.0
-        for pid in self._members():
-            with contextlib.suppress(OSError):
-                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-                if match := re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE):
-                    proportional += int(match[1]) / 1024
-        return Memory(tree_memory(self.process.pid), proportional)
+    def memory(self) -> dict[str, float]:
+        """Of all its processes, in MiB: as ``ps`` counts it, and with shared pages counted once."""
+        members = self._members()
+        return {"memory": memory(members, "Rss"), "memory_proportional": memory(members, "Pss")}
 
     def stop(self) -> int:
         """End it; returns how many processes had to be killed after ``GRACE``."""

@@ -1,8 +1,8 @@
 """The service on a device that takes the time of a large GPU, and no processor time: the program that part ``http`` of
 ``benchmarks.gpu`` starts in its tests.
 
-A batch takes 0.4 ms and 0.03 ms for each image, one batch at a time; the start takes what ``START_S`` of the
-environment says: seconds without cuDNN's search, and with it.
+A batch takes 0.4 ms and 0.03 ms for each image, one batch at a time; the start takes as many seconds as ``START_S`` of
+the environment says.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from benchmarks.gpu import program
+from benchmarks.gpu import sampler
 from service.model.artifact import Artifact
 from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
 from service.model.runtime import Classes, Images, Runtime, RuntimeOptions
@@ -54,15 +54,13 @@ class LargeDevice:
 
 
 def create_runtime(options: RuntimeOptions, artifact: Artifact) -> Runtime:
-    without, with_search = map(float, os.environ[START_S].split())
-    time.sleep(without if os.environ.get(program.SEARCH_LIMIT) == "0" else with_search)
+    time.sleep(float(os.environ[START_S]))
     return LargeDevice(artifact)
 
 
 def main() -> None:
     build.create_runtime = create_runtime
-    program.limit_search = lambda: None  # it imports torch
-    program.main("tests.benchmarks.large_device")
+    sampler.main("tests.benchmarks.large_device")
 
 
 if __name__ == "__main__":

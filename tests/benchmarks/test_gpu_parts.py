@@ -75,7 +75,7 @@ class Run(NamedTuple):
 RUN = """
 import json, os, sys, time
 from benchmarks.gpu import parts
-from benchmarks.gpu.options import Options
+from benchmarks.gpu.part import Options
 from benchmarks.gpu.parts import Part
 from benchmarks.processes import descendants
 budget, margins, given = json.loads(sys.argv[1])

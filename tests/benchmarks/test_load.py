@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks import load, loops, photos
+from benchmarks import load, photos
 from service.model.artifact import Artifact
 from tests.artifacts import make_artifact
 from tests.fakes import FakeRuntime
@@ -61,10 +61,6 @@ async def test_an_open_loop_counts_latency_from_when_a_request_was_due(artifact:
     assert sum(latency > 0.1 for latency in sample.latencies) > 10
 
 
-async def test_the_generators_own_ceiling_is_measured() -> None:
-    assert await load.ceiling(load.requests("http://127.0.0.1:1", "/", [b"x" * 1000]), seconds=0.1) > 100
-
-
 def test_synthetic_photos_are_photos(tmp_path: Path) -> None:
     first, second = photos.collection("500x375", 2)
     assert first != second
@@ -72,5 +68,5 @@ def test_synthetic_photos_are_photos(tmp_path: Path) -> None:
         assert (image.size, image.mode, image.format) == ((500, 375), "RGB", "JPEG")
         assert np.asarray(image).std() > 20
     assert photos.collection("500x375", 1) == [first], "the same every time"
-    loops.save_photos(tmp_path / "photos", [first, second])
-    assert loops.load_photos(tmp_path / "photos") == [first, second]
+    photos.save(tmp_path / "photos", [first, second])
+    assert photos.from_folder(tmp_path / "photos") == [first, second]

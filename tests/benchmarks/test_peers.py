@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks import load
 from benchmarks.load import Sample
-from benchmarks.peers import catalogue, client, environments, report
+from benchmarks.peers import catalogue, environments, report
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers_bench import agrees, summary
 
@@ -131,22 +132,23 @@ REFUSED = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     ("answer", "expected"), [(WHOLE, (200, b"ok")), (CHUNKED, (200, b"ok")), (REFUSED, (503, b"")), (b"", (0, b""))]
 )
 def test_the_client_reads_every_kind_of_answer(answer: bytes, expected: tuple[int, bytes]) -> None:
-    async def run() -> tuple[int, bytes]:
+    async def run() -> load.Answer:
         server, url = await _serve([answer])
         try:
-            return await client.ask(url, catalogue.request("/", JPEG, "image/jpeg"))
+            return await load.ask(url, load.post("/", JPEG))
         finally:
             server.close()
 
-    assert asyncio.run(run()) == expected
+    read = asyncio.run(run())
+    assert (read.status, read.body) == expected
 
 
 def test_load_survives_refusals_and_hang_ups_and_counts_them() -> None:
     async def run() -> Sample:
         server, url = await _serve([WHOLE, CHUNKED, REFUSED, b""])
-        prepared = [catalogue.request("/", JPEG, "image/jpeg")]
+        prepared = [load.post("/", JPEG)]
         try:
-            return await client.closed_loop(url, prepared, concurrency=3, seconds=0.3, lead=0.0)
+            return await load.closed_loop(url, prepared, concurrency=3, seconds=0.3)
         finally:
             server.close()
 
@@ -169,7 +171,7 @@ def test_a_peer_that_never_answered_has_dashes_in_its_row(tmp_path: Path) -> Non
     silent = summary([Sample(seconds=1.0), Sample(seconds=1.0)])
     peer = {
         "title": "Other", "version": "1.2", "start": 3.0, "memory": 900.0, "memory_proportional": 800.0, "killed": 0,
-        "our_start": 0.5, "our_memory": 200.0, "our_memory_proportional": 200.0,
+        "our_start": 0.5, "our_memory": 200.0,
         "ours": _samples(100), "peer": dict.fromkeys((1, 8, 32), silent),
     }  # fmt: skip
     figures = {"environment": {}, "rounds": 2, "seconds": 1.0, "lead": 0.5, "precisions": {"fp32": {"other": peer}}}
@@ -181,7 +183,7 @@ def test_a_peer_that_never_answered_has_dashes_in_its_row(tmp_path: Path) -> Non
 def test_the_report_has_a_row_a_peer_ratios_by_round_and_reasons(tmp_path: Path) -> None:
     measured = {
         "title": "Other", "version": "1.2", "start": 3.0, "memory": 900.0, "memory_proportional": 800.0, "killed": 0,
-        "our_start": 0.5, "our_memory": 200.0, "our_memory_proportional": 200.0,
+        "our_start": 0.5, "our_memory": 200.0,
         "ours": _samples(100), "peer": _samples(20),
     }  # fmt: skip
     figures = {

@@ -25,7 +25,7 @@ _PATIENCE_MS = 20_000
 try:
     from playwright.sync_api import Browser, expect, sync_playwright
 
-    from benchmarks.page import ARGUMENTS
+    from docs.draw_page import ARGUMENTS
     from tests.browser.visit import Visit
 
     expect.set_options(timeout=_PATIENCE_MS)

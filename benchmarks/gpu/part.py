@@ -1,4 +1,4 @@
-"""What a part is told: as JSON on its command line. And what all parts do alike: photos, the artifact, one decision."""
+"""What every part shares: its options, as JSON on its command line; photos and artifact; rows and one decision."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from service.model.artifact import Artifact
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
-PROGRAM = "benchmarks.gpu.program"
+PROGRAM = "benchmarks.gpu.sampler"
 PHOTOS = 64
 
-#: Begins a line that is not printed where it comes, but at the end of everything.
+#: Begins a line that is not printed where it comes, but at the end of the report.
 DECIDES = "decides: "
 
 
 @dataclass(frozen=True)
 class Options:
     device: str
-    seconds: float = 60.0  # for all of the part
+    seconds: float = 60.0  # for the whole part
     images: str | None = None  # a folder of JPEGs
     program: str = PROGRAM  # the module that is the service
 
@@ -40,7 +40,7 @@ class Options:
 
     @property
     def smoke(self) -> bool:
-        """Small sizes: nothing but whether it works is to be learnt."""
+        """Use small sizes: this run only shows whether the benchmark works."""
         return not self.gpu and self.program == PROGRAM
 
     @property
@@ -51,18 +51,18 @@ class Options:
         return json.dumps(dataclasses.asdict(self))
 
 
-def run(part: Callable[[Options, float], None]) -> None:
-    """Be a part: ``part(options, deadline)``. SIGTERM is an exception there, so that servers are stopped."""
+def run(main: Callable[[Options, float], None]) -> None:
+    """Call ``main(options, deadline)``. SIGTERM raises KeyboardInterrupt there, so that servers are stopped."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     started = time.monotonic()
     signal.signal(signal.SIGTERM, stop)
-    # Also where the program was killed, and could not tell its parts.
+    # A program that was killed cannot end its parts itself.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     options = Options(**json.loads(sys.argv[1]))
-    part(options, started + options.seconds)
+    main(options, started + options.seconds)
 
 
 def load_artifact() -> Artifact:
@@ -71,25 +71,24 @@ def load_artifact() -> Artifact:
 
 
 def jpegs(options: Options) -> list[bytes]:
-    if options.images is None:
-        return photos.collection(photos.STANDARD, PHOTOS)
-    return photos.from_folder(Path(options.images), PHOTOS)
+    return photos.requested(None if options.images is None else Path(options.images), PHOTOS)
 
 
 def say(text: str = "") -> None:
-    """A piece of the report, at once."""
+    """Print a piece of the report at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def say_head(columns: list[str]) -> None:
-    """The first lines of a table whose rows come one by one; an empty ``say`` ends it."""
-    say_row(columns)
-    say("|" + "---|" * len(columns))
-
-
-def say_row(cells: list[str]) -> None:
+def say_row(*cells: str) -> None:
+    """One row of a table whose rows come one by one."""
     say(f"| {' | '.join(cells)} |")
+
+
+def say_head(*columns: str) -> None:
+    """The first lines of such a table; an empty ``say`` ends it."""
+    say_row(*columns)
+    say("|" + "---|" * len(columns))
 
 
 def say_table(head: list[str], rows: list[list[str]]) -> None:
