@@ -172,11 +172,7 @@ def confinement(objects: Objects) -> Iterator[str]:
         yield "the image's user is another one"
     if not pod["runAsNonRoot"] or pod["seccompProfile"] != {"type": "RuntimeDefault"}:
         yield "the pod is not restricted"
-    if own != {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }:
+    if own != {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}:
         yield "the container may more than it needs"
     if template(objects)["spec"]["automountServiceAccountToken"]:
         yield "the pod can talk to the API server"

@@ -65,10 +65,7 @@ def test_pillow_sees_no_metadata_of_a_tiff(monkeypatch: pytest.MonkeyPatch) -> N
         noise(48, 48), "TIFF", exif=exif(6), dpi=(72, 72), save_all=True, append_images=[Image.new("L", (9, 9))]
     )
     monkeypatch.setattr(TiffImagePlugin, "IFDRational", forbidden)
-    assert run(data).warnings == (
-        "several frames or pages: only the first was used",
-        "EXIF orientation 6 applied",
-    )
+    assert run(data).warnings == ("several frames or pages: only the first was used", "EXIF orientation 6 applied")
     with Image.open(io.BytesIO(first_page(data))) as image:
         assert isinstance(image, TiffImagePlugin.TiffImageFile)
         assert set(image.tag_v2) == {256, 257, 258, 259, 262, 273, 277, 278, 279, 284}
