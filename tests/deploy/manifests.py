@@ -172,11 +172,7 @@ def confinement(objects: Objects) -> Iterator[str]:
         yield "the image's user is another one"
     if not pod["runAsNonRoot"] or pod["seccompProfile"] != {"type": "RuntimeDefault"}:
         yield "the pod is not restricted"
-    if own != {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }:
+    if own != {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}:
         yield "the container may more than it needs"
     if template(objects)["spec"]["automountServiceAccountToken"]:
         yield "the pod can talk to the API server"
@@ -196,6 +192,33 @@ def updates(objects: Objects) -> Iterator[str]:
         yield f"the image's tag {tag} is not the version"
 
 
+#: Fields of the operator's custom resource definition, as of 0.84, that are used here.
+_MONITOR_FIELDS = {"selector": dict, "endpoints": list}
+_ENDPOINT_FIELDS = {"port": str, "path": str, "interval": str, "scrapeTimeout": str, "relabelings": list}
+
+
+def service_monitor(objects: Objects) -> Iterator[str]:
+    if (monitor := objects.get("ServiceMonitor")) is None:
+        return
+    if (monitor["apiVersion"], monitor["kind"]) != ("monitoring.coreos.com/v1", "ServiceMonitor"):
+        yield "it is no ServiceMonitor"
+    spec, service = monitor["spec"], objects["Service"]
+    (endpoint,) = spec["endpoints"]
+    for fields, item in ((_MONITOR_FIELDS, spec), (_ENDPOINT_FIELDS, endpoint)):
+        wrong = [name for name, value in item.items() if name not in fields or not isinstance(value, fields[name])]
+        yield from (f"{name} is no field" for name in wrong)
+    if not spec["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items():
+        yield "it selects another Service"
+    if {"targetLabel": "job", "replacement": "mobilenet"} not in endpoint["relabelings"]:
+        yield "alerts and dashboard select another job"
+    if endpoint["port"] not in {port["name"] for port in service["spec"]["ports"]}:
+        yield "the Service has no such port"
+    interval, timeout = (re.fullmatch(r"(\d+)s", endpoint[name]) for name in ("interval", "scrapeTimeout"))
+    if interval is None or timeout is None or int(timeout[1]) > int(interval[1]):
+        yield "a scrape takes longer than the time between two"
+
+
 CHECKS: tuple[Check, ...] = (
     selectors, scaling, resources, ports, probes, stopping, environment, confinement, updates,
+    service_monitor,
 )  # fmt: skip

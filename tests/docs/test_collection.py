@@ -11,7 +11,7 @@ import pytest
 from tests.documents import ADRS, DOCS, HEADING, LINK, PAGES, ROOT, SPAN, anchors, page_name, prose, read, rows, spans
 
 
-def link_complaints(page: Path, text: str) -> Iterator[str]:
+def link_complaints(text: str, page: Path = ROOT / "README.md") -> Iterator[str]:
     for target in LINK.findall(SPAN.sub("", prose(text))):
         if re.match(r"[a-z]+:", target):
             continue
@@ -25,14 +25,7 @@ def link_complaints(page: Path, text: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_lead_somewhere(page: Path) -> None:
-    assert list(link_complaints(page, page.read_text())) == []
-
-
-@pytest.mark.parametrize(
-    "text", ["[x](docs/gone.md)", "[x](#gone)", "[x](docs/index.md#gone)", "![x](docs/figures/gone.svg)"]
-)
-def test_a_link_to_nowhere_is_noticed(text: str) -> None:
-    assert len(list(link_complaints(ROOT / "README.md", f"# Here\n\n{text}\n"))) == 1
+    assert list(link_complaints(page.read_text(), page)) == []
 
 
 def test_anchors_are_those_of_github() -> None:
@@ -50,19 +43,14 @@ def test_decisions_are_numbered_without_gap_or_repetition() -> None:
 
 @pytest.mark.parametrize("adr", ADRS, ids=page_name)
 def test_a_decision_opens_with_one_sentence(adr: Path) -> None:
-    assert opens_with_a_sentence(adr.read_text())
+    assert list(opening_complaints(adr.read_text())) == []
 
 
-def opens_with_a_sentence(text: str) -> bool:
-    """Whether one sentence, and nothing else, stands between title and first heading."""
+def opening_complaints(text: str) -> Iterator[str]:
+    """One sentence, and nothing else, stands between title and first heading."""
     opening = text.partition("\n## ")[0].partition("\n")[2].strip()
-    return re.fullmatch(r"[A-Z`](?:[^.\n]|\n(?!\n)|\.(?=\S))+\.", opening) is not None
-
-
-@pytest.mark.parametrize("opening", ["", "No sentence", "One. Two.", "One\n\nand two.", "* An item."])
-def test_an_opening_of_another_form_is_noticed(opening: str) -> None:
-    assert opens_with_a_sentence("# 1. Title\n\nWe do it at 1.5 times\nthe cost.\n\n## Context\n")
-    assert not opens_with_a_sentence(f"# 1. Title\n\n{opening}\n\n## Context\n")
+    if re.fullmatch(r"[A-Z`](?:[^.\n]|\n(?!\n)|\.(?=\S))+\.", opening) is None:
+        yield f"no sentence: {opening}"
 
 
 def test_the_index_lists_every_document() -> None:
@@ -82,8 +70,3 @@ def security_complaints(text: str) -> Iterator[str]:
 def test_every_threat_names_tests_that_exist() -> None:
     text = read("SECURITY.md")
     assert list(security_complaints(text)) == []
-
-
-@pytest.mark.parametrize("row", ["| a bomb | a limit | `test_a_bomb_of_no_kind` |", "| a bomb | a limit | |"])
-def test_a_threat_without_a_test_is_noticed(row: str) -> None:
-    assert list(security_complaints(f"| sends | what bounds it | shown by |\n|---|---|---|\n{row}\n")) != []

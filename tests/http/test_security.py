@@ -62,16 +62,7 @@ def test_the_pages_files_are_asked_for_again_and_sent_once(app: RunningApp) -> N
     assert again.status_code == 304
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "__init__.py",
-        "__pycache__/__init__.cpython-311.pyc",
-        "",
-        ".",
-        "..",
-    ],
-)
+@pytest.mark.parametrize("name", ["__init__.py", "__pycache__/__init__.cpython-311.pyc", "", ".", ".."])
 def test_only_the_pages_own_files_are_served(app: RunningApp, name: str) -> None:
     with wire((app.host, app.port)) as connection:
         connection.send(get(f"/docs/assets/{name}"))

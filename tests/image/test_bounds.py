@@ -18,6 +18,7 @@ from service.image.formats.gif import first_frame
 from service.image.formats.png import pixel_chunks
 from service.image.formats.tiff import first_page
 from tests.hostile.images import tiff_writer as t
+from tests.hostile.images.png_writer import chunk
 from tests.hostile.images.tiff_writer import Tag, longs, shorts
 from tests.image.samples import encode, exif, noise, run, seeds
 
@@ -41,9 +42,8 @@ def test_pillow_reads_no_jpeg_markers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pillow_sees_no_metadata_of_a_png() -> None:
     data = encode(noise(48, 48), "PNG", exif=exif(6), icc_profile=b"profile")
-    text = b"text\0\0" + zlib.compress(bytes(1_000_000))
-    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
-    chunks = pixel_chunks(data[:33] + chunk * 10 + data[33:] + b"behind its end")
+    text = chunk(b"zTXt", b"text\0\0" + zlib.compress(bytes(1_000_000)))
+    chunks = pixel_chunks(data[:33] + text * 10 + data[33:] + b"behind its end")
     assert all(kind not in chunks for kind in (b"iCCP", b"eXIf", b"zTXt", b"behind"))
     np.testing.assert_array_equal(run(chunks).image, np.rot90(run(data).image))
 
@@ -65,10 +65,7 @@ def test_pillow_sees_no_metadata_of_a_tiff(monkeypatch: pytest.MonkeyPatch) -> N
         noise(48, 48), "TIFF", exif=exif(6), dpi=(72, 72), save_all=True, append_images=[Image.new("L", (9, 9))]
     )
     monkeypatch.setattr(TiffImagePlugin, "IFDRational", forbidden)
-    assert run(data).warnings == (
-        "several frames or pages: only the first was used",
-        "EXIF orientation 6 applied",
-    )
+    assert run(data).warnings == ("several frames or pages: only the first was used", "EXIF orientation 6 applied")
     with Image.open(io.BytesIO(first_page(data))) as image:
         assert isinstance(image, TiffImagePlugin.TiffImageFile)
         assert set(image.tag_v2) == {256, 257, 258, 259, 262, 273, 277, 278, 279, 284}

@@ -14,23 +14,13 @@ from PIL import Image, ImageOps
 
 from service.errors import BadImage
 from service.image import WARN_EXIF, WARN_FRAMES, inspect
+from tests.hostile.images import png_writer as png
 from tests.image.samples import SMALL, encode, exif, gradient, noise, run
 
 
 def over_white(rgb: NDArray[Any], alpha: NDArray[Any]) -> NDArray[np.uint8]:
     weight = alpha.astype(float)[..., None] / 255
     return np.round(rgb * weight + 255 * (1 - weight)).astype(np.uint8)
-
-
-def png(bits: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of SMALL size from packed rows without filter bytes, with ``chunks`` before its pixels."""
-    stride = len(rows) // SMALL[1]
-    raw = b"".join(b"\0" + rows[at : at + stride] for at in range(0, len(rows), stride))
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", *SMALL, bits, colour, 0, 0, 0)), *chunks]
-    parts += [(b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
-    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
@@ -89,9 +79,7 @@ def test_one_bit() -> None:
 @pytest.mark.parametrize(("bits", "factor"), [(2, 85), (4, 17), (8, 1)])
 def test_a_transparent_grey_of_a_png_at_its_own_depth(bits: int, factor: int) -> None:
     samples = noise(*SMALL, channels=1)[..., 0] >> (8 - bits)
-    per_byte = 8 // bits
-    packed = sum(samples[:, at::per_byte] << (8 - bits * (at + 1)) for at in range(per_byte)).astype(np.uint8)  # type: ignore[union-attr]
-    data = png(bits, 0, packed.tobytes(), (b"tRNS", struct.pack(">H", 2)))
+    data = png.write(samples, bits, png.GREY, before=[png.chunk(b"tRNS", struct.pack(">H", 2))])
     expected = np.where(samples == 2, 255, samples * factor)
     np.testing.assert_array_equal(run(data).image, np.dstack([expected] * 3))
 
@@ -100,10 +88,10 @@ def test_a_transparent_colour_of_a_png() -> None:
     pixels = noise(*SMALL) // 128 * 255  # eight colours
     clear = (255, 0, 255)
     expected = np.where((pixels == clear).all(axis=-1)[..., None], 255, pixels)
-    data = png(8, 2, pixels.tobytes(), (b"tRNS", struct.pack(">HHH", *clear)))
+    data = png.write(pixels, 8, png.RGB, before=[png.chunk(b"tRNS", struct.pack(">HHH", *clear))])
     np.testing.assert_array_equal(run(data).image, expected)
-    deep = pixels.astype(">u2") * 257
-    data = png(16, 2, deep.tobytes(), (b"tRNS", struct.pack(">HHH", *(257 * sample for sample in clear))))
+    deep_clear = png.chunk(b"tRNS", struct.pack(">HHH", *(257 * sample for sample in clear)))
+    data = png.write(pixels.astype(np.uint16) * 257, 16, png.RGB, before=[deep_clear])
     np.testing.assert_array_equal(run(data).image, expected)
 
 
@@ -118,9 +106,9 @@ def test_sixteen_bit_grey_is_its_high_byte() -> None:
 
 def test_sixteen_bit_colour_is_its_high_byte() -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (*SMALL[::-1], 4), dtype=np.uint16)
-    data = png(16, 2, deep[..., :3].astype(">u2").tobytes())
+    data = png.write(deep[..., :3], 16, png.RGB)
     np.testing.assert_array_equal(run(data).image, deep[..., :3] >> 8)
-    data = png(16, 6, deep.astype(">u2").tobytes())
+    data = png.write(deep, 16, png.RGBA)
     np.testing.assert_array_equal(run(data).image, over_white(deep[..., :3] >> 8, deep[..., 3] >> 8))
 
 
@@ -213,10 +201,10 @@ def test_a_damaged_colour_profile_is_ignored(kind: str) -> None:
 
 def test_metadata_that_pillow_chokes_on_is_not_looked_at() -> None:
     pixels = noise(*SMALL)
-    unknown_compression = (b"iCCP", b"profile\0\x07data")
-    bomb = (b"zTXt", b"text\0\0" + zlib.compress(bytes(80_000_000)))
+    unknown_compression = png.chunk(b"iCCP", b"profile\0\x07data")
+    bomb = png.chunk(b"zTXt", b"text\0\0" + zlib.compress(bytes(80_000_000)))
     for chunk in (unknown_compression, bomb):
-        result = run(png(8, 2, pixels.tobytes(), chunk))
+        result = run(png.write(pixels, 8, png.RGB, before=[chunk]))
         np.testing.assert_array_equal(result.image, pixels)
         assert result.warnings == ()
     plain = encode(pixels, "JPEG")

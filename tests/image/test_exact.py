@@ -43,7 +43,7 @@ def test_the_crop_box_is_what_the_square_shows(size: tuple[int, int], transform:
 
 @pytest.mark.parametrize("case", golden.CASES)
 def test_equals_the_digests_of_torchvisions_squares(case: str) -> None:
-    """What ``test_torchvision.py`` compares pixel by pixel."""
+    """``test_torchvision.py`` makes the same digests of torchvision's pixels."""
     assert golden.digest(case, resize_and_crop) == golden.committed()[case]
 
 

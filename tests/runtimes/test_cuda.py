@@ -26,10 +26,7 @@ from service.runtimes.torch import runtime as torch_runtime  # noqa: E402
 from service.runtimes.torch.network import load_classifier  # noqa: E402
 from service.runtimes.torch.runtime import TorchRuntime  # noqa: E402
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here")]
 
 #: fp32 without TF32 against fp32 on the CPU, and half precision as measured on the CPU with room to spare.
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1}

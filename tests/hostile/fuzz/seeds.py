@@ -11,8 +11,9 @@ from PIL import Image
 
 from service.image import Limits
 from tests.hostile.fuzz.regressions import REGRESSIONS, decoded
-from tests.hostile.images import jpeg_writer, png_writer, tiff_writer, vp8l
+from tests.hostile.images import png_writer, tiff_writer, vp8l
 from tests.hostile.images.corpus import corpus
+from tests.hostile.images.jpeg_parts import Plane, baseline
 from tests.image.samples import encode, exif, gradient, seeds
 
 #: Bytes of an input: the directory, tables and a few rows of each format fit.
@@ -40,8 +41,7 @@ def _small() -> Iterator[bytes]:
     for options in ({}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 1}, {"optimize": True}):
         for picture in (colour, grey, colour.convert("CMYK")):
             yield encode(picture, "JPEG", quality=60, **options)
-    plane = jpeg_writer.Plane(np.asarray(grey))
-    yield jpeg_writer.write([jpeg_writer.Plane(np.asarray(grey), 4, 1), plane, plane], adobe=1, restart=2)
+    yield baseline(Plane(np.asarray(grey), 4, 1), Plane(np.asarray(grey)), Plane(np.asarray(grey)))
     for picture in (colour, grey, palette, bits, clear, clear.convert("LA")):
         yield encode(picture, "PNG")
         yield from (
@@ -62,7 +62,7 @@ def _small() -> Iterator[bytes]:
     yield from (encode(colour.convert(mode), "TIFF") for mode in ("YCbCr", "LAB", "CMYK", "F", "I"))
     yield encode(clear, "WEBP", quality=50)
     yield encode(clear, "WEBP", lossless=True)
-    yield vp8l.flat(24, 17)
+    yield encode(Image.new("RGB", (24, 17), (120, 60, 200)), "WEBP", lossless=True)
     yield vp8l.many_groups(32, 20)
     yield from _tiled()
 

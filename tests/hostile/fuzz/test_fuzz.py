@@ -32,7 +32,7 @@ def test_the_target_notices(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(target.Finding, match="by Pillow"):
             target.run(data)
     with monkeypatch.context() as patch:
-        patch.setattr(target, "prepare", lambda *_, **__: 1 / 0)
+        patch.setattr(target, "preprocess", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             target.run(data)
 

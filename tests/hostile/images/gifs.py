@@ -36,9 +36,7 @@ def cases() -> Iterator[Case]:
     yield same("gif: grey", encode(grey(), "GIF"), like="grey")
     yield same("gif: version 87a", b"GIF87a" + data[6:], like="256 colours")
     yield same(
-        "gif: a transparent colour that is not used",
-        encode(indexed(200), "GIF", transparency=255),
-        like="200 colours",
+        "gif: a transparent colour that is not used", encode(indexed(200), "GIF", transparency=255), like="200 colours"
     )
     yield Case("gif: everything transparent", encode(Image.new("P", (320, 240), 3), "GIF", transparency=3), OK)
     yield from _animation(picture)

@@ -29,18 +29,7 @@ from tests.hostile.images.case import (
     truncations,
     turned,
 )
-from tests.hostile.images.png_writer import (
-    GREY,
-    GREY_ALPHA,
-    PALETTE,
-    RGB,
-    RGBA,
-    SIGNATURE,
-    chunk,
-    header,
-    rows,
-    write,
-)
+from tests.hostile.images.png_writer import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, SIGNATURE, chunk, header, rows, write
 
 
 def cases() -> Iterator[Case]:

@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image
 
 from service.image import Limits
-from tests.hostile.images import vp8l
 from tests.hostile.images.bmps import bmp
 from tests.hostile.images.case import LOSSY, OK, OK_OR_BAD, TOO_LARGE, Case, encode, indexed, plain, same
-from tests.hostile.images.jpeg_writer import segment
+from tests.hostile.images.jpeg_parts import segment
 from tests.hostile.images.png_writer import GREY, RGB, RGBA, SIGNATURE, chunk, header, rows, write
 from tests.hostile.images.tiff_writer import RATIONAL, ROWS_PER_STRIP, STRIPS, X_RESOLUTION, Tag, longs, shorts, tiff
 
@@ -33,13 +32,12 @@ def _pixels(limits: Limits) -> Iterator[Case]:
     for extra, statuses in ((0, OK), (1, TOO_LARGE)):
         word = "at the limit" if extra == 0 else "over the limit"
         yield Case(f"pixels {word}: png", _blank_png(width, height + extra), statuses)
-        yield Case(f"pixels {word}: webp", vp8l.flat(width, height + extra), statuses)
         row = bytes(-(-width // 32) * 4)
         bits = bmp(1, row * (height + extra), width=width, height=height + extra, palette=b"\0\0\0\0\xff\xff\xff\0")
         yield Case(f"pixels {word}: bmp", bits, statuses)
         image = Image.new("L", (width, height + extra), 90)
-        for kind in ("JPEG", "GIF"):
-            yield Case(f"pixels {word}: {kind.lower()}", encode(image, kind), statuses)
+        for kind, options in (("JPEG", {}), ("GIF", {}), ("WEBP", {"lossless": True})):
+            yield Case(f"pixels {word}: {kind.lower()}", encode(image, kind, **options), statuses)
         yield Case(f"pixels {word}: tiff", encode(image, "TIFF", compression="tiff_lzw"), statuses)
     yield Case("pixels over the limit: one row", _blank_png(most + 1, 1), TOO_LARGE)
     for extra, statuses in ((0, OK), (1, TOO_LARGE)):

@@ -1,7 +1,6 @@
 """Lossless WebP written bit by bit, for what an encoder would never do.
 
-WebP Lossless Bitstream Specification. Every code here is a "simple" one of a single symbol, which takes no bits in
-the pixels: a picture of any size is as small as its header.
+WebP Lossless Bitstream Specification. A "simple" code of a single symbol takes no bits in the pixels.
 """
 
 from __future__ import annotations
@@ -37,15 +36,6 @@ def riff(*chunks: tuple[bytes, bytes]) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def head(width: int, height: int) -> Bits:
-    bits = Bits()
-    bits.put(0x2F, 8)
-    bits.put(width - 1, 14)
-    bits.put(height - 1, 14)
-    bits.put(0, 4)  # no alpha, version 0
-    return bits
-
-
 def one_symbol(bits: Bits, symbol: int) -> None:
     bits.put(1, 1)  # simple
     bits.put(0, 1)  # of one symbol
@@ -53,21 +43,10 @@ def one_symbol(bits: Bits, symbol: int) -> None:
     bits.put(symbol, 8)
 
 
-def group(bits: Bits, colour: tuple[int, int, int, int] = (0, 0, 0, 255)) -> None:
+def group(bits: Bits) -> None:
     """Codes for green, red, blue, alpha and distances, each of one symbol."""
-    green, red, blue, alpha = colour
-    for symbol in (green, red, blue, alpha, 0):
+    for symbol in (0, 0, 0, 255, 0):
         one_symbol(bits, symbol)
-
-
-def flat(width: int, height: int) -> bytes:
-    """One colour, whatever the size, in about forty bytes."""
-    bits = head(width, height)
-    bits.put(0, 1)  # no transform
-    bits.put(0, 1)  # no colour cache
-    bits.put(0, 1)  # one group of codes
-    group(bits, (120, 60, 200, 255))
-    return riff((b"VP8L", bits.take() + bytes(8)))
 
 
 def many_groups(side: int, groups: int, heavy: bool = False) -> bytes:
@@ -75,7 +54,11 @@ def many_groups(side: int, groups: int, heavy: bool = False) -> bytes:
 
     ``heavy`` tables are as large as they get: a colour cache of 2048 entries, each with a code of eleven bits.
     """
-    bits = head(side, side)
+    bits = Bits()
+    bits.put(0x2F, 8)
+    bits.put(side - 1, 14)
+    bits.put(side - 1, 14)
+    bits.put(0, 4)  # no alpha, version 0
     bits.put(0, 1)  # no transform
     bits.put(heavy, 1)  # a colour cache
     if heavy:

@@ -33,7 +33,7 @@ from tests.hostile.images import tiff_writer as t
 from tests.hostile.images import vp8l
 from tests.hostile.images.bmps import bmp
 from tests.hostile.images.case import UInt8, encode, plain, plain_image
-from tests.hostile.images.jpeg_writer import segment
+from tests.hostile.images.jpeg_parts import segment
 from tests.hostile.images.png_writer import ADAM7, GREY, PALETTE, RGBA, SIGNATURE, chunk, header
 from tests.hostile.images.tiff_writer import Tag, longs, shorts, tiff
 

@@ -126,10 +126,7 @@ async def hundred_against_one(url: str) -> tuple[load.Sample, load.Sample]:
 @pytest.mark.parametrize("share", ["0.5", "1"])
 def test_a_hundred_connections_do_not_starve_one(real_artifact: Artifact, share: str) -> None:
     limits = ("--max-in-flight", "32", "--max-client-share", share)
-    with (
-        server("--no-access-log", *limits) as running,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
+    with server("--no-access-log", *limits) as running, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         greedy, modest = runner.run(hundred_against_one(running.url))
     assert greedy.statuses[200] > 0
     if share == "1":  # no shares: the hundred take every place as it comes free
