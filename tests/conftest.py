@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("extra")
 
 
-class _ByFile(LoadScopeScheduling):
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Tests of one file run in one process, and so do those of all files in a folder that share something."""
 
     def _split_scope(self, nodeid: str) -> str:
