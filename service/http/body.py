@@ -101,22 +101,10 @@ class _Form:
         self._max_images = max_images
         self._other_parts = 0
         self._chunks: list[bytes] | None = None  # of the current part; None: it is skipped
-        self._header_name = b""
-        self._header_value = b""
-        self._header_bytes = 0
-        self._name = b""
         self._complete = False
+        self._on_part_begin()
         # The type stubs require every callback; the parser accepts any subset.
-        callbacks: Any = {
-            "on_part_begin": self._on_part_begin,
-            "on_header_field": self._on_header_field,
-            "on_header_value": self._on_header_value,
-            "on_header_end": self._on_header_end,
-            "on_headers_finished": self._on_headers_finished,
-            "on_part_data": self._on_part_data,
-            "on_part_end": self._on_part_end,
-            "on_end": self._on_end,
-        }
+        callbacks: Any = {name[1:]: getattr(self, name) for name in dir(self) if name.startswith("_on_")}
         self._parser = MultipartParser(boundary, callbacks)
 
     def feed(self, chunk: bytes) -> None:

@@ -20,8 +20,7 @@ from service.http.encode import PNG
 from service.http.exchange import Exchange, cancelled_by_disconnect
 from service.image import Preview, crop_box
 from service.model.outputs import explain
-from service.serving.intake import DRAWING_UNITS, Photo
-from service.serving.stage_times import StageTimes
+from service.serving.intake import DRAWING_UNITS, Photo, StageTimes
 
 
 class Drawings:

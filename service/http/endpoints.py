@@ -23,8 +23,7 @@ from service.http.encode import NPY, PNG, RAW, Encoder, negotiate
 from service.http.exchange import Exchange, cancelled_by_disconnect
 from service.http.overlay import DEFAULT_OPACITY
 from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
-from service.serving.intake import Outcome
-from service.serving.stage_times import StageTimes
+from service.serving.intake import Outcome, StageTimes
 
 #: Never sent: stands for a client that disconnected, in the access log and the metrics (nginx's convention).
 CLIENT_CLOSED_REQUEST = 499

@@ -18,9 +18,8 @@ from service.errors import DeadlineExceeded, InvalidParameter
 from service.http.body import ClientGone, declared_length, read_images
 from service.http.middleware import KEY_OWNER
 from service.metrics import Metrics
-from service.serving.intake import Intake, Photo
+from service.serving.intake import Intake, Photo, StageTimes
 from service.serving.served import Served
-from service.serving.stage_times import StageTimes
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
 

@@ -17,14 +17,35 @@ from typing import NamedTuple
 from service.engine import InferResult, Priority
 from service.errors import BodyTooLarge, ServiceError
 from service.image import PREVIEW_SIDE, Header, Preview
-from service.metrics import Metrics
+from service.metrics import STAGES, Metrics, ModelMetrics
 from service.serving.admission import BYTES_PER_UNIT, Admission, Permit, body_weight, image_weight
 from service.serving.served import Served
-from service.serving.stage_times import StageTimes
 
 #: Additional weight of a drawing. Each pixel takes four bytes in the preview, which the allocator may keep afterwards,
 #: and little more than three in the PNG.
 DRAWING_UNITS = 8 * PREVIEW_SIDE**2 // BYTES_PER_UNIT
+
+
+class StageTimes:
+    """Seconds by stage of one request; for several images, those of the slowest image in each stage."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Record one image's time in ``stage``."""
+        if seconds > self._seconds.get(stage, -1.0):
+            self._seconds[stage] = seconds
+
+    def observe(self, metrics: ModelMetrics) -> None:
+        for stage, seconds in self._seconds.items():
+            metrics.stages[stage].observe(seconds)
+
+    def header(self) -> str:
+        """``read;dur=0.1, decode;dur=1.8, …`` in milliseconds, in the order of stages, without those not reached."""
+        return ", ".join(f"{stage};dur={self._seconds[stage] * 1e3:.2f}" for stage in STAGES if stage in self._seconds)
 
 
 class Photo(NamedTuple):

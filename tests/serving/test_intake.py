@@ -14,8 +14,7 @@ from service.metrics import Metrics
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import Layout
 from service.serving.build import create_intake, create_served
-from service.serving.intake import Answer
-from service.serving.stage_times import StageTimes
+from service.serving.intake import Answer, StageTimes
 from tests.artifacts import make_artifact
 from tests.engine.remote import listen
 from tests.fakes import FakeRuntime, marker_of, started
