@@ -86,10 +86,8 @@ class Batcher:
         self._delay = max_queue_delay
         self._on_dropped = on_dropped
         self._clock = clock
-        self._queues: dict[Priority, deque[Item]] = {
-            "normal": deque(),
-            "low": deque(),
-        }  # first the one that is served first
+        #: First the one that is served first.
+        self._queues: dict[Priority, deque[Item]] = {"normal": deque(), "low": deque()}
         self._changed = threading.Condition()
         self._idle = 0  # runners inside take()
         self._busy = 0  # runners between take() and done()

@@ -1,6 +1,9 @@
-"""The engine as its callers see it: the ``EngineClient`` protocol and its types.
+"""The engine as its callers see it: the ``EngineClient`` protocol, its types, states and refusals.
 
     serving ── source ──► EngineClient.infer ──► InferResult
+
+    starting ─► ready ⇄ failing, late ─► closed
+                  └─► lost, failed or hung: final, the process ends
 
 Implemented by ``LocalEngine`` (threads of this process) and by ``RemoteEngine`` (engines in other processes). One
 contract suite runs against both.
@@ -12,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from service.errors import DeadlineExceeded, Draining, NotReady, ServiceError
 from service.image import Pixels
 from service.model.outputs import ItemOutput
 
@@ -30,6 +34,21 @@ Source = Pixels | Decode
 
 #: ``low``: taken only while no item of normal priority waits.
 Priority = Literal["normal", "low"]
+
+
+Fatal = Literal["lost", "failed", "hung"]
+State = Literal["starting", "ready", "failing", "late", "closed", Fatal]
+Phase = Literal["starting", "serving", "closed", Fatal]
+
+#: Exit status of a process by the final state of its engine. 70 is EX_SOFTWARE in sysexits.h.
+ENGINE_EXITS: dict[State, int] = {"lost": 70, "failed": 71, "hung": 72}
+
+_REFUSALS: dict[Phase, str] = {
+    "starting": "the model is still loading",
+    "lost": "the device was lost",
+    "failed": "the model fails on every image",
+    "hung": "the model no longer answers",
+}
 
 
 class InferResult(NamedTuple):
@@ -67,12 +86,7 @@ class EngineClient(Protocol):
     """Used from one event loop."""
 
     async def infer(
-        self,
-        model: str,
-        source: Source,
-        deadline: float,
-        classes: Sequence[int] = (),
-        priority: Priority = "normal",
+        self, model: str, source: Source, deadline: float, classes: Sequence[int] = (), priority: Priority = "normal"
     ) -> InferResult:
         """The outputs of ``model`` (``name/version``) for one image, before ``deadline`` (time.monotonic() seconds).
 
@@ -87,3 +101,14 @@ class EngineClient(Protocol):
 
     async def aclose(self) -> None:
         """Refuse new items, finish accepted ones, release the device. Idempotent."""
+
+
+def refusal(phase: Phase) -> ServiceError:
+    """The error with which an engine in ``phase`` answers every item."""
+    if phase == "closed":
+        return Draining("the service is shutting down")
+    return NotReady(_REFUSALS[phase])
+
+
+def expired() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before the image was inferred")

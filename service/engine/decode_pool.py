@@ -9,8 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NoReturn
 
 from service.engine.batcher import Item
-from service.engine.client import Decode
-from service.engine.states import expired
+from service.engine.client import Decode, expired
 from service.engine.watchdog import Watchdog
 from service.errors import DeadlineExceeded, ServiceError
 

@@ -7,7 +7,7 @@
 Decoding happens on a pool if batches must be gathered from decoded images (a GPU), and on the runners' own threads if
 every core has a runner (a CPU), where a pool would only compete with them.
 
-States: see ``states``. ``failing`` means that the whole last batch failed; a probe image once per second, and one for
+States: see ``client``. ``failing`` means that the whole last batch failed; a probe image once per second, and one for
 each ``ready()``, notices without traffic when the fault has gone. ``late`` means that a thread exceeds its time limit
 (``watchdog``).
 """
@@ -20,15 +20,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Literal, get_args
 
 from service.engine import warmup
 from service.engine.batcher import Batcher, Closed, Item, deliver
-from service.engine.client import Decode, InferResult, Priority, Readiness, RuntimeInfo, Source
+from service.engine.client import (
+    Decode,
+    Fatal,
+    InferResult,
+    Phase,
+    Priority,
+    Readiness,
+    RuntimeInfo,
+    Source,
+    State,
+    expired,
+    refusal,
+)
 from service.engine.decode_pool import DecodePool
 from service.engine.replies import AwaitedItem, Replies
 from service.engine.runner import Runner
-from service.engine.states import Fatal, Phase, State, expired, refusal
 from service.engine.watchdog import Watchdog
 from service.errors import OperatorError, ServiceError, UnknownModel
 from service.logs import request_id
@@ -73,7 +86,8 @@ class LocalEngine:
         self._on_fatal = on_fatal
         self._phase: Phase = "starting"
         self._phase_lock = threading.Lock()
-        self._info: RuntimeInfo | None = None
+        #: The loaded runtime; None while it is being loaded.
+        self.info: RuntimeInfo | None = None
         self._runtime: Runtime | None = None
         self._runners: list[Runner] = []
         self._watchdog = Watchdog()
@@ -82,11 +96,6 @@ class LocalEngine:
         self._batcher = Batcher(1, on_dropped=_drop, max_queue_delay=max_queue_delay)
         self._pool = DecodePool(decode_threads, self._watchdog) if decode_threads else None
         metrics.watch(self._metrics.queue_depth, lambda: len(self._batcher))
-
-    @property
-    def info(self) -> RuntimeInfo | None:
-        """The loaded runtime; None while it is being loaded."""
-        return self._info
 
     @property
     def state(self) -> State:
@@ -98,24 +107,23 @@ class LocalEngine:
 
         The server may already listen meanwhile: until this returns, ``infer`` raises NotReady.
         """
-        loop = asyncio.get_running_loop()
-        self._replies.bind(loop)
-        loaded: asyncio.Future[None] = loop.create_future()
+        self._replies.bind(asyncio.get_running_loop())
+        loaded: Future[None] = Future()
+        loaded.set_running_or_notify_cancel()  # the thread finishes even if nobody waits for it any more
 
         def load() -> None:
-            error: OperatorError | None = None
             try:
                 self._load()
-            except OperatorError as expected:
-                error = expected
-            except Exception as unexpected:
+                loaded.set_result(None)
+            except OperatorError as error:
+                loaded.set_exception(error)
+            except Exception as error:
                 logger.exception("the model could not be loaded")
-                error = OperatorError(f"the model could not be loaded ({type(unexpected).__name__})")
-            self._replies.on_loop(_finish, loaded, error)
+                loaded.set_exception(OperatorError(f"the model could not be loaded ({type(error).__name__})"))
 
         # A daemon thread, not an executor's: when told to stop, the process must not wait for a slow driver.
         threading.Thread(target=load, name="engine-load", daemon=True).start()
-        await loaded
+        await asyncio.wrap_future(loaded)
         self._watch = asyncio.ensure_future(
             self._watchdog.keep(
                 serving=lambda: self._phase == "serving",
@@ -125,12 +133,7 @@ class LocalEngine:
         )
 
     async def infer(
-        self,
-        model: str,
-        source: Source,
-        deadline: float,
-        classes: Sequence[int] = (),
-        priority: Priority = "normal",
+        self, model: str, source: Source, deadline: float, classes: Sequence[int] = (), priority: Priority = "normal"
     ) -> InferResult:
         item = AwaitedItem(
             model,
@@ -164,7 +167,7 @@ class LocalEngine:
         if self.state == "failing":
             await self._run_probe()
         state = self.state
-        return Readiness(state == "ready", state, self._info)
+        return Readiness(state == "ready", state, self.info)
 
     async def aclose(self) -> None:
         self._move("closed")
@@ -232,7 +235,7 @@ class LocalEngine:
         self._watchdog.expect(cost[1])
         size = warmup.knee(cost) if self._max_batch_size == "auto" else self._max_batch_size
         self._batcher.max_batch_size = min(size, runtime.max_batch)
-        self._info = RuntimeInfo(runtime.name, runtime.device, runtime.precision, self._batcher.max_batch_size, cost)
+        self.info = RuntimeInfo(runtime.name, runtime.device, runtime.precision, self._batcher.max_batch_size, cost)
         self._runtime = runtime
         self._runners = [self._runner(index, runtime) for index in range(self._runner_count)]
         for thread in self._runners:
@@ -250,24 +253,9 @@ class LocalEngine:
         logger.info("model ready", extra={"fields": fields})
 
     def _runner(self, index: int, runtime: Runtime) -> Runner:
-        return Runner(
-            index,
-            runtime,
-            self._batcher,
-            self._watchdog,
-            observe_batch=self._metrics.batch_size.observe,
-            lost=lambda reason: self._end("lost", reason),
-        )
+        observe, lost = self._metrics.batch_size.observe, partial(self._end, "lost")
+        return Runner(index, runtime, self._batcher, self._watchdog, observe_batch=observe, lost=lost)
 
 
 def _drop(item: Item) -> None:
     deliver([(item, expired())])
-
-
-def _finish(loaded: asyncio.Future[None], error: OperatorError | None) -> None:
-    if loaded.done():
-        return
-    if error is None:
-        loaded.set_result(None)
-    else:
-        loaded.set_exception(error)

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.engine.batcher import Answers, Item
-from service.engine.client import InferResult
+from service.engine.client import InferResult, expired
 from service.engine.decode_pool import abandon
-from service.engine.states import expired
 from service.errors import ServiceError
 
 

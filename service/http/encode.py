@@ -63,11 +63,7 @@ class Encoder:
 
     def classes(self, outcomes: Sequence[Outcome], top_k: int) -> Response:
         def describe(answer: Answer) -> dict[str, Any]:
-            predictions = [
-                {"index": p.index, "label": p.label, "probability": p.probability}
-                for p in classify(answer.result.output, self._labels, top_k)
-            ]
-            return {"predictions": predictions}
+            return {"predictions": classify(answer.result.output, self._labels, top_k)}
 
         return self._json(outcomes, describe)
 

@@ -14,6 +14,7 @@ import random
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -46,30 +47,22 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _LOGGED_PATH_BYTES = 256
 
 
+@dataclass(frozen=True, slots=True)
 class Observe:
     """Gives the request an id, counts and times it, logs it, and turns a bug into a clean 500."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        metrics: Metrics,
-        routes: RouteTable,
-        access_log: bool,
-        lifecycle: Lifecycle,
-    ) -> None:
-        self._app = app
-        self._lifecycle = lifecycle
-        self._metrics = metrics
-        self._routes = routes
-        self._access_log = access_log
+    app: ASGIApp
+    metrics: Metrics
+    routes: RouteTable
+    access_log: bool
+    lifecycle: Lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         started = time.monotonic()
-        label = self._routes.enter(scope).label
+        label = self.routes.enter(scope).label
         request_id = _request_id(Headers(scope=scope))
         logs.request_id.set(request_id)  # each request is a task with its own context
         status = 0
@@ -82,7 +75,7 @@ class Observe:
                 present = [name for name, _ in message["headers"]]
                 headers = [header for header in SECURITY_HEADERS if header[0] not in present]
                 headers.append((b"x-request-id", request_id.encode()))
-                if self._lifecycle.draining:
+                if self.lifecycle.draining:
                     headers.append((b"connection", b"close"))  # the next request goes to another replica
                 message = {**message, "headers": [*message["headers"], *headers]}
             else:
@@ -90,26 +83,26 @@ class Observe:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_observed)
+            await self.app(scope, receive, send_observed)
         except asyncio.CancelledError:
-            if status or not self._lifecycle.draining:
+            if status or not self.lifecycle.draining:
                 raise
             # The time to drain is over: nothing else cancels a request.
             error: ServiceError = Draining("the service shut down before this request was finished")
-            await problems.refuse(error, self._metrics)(scope, receive, send_observed)
+            await problems.refuse(error, self.metrics)(scope, receive, send_observed)
         except Exception:
             logger.exception("a request failed unexpectedly", extra={"fields": {"request_id": request_id}})
             if not status:
-                await problems.refuse(problems.UNEXPECTED, self._metrics)(scope, receive, send_observed)
+                await problems.refuse(problems.UNEXPECTED, self.metrics)(scope, receive, send_observed)
             elif not complete:
                 raise  # part of the answer has been sent; only a closed connection tells the client
         finally:
             self._record(scope, label, status, time.monotonic() - started, request_id)
 
     def _record(self, scope: Scope, label: str, status: int, seconds: float, request_id: str) -> None:
-        self._metrics.requests.labels(label, str(status)).inc()
-        self._metrics.request_duration.labels(label).observe(seconds)
-        if self._access_log and access.isEnabledFor(logging.INFO):
+        self.metrics.requests.labels(label, str(status)).inc()
+        self.metrics.request_duration.labels(label).observe(seconds)
+        if self.access_log and access.isEnabledFor(logging.INFO):
             fields: dict[str, Any] = {
                 "method": scope["method"],
                 # Not decoded: line breaks in it could forge log records.
@@ -122,21 +115,21 @@ class Observe:
             access.info("request", extra={"fields": fields})
 
 
+@dataclass(frozen=True, slots=True)
 class HeaderLimit:
     """431 for header blocks over 16 KiB, including path and query, whatever the HTTP parser allows."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
+    app: ASGIApp
+    metrics: Metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
             if size + len(scope["raw_path"]) + len(scope["query_string"]) > MAX_HEADER_BYTES:
                 error = HeadersTooLarge(f"the request's headers are larger than {MAX_HEADER_BYTES} bytes")
-                await problems.refuse(error, self._metrics)(scope, receive, send)
+                await problems.refuse(error, self.metrics)(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 class ApiKeys:

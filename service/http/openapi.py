@@ -54,11 +54,8 @@ class EmbedResponse(BaseModel):
     results: list[Embedded] = Field(description="One per image, in the order sent.")
 
 
-class ClassMapModel(BaseModel):
-    index: int = Field(examples=[285], description="Class index in the order of the model's labels.")
-    label: str = Field(examples=["Egyptian cat"])
+class ClassMapModel(PredictionModel):
     logit: float = Field(examples=[9.71], description="The mean of the map plus the class's bias.")
-    probability: float = Field(examples=[0.389], description="Softmax over all classes.")
     map: list[list[float]] = Field(description="Evidence per cell, rows from the top: 7 × 7 at 224 pixels.")
 
 

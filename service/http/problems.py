@@ -41,12 +41,12 @@ def response(error: ServiceError, **members: Any) -> Response:
         headers["Retry-After"] = "1"
     elif isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(
-        orjson.dumps({"type": "about:blank", **problem(error), **members}),
-        status_code=error.status,
-        media_type=MEDIA_TYPE,
-        headers=headers,
-    )
+    return _document({**problem(error), **members}, headers)
+
+
+def _document(members: dict[str, Any], headers: dict[str, str]) -> Response:
+    body = orjson.dumps({"type": "about:blank", **members})
+    return Response(body, status_code=members["status"], media_type=MEDIA_TYPE, headers=headers)
 
 
 def refuse(error: ServiceError, metrics: Metrics) -> Response:
@@ -70,11 +70,10 @@ def add_handlers(app: FastAPI, metrics: Metrics) -> None:
         assert isinstance(error, HTTPException)
         title = HTTPStatus(error.status_code).phrase
         detail = _DETAILS.get(error.status_code, title.lower())
-        body = {"type": "about:blank", "status": error.status_code, "title": title, "detail": detail}
         headers = dict(error.headers or {})
         if error.status_code == 405 and headers.get("Allow", "GET") == "GET":
             headers["Allow"] = "GET, HEAD"  # ``Service.dispatch`` answers HEAD as GET
-        return Response(orjson.dumps(body), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
+        return _document({"status": error.status_code, "title": title, "detail": detail}, headers)
 
     app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(HTTPException, on_http_exception)

@@ -18,8 +18,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from service.engine import ENGINE_EXITS
-from service.processes.bootstrap import READY
-from service.processes.handover import Handover
+from service.processes.bootstrap import READY, Handover
 
 logger = logging.getLogger(__name__)
 

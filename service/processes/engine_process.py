@@ -11,8 +11,7 @@ import sys
 from service.engine import ENGINE_EXITS
 from service.host import memory
 from service.metrics import Metrics
-from service.processes import bootstrap
-from service.processes.handover import Handover
+from service.processes.bootstrap import Handover, run_child, send_heartbeats
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.slots import Layout
 from service.serving.build import create_engine, engine_plan
@@ -39,9 +38,7 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
         settings, plan, artifact, metrics, on_fatal=lambda reason: loop.call_soon_threadsafe(end, reason)
     )
     server = EngineServer(engine, socket.socket(fileno=handover.listener), Layout.of(artifact))
-    heartbeats = asyncio.ensure_future(
-        bootstrap.send_heartbeats(handover, metrics, ready=lambda: engine.info is not None)
-    )
+    heartbeats = asyncio.ensure_future(send_heartbeats(handover, metrics, ready=lambda: engine.info is not None))
     await server.start()
     memory.give_back()
     failure = await stop
@@ -57,4 +54,4 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
 
 
 def main() -> None:
-    bootstrap.run_child(serve)
+    run_child(serve)

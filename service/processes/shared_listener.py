@@ -1,7 +1,8 @@
 """Accepts connections from a listener that several processes share, one at a time, so that they spread evenly.
 
 Without coordination the first process to wake accepts every pending connection and keeps it: a balancer's connections
-live for hours.
+live for hours. Each worker publishes its number of connections in shared memory, and the one with the fewest should
+accept the next one.
 """
 
 from __future__ import annotations
@@ -9,10 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import mmap
+import os
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from service.http.server.connection import Connection
+import numpy as np
+
+if TYPE_CHECKING:  # the supervisor imports this module and does not need HTTP
+    from service.http.server.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +27,35 @@ logger = logging.getLogger(__name__)
 _DEFER_S = 0.005
 #: Pause when no connection can be accepted, as at the limit of open files.
 _EXHAUSTED_S = 0.1
+
+#: The count of a worker that is not running or does not listen yet.
+_NOT_LISTENING = 2**32 - 1
+
+
+class ConnectionCounts:
+    """One number per worker, written by it alone. A read during a write gives the old number or the new one."""
+
+    def __init__(self, descriptor: int, workers: int) -> None:
+        self.descriptor = descriptor
+        self._counts = np.frombuffer(mmap.mmap(descriptor, 4 * workers), np.uint32)
+
+    @classmethod
+    def create(cls, workers: int) -> ConnectionCounts:
+        descriptor = os.memfd_create("mobilenet-connections", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, 4 * workers)
+        counts = cls(descriptor, workers)
+        counts._counts[:] = _NOT_LISTENING
+        return counts
+
+    def set(self, worker: int, connections: int) -> None:
+        self._counts[worker] = connections
+
+    def clear(self, worker: int) -> None:
+        """For the supervisor, after the worker has ended."""
+        self._counts[worker] = _NOT_LISTENING
+
+    def fewest(self) -> int:
+        return int(self._counts.min())
 
 
 class SharedListener:

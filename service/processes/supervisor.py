@@ -12,15 +12,15 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from service.config import Settings
 from service.errors import OperatorError
 from service.metrics import Metrics, forget, share
+from service.processes.bootstrap import Handover, dump_settings
 from service.processes.child_process import CHECK_S, PROCESS_STATES, ChildProcess
-from service.processes.connection_counts import ConnectionCounts
-from service.processes.handover import Handover, dump_settings
 from service.processes.metrics_directory import metrics_directory
+from service.processes.shared_listener import ConnectionCounts
 
 logger = logging.getLogger(__name__)
 
@@ -73,27 +73,22 @@ def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_re
         return asyncio.run(run())
 
 
+@dataclass
 class Supervisor:
     """Starts and stops engines and workers in order. ``listener`` is the port, which the workers inherit."""
 
-    def __init__(
-        self,
-        listener: socket.socket,
-        engines: Sequence[ChildProcess],
-        workers: Sequence[ChildProcess],
-        metrics: Metrics,
-        *,
-        drain_s: float,
-        on_ready: Callable[[str], object],
-    ) -> None:
-        self._listener = listener
-        self._engines = engines
-        self._workers = workers
-        self._children = [*engines, *workers]  # in the order of their start
-        self._metrics = metrics
-        self._drain_s = drain_s
-        self._on_ready = on_ready
-        self._signalled = asyncio.Event()
+    listener: socket.socket
+    engines: Sequence[ChildProcess]
+    workers: Sequence[ChildProcess]
+    metrics: Metrics
+    drain_s: float  # how long workers may take to stop
+    on_ready: Callable[[str], object]
+    _signalled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def _children(self) -> list[ChildProcess]:
+        """In the order of their start."""
+        return [*self.engines, *self.workers]
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -106,9 +101,9 @@ class Supervisor:
         status = 0 if self._signalled.is_set() else checks.result()
         checks.cancel()
         # Connections that no worker has accepted would wait for ever in a queue that only this process keeps open.
-        self._listener.close()
-        await self._stop([tasks[worker] for worker in self._workers], self._workers, self._drain_s + _BEYOND_DRAIN_S)
-        await self._stop([tasks[engine] for engine in self._engines], self._engines, _ENGINE_STOP_S)
+        self.listener.close()
+        await self._stop([tasks[worker] for worker in self.workers], self.workers, self.drain_s + _BEYOND_DRAIN_S)
+        await self._stop([tasks[engine] for engine in self.engines], self.engines, _ENGINE_STOP_S)
         logger.info("stopped")
         return status
 
@@ -121,20 +116,20 @@ class Supervisor:
             if checks % _CHECKS_PER_SAMPLE == 0:
                 self._sample()
             checks += 1
-            kinds = (self._engines, self._workers)
+            kinds = (self.engines, self.workers)
             if not reported and all(any(child.state == "ready" for child in kind) for kind in kinds):
                 reported = True
-                self._on_ready(f"{_count_ready(self._engines, 'engine')}, {_count_ready(self._workers, 'worker')}")
+                self.on_ready(f"{_count_ready(self.engines, 'engine')}, {_count_ready(self.workers, 'worker')}")
             for kind in kinds:
                 if all(child.state == "given_up" for child in kind):
                     return kind[0].status or 1
             await asyncio.sleep(CHECK_S)
 
     def _sample(self) -> None:
-        for kind, children in (("engine", self._engines), ("worker", self._workers)):
+        for kind, children in (("engine", self.engines), ("worker", self.workers)):
             for state in PROCESS_STATES:
-                self._metrics.processes.labels(kind, state).set(sum(child.state == state for child in children))
-        self._metrics.sample()
+                self.metrics.processes.labels(kind, state).set(sum(child.state == state for child in children))
+        self.metrics.sample()
 
     async def _stop(
         self, tasks: Sequence[asyncio.Task[None]], children: Sequence[ChildProcess], timeout_s: float

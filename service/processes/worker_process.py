@@ -13,10 +13,8 @@ from service.http.app import create_app
 from service.http.server.connection import Connection
 from service.http.server.http_server import Server
 from service.metrics import Metrics
-from service.processes import bootstrap
-from service.processes.connection_counts import ConnectionCounts
-from service.processes.handover import Handover
-from service.processes.shared_listener import SharedListener
+from service.processes.bootstrap import Handover, run_child, send_heartbeats
+from service.processes.shared_listener import ConnectionCounts, SharedListener
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import Layout
 from service.serving.build import create_intake, create_served, worker_plan
@@ -53,7 +51,7 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
         return server.started and engine.state == "ready"
 
     engine.start()
-    heartbeats = asyncio.ensure_future(bootstrap.send_heartbeats(handover, metrics, ready=ready))
+    heartbeats = asyncio.ensure_future(send_heartbeats(handover, metrics, ready=ready))
     with lifecycle.signals():
         await server.serve(sockets=[socket.socket(fileno=handover.listener)])
         status = await lifecycle.close("decoding", engine.aclose())
@@ -80,4 +78,4 @@ def _shared(
 
 
 def main() -> None:
-    bootstrap.run_child(serve)
+    run_child(serve)

@@ -73,7 +73,15 @@ def add(
         },
     }
     files = _files(content, checkpoint, names)
-    _store(store, name, version, files, force)
+    model = store / name
+    with write.explained(ArtifactError, f"{name}/{version}", store):
+        model.mkdir(parents=True, exist_ok=True)
+        with write.exclusive(model, lambda: None):
+            identical = _identical(model / version, files)
+            if not identical and not force and (model / version).exists():
+                raise ArtifactError(f"{name}/{version} exists and differs; choose another --version or use --force")
+            if not identical:
+                write.create_directory(model / version, files)
     return artifact.load(store, name, version)
 
 
@@ -105,20 +113,7 @@ def _files(content: dict[str, Any], checkpoint: Path, names: Sequence[str]) -> d
     }
 
 
-def _store(store: Path, name: str, version: str, files: dict[str, bytes], force: bool) -> None:
-    model = store / name
-    with write.explained(ArtifactError, f"{name}/{version}", store):
-        model.mkdir(parents=True, exist_ok=True)
-        with write.exclusive(model, lambda: None):
-            if (model / version).exists():
-                if _same(model / version, files):
-                    return
-                if not force:
-                    raise ArtifactError(f"{name}/{version} exists and differs; choose another --version or use --force")
-            write.create_directory(model / version, files)
-
-
-def _same(directory: Path, files: dict[str, bytes]) -> bool:
+def _identical(directory: Path, files: dict[str, bytes]) -> bool:
     return all((directory / name).is_file() and (directory / name).read_bytes() == files[name] for name in files)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -64,34 +63,36 @@ def verify(store: Path, name: str, version: str) -> Artifact:
 
 def _stored_version(store: Path, name: str, version: str) -> StoredVersion:
     manifest: Manifest | None = None
+    state: VersionState = "corrupt"
+    derived: list[str] = []
     try:
         manifest = read_manifest(store / name / version)
         artifact = load_artifact(store, name, version)
-        weights = artifact.directory / WEIGHTS
+        detail, weights = "", artifact.directory / WEIGHTS
         if manifest.weights is None or not weights.exists():
-            return StoredVersion(
-                name, version, "not pulled", f"{artifact.reference}: no weights yet; {artifact.remedy}", manifest
-            )
-        with weights.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != artifact.digest:
-                message = f"{artifact.reference}: {WEIGHTS} is corrupt; {artifact.remedy}"
-                return StoredVersion(name, version, "corrupt", message, manifest)
-    except OSError as error:
-        message = f"{name}/{version}: {WEIGHTS} cannot be read: {error.strerror}"
-        return StoredVersion(name, version, "corrupt", message, manifest)
-    except ArtifactError as error:
-        return StoredVersion(name, version, "corrupt", str(error), manifest)
-    return StoredVersion(name, version, "ready", "", manifest, tuple(_derived(artifact)))
-
-
-def _derived(artifact: Artifact) -> Iterator[str]:
-    for precision in artifact.manifest.derived:
-        try:
-            artifact.load_derived(precision)
-        except ArtifactError:
-            yield f"{precision}: unusable, see models verify"
+            state, detail = "not pulled", f"{artifact.reference}: no weights yet; {artifact.remedy}"
+        elif _sha256(weights) != artifact.digest:
+            detail = f"{artifact.reference}: {WEIGHTS} is corrupt; {artifact.remedy}"
         else:
-            yield precision
+            state, derived = "ready", [_derived(artifact, precision) for precision in manifest.derived]
+    except OSError as error:
+        detail = f"{name}/{version}: {WEIGHTS} cannot be read: {error.strerror}"
+    except ArtifactError as error:
+        detail = str(error)
+    return StoredVersion(name, version, state, detail, manifest, tuple(derived))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _derived(artifact: Artifact, precision: Literal["int8"]) -> str:
+    try:
+        artifact.load_derived(precision)
+    except ArtifactError:
+        return f"{precision}: unusable, see models verify"
+    return precision
 
 
 def _order(reference: tuple[str, str]) -> tuple[str, list[tuple[int, int, str]]]:

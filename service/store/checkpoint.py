@@ -38,7 +38,7 @@ def read_checkpoint(path: Path) -> Arrays:
         raise ArtifactError(f"the checkpoint {path.name} cannot be read: {error.strerror or error}") from None
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+    return tensors
 
 
 def require_torch() -> None:

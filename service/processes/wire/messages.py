@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from enum import IntEnum
 from typing import NamedTuple
 
-from service.engine.client import Readiness, RuntimeInfo
-from service.engine.states import expired, refusal
-from service.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady, ServiceError, UnknownModel
+from service.engine.client import Readiness, RuntimeInfo, expired, refusal
+from service.errors import InferenceFailed, NotReady, ServiceError, UnknownModel
 from service.processes.wire.slots import Layout
 
 #: Bytes of the longest packet: a state, or 1,000 records.
@@ -42,13 +41,15 @@ class ItemStatus(IntEnum):
     UNKNOWN_MODEL = 6
 
 
-_STATUS_OF: dict[type[ServiceError], ItemStatus] = {
-    DeadlineExceeded: ItemStatus.EXPIRED,
-    InferenceFailed: ItemStatus.FAILED,
-    Draining: ItemStatus.DRAINING,
-    NotReady: ItemStatus.NOT_READY,
-    UnknownModel: ItemStatus.UNKNOWN_MODEL,
+#: What the worker raises; the engine's own message is not transmitted.
+_ERRORS: dict[ItemStatus, Callable[[], ServiceError]] = {
+    ItemStatus.EXPIRED: expired,
+    ItemStatus.FAILED: lambda: InferenceFailed("the model could not process this image"),
+    ItemStatus.DRAINING: lambda: refusal("closed"),
+    ItemStatus.NOT_READY: lambda: NotReady("the model does not answer"),
+    ItemStatus.UNKNOWN_MODEL: lambda: UnknownModel("this model is not served here"),
 }
+_STATUS_OF = {type(error()): status for status, error in _ERRORS.items()}
 
 
 class Request(NamedTuple):
@@ -117,13 +118,4 @@ def status_of(error: ServiceError) -> ItemStatus:
 
 
 def error_of(status: ItemStatus) -> ServiceError:
-    """The error that the worker raises; the engine's own message is not transmitted."""
-    if status is ItemStatus.EXPIRED:
-        return expired()
-    if status is ItemStatus.DRAINING:
-        return refusal("closed")
-    if status is ItemStatus.NOT_READY:
-        return NotReady("the model does not answer")
-    if status is ItemStatus.UNKNOWN_MODEL:
-        return UnknownModel("this model is not served here")
-    return InferenceFailed("the model could not process this image")
+    return _ERRORS.get(status, _ERRORS[ItemStatus.FAILED])()

@@ -20,9 +20,8 @@ from typing import Literal
 import numpy as np
 
 from service.engine.batcher import Answers, Item
-from service.engine.client import Decode, InferResult, Priority, Readiness, RuntimeInfo, Source
+from service.engine.client import Decode, InferResult, Priority, Readiness, RuntimeInfo, Source, expired, refusal
 from service.engine.decode_pool import DecodePool, abandon
-from service.engine.states import expired, refusal
 from service.engine.watchdog import Verdict, Watchdog
 from service.errors import NotReady, ServiceError
 from service.image import Pixels
@@ -85,12 +84,7 @@ class RemoteEngine:
         )
 
     async def infer(
-        self,
-        model: str,
-        source: Source,
-        deadline: float,
-        classes: Sequence[int] = (),
-        priority: Priority = "normal",
+        self, model: str, source: Source, deadline: float, classes: Sequence[int] = (), priority: Priority = "normal"
     ) -> InferResult:
         if self._phase != "serving":
             raise refusal(self._phase)

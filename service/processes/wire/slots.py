@@ -116,11 +116,7 @@ class SlotMemory:
         records = np.frombuffer(self._map, layout.record)
         # Fields are looked up here once: looking one up by name costs more than reading or writing it.
         self.images: list[NDArray[np.uint8]] = list(records["image"])
-        self._sums = records["log_sum_exp"]
-        self._tops = list(records["top"])
-        self._logits = list(records["logits"])
-        self._embeddings = list(records["embedding"])
-        self._maps = list(records["maps"])
+        self._outputs = [records[name] for name in ItemOutput._fields]
         self._request_ids = records["request_id"]
         self._models = records["model"]
         self._priorities = records["priority"]
@@ -151,21 +147,12 @@ class SlotMemory:
         )
 
     def write_outputs(self, slot: int, output: ItemOutput) -> None:
-        self._logits[slot][:] = output.logits
-        self._embeddings[slot][:] = output.embedding
-        self._tops[slot][:] = output.top
-        self._maps[slot][:] = output.maps
-        self._sums[slot] = output.log_sum_exp
+        for field, value in zip(self._outputs, output, strict=True):
+            field[slot] = value
 
     def read_outputs(self, slot: int) -> ItemOutput:
         """A copy, because the slot is reused."""
-        return ItemOutput(
-            self._logits[slot].copy(),
-            self._embeddings[slot].copy(),
-            self._tops[slot].copy(),
-            self._maps[slot].copy(),
-            float(self._sums[slot]),
-        )
+        return ItemOutput(*(field[slot].copy() for field in self._outputs))
 
 
 def _text(value: bytes) -> str:
