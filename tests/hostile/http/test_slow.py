@@ -24,7 +24,7 @@ import socket
 import sys
 import uvicorn
 from service.cli import main
-from service.http.server.http_server import connection
+from service.http.server import connection
 
 connection.HEAD_TIMEOUT_S = {head}
 configure = uvicorn.Config.__init__
