@@ -171,8 +171,8 @@ class Recording:
     def start(self, images: Images, rows: Rows) -> None:
         events.append(("start", self.size, len(images)))
 
-    def answers(self, batch: int) -> BatchOutputs:
-        events.append(("answers", self.size, batch))
+    def outputs(self, batch: int) -> BatchOutputs:
+        events.append(("outputs", self.size, batch))
         zeros = np.zeros((batch, 1), np.float32)
         return BatchOutputs(zeros, zeros, np.zeros((batch, 1), np.int64), zeros)
 
@@ -180,7 +180,7 @@ class Recording:
 events: list[object] = []
 
 
-def test_answers_are_read_once_the_device_is_done(
+def test_outputs_are_read_once_the_device_is_done(
     artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_replay, "Replay", Recording)
@@ -188,7 +188,7 @@ def test_answers_are_read_once_the_device_is_done(
     lane = Lane(load_classifier(artifact_of("tiny")), bucket_sizes(8), 64, CPU)
     events.clear()
     lane.run(np.zeros((3, 64, 64, 3), np.uint8))
-    assert events == [("start", 4, 3), "wait", ("answers", 4, 3)]
+    assert events == [("start", 4, 3), "wait", ("outputs", 4, 3)]
 
 
 def with_lanes(artifact: Artifact, lanes: Sequence[object]) -> TorchRuntime:

@@ -51,7 +51,7 @@ def serve_int8(found: Artifact) -> tuple[int, list[str]]:
     [
         ("int8.xml", "flip", "int8.xml is corrupt (its sha256 is not the manifest's)"),
         ("int8.bin", "cut", "int8.bin is corrupt (its sha256 is not the manifest's)"),
-        ("int8.bin", "remove", "int8.bin is not there"),
+        ("int8.bin", "remove", "int8.bin is missing"),
     ],
 )
 def test_a_damaged_graph_is_refused(with_graph: Artifact, name: str, damage: str, complaint: str) -> None:
