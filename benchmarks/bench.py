@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -83,33 +83,25 @@ class Bench:
 
     async def interleaved(self, server: Server, precision: str, concurrencies: Sequence[int]) -> dict[str, Any]:
         """Rounds of every loop and every concurrency; lists hold one figure per round."""
-        with ExitStack() as stack:
-            running = {name: stack.enter_context(loop(name, precision)) for name in ("plain", "own", "single")}
-            return await self._rounds(server, running, precision, concurrencies)
-
-    async def _rounds(
-        self,
-        server: Server,
-        running: dict[str, Callable[[float, Path], Result]],
-        precision: str,
-        concurrencies: Sequence[int],
-    ) -> dict[str, Any]:
-        loops: dict[str, list[Result]] = {name: [] for name in running}
+        names = ("plain", "own", "single")
+        loops: dict[str, list[Result]] = {name: [] for name in names}
         taken: dict[int, list[load.Sample]] = {concurrency: [] for concurrency in concurrencies}
         cpu: dict[str, list[float]] = {name: [] for name in ("event loop", "runners", "load generator")}
         await self.closed(server, photos.STANDARD, 8, 0.5)
-        for turn in range(self.rounds):
-            say(f"{precision}: round {turn + 1} of {self.rounds}")
-            for name, measure in running.items():
-                loops[name].append(measure(self.seconds, self.files[photos.STANDARD]))
-            for concurrency in concurrencies:
-                before, own = server.cpu(), time.process_time()
-                sample = await self.closed(server, photos.STANDARD, concurrency, self.seconds)
-                taken[concurrency].append(sample)
-                if concurrency == 32:
-                    used = (*server.cpu().since(before), time.process_time() - own)
-                    for name, seconds in zip(cpu, used, strict=True):
-                        cpu[name].append(seconds / sum(sample.statuses.values()))
+        with ExitStack() as stack:
+            running = {name: stack.enter_context(loop(name, precision)) for name in names}
+            for turn in range(self.rounds):
+                say(f"{precision}: round {turn + 1} of {self.rounds}")
+                for name, measure in running.items():
+                    loops[name].append(measure(self.seconds, self.files[photos.STANDARD]))
+                for concurrency in concurrencies:
+                    before, own = server.cpu(), time.process_time()
+                    sample = await self.closed(server, photos.STANDARD, concurrency, self.seconds)
+                    taken[concurrency].append(sample)
+                    if concurrency == 32:
+                        used = (*server.cpu().since(before), time.process_time() - own)
+                        for name, seconds in zip(cpu, used, strict=True):
+                            cpu[name].append(seconds / sum(sample.statuses.values()))
         cpu |= {name: [result["cpu"] for result in results] for name, results in loops.items()}
         samples = {concurrency: load.merged(rounds) for concurrency, rounds in taken.items()}
         return {
