@@ -85,9 +85,10 @@ async def test_metrics_show_batches_and_an_empty_queue() -> None:
     async with started(FakeRuntime(), metrics=metrics) as engine:
         await asyncio.gather(*(engine.infer(MODEL, given(marker), soon()) for marker in range(10)))
         text = metrics.render().decode()
-        assert "mobilenet_queue_depth 0.0" in text
-        assert "mobilenet_batch_size_sum 10.0" in text
-        assert 'mobilenet_batch_cost_seconds{batch_size="1"}' in text
+        model = 'model="fake",version="1"'
+        assert f"mobilenet_queue_depth{{{model}}} 0.0" in text
+        assert f"mobilenet_batch_size_sum{{{model}}} 10.0" in text
+        assert f'mobilenet_batch_cost_seconds{{batch_size="1",{model}}}' in text
 
 
 @pytest.mark.parametrize(

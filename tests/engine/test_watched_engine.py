@@ -166,7 +166,7 @@ async def test_a_model_that_fails_for_good_ends_the_engine_without_any_probe(qui
             await engine.infer(MODEL, given(1), soon())
         assert engine.state == "failing"
         await eventually(lambda: engine.state == "failed")
-        assert reasons == ["the model fails on every image, the canary included; see the log"]
+        assert reasons == ["the model fails on every image, the probe image included; see the log"]
         with pytest.raises(NotReady):
             await engine.infer(MODEL, given(1), soon())
     assert runtime.closed

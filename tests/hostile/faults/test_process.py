@@ -97,7 +97,7 @@ def test_a_model_that_fails_for_good_ends_the_process(tiny: list[str]) -> None:
             assert (ready.status_code, ready.json()) == (503, {"status": "failing"})
         # Nobody asks any more: the canary is the engine's own.
         assert running.wait() == 71
-    assert "error: the model fails on every image, the canary included; see the log\n" in running.lines
+    assert "error: the model fails on every image, the probe image included; see the log\n" in running.lines
 
 
 def test_a_lost_device_ends_the_process(tiny: list[str]) -> None:
