@@ -15,27 +15,13 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from service import metrics
 from service.metrics import Metrics
+from tests.scrape import samples
 
-REQUESTS = "mobilenet_requests_total{code=200,endpoint=classify}"
-
-#: A model, and the labels of its metrics.
-MODEL, MODEL_LABELS = "tiny/1", "model=tiny,version=1"
-
-
-def samples(text: str) -> dict[str, float]:
-    """By name and labels, ``name{label=value,…}``."""
-    found = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
-            name = f"{sample.name}{{{labels}}}" if labels else sample.name
-            assert name not in found, f"{name} is there twice"
-            found[name] = sample.value
-    return found
+MODEL = 'model="tiny",version="1"'
+DEPTH = f"mobilenet_queue_depth{{{MODEL}}}"
+REQUESTS = 'mobilenet_requests_total{code="200",endpoint="classify"}'
 
 
 class Process:
@@ -43,15 +29,14 @@ class Process:
         self._directory = directory
         metrics.share(directory, name)
         self._metrics = Metrics()
-        self._model = self._metrics.model(MODEL)
 
     def count(self, requests: int) -> None:
         for _ in range(requests):
             self._metrics.requests.labels("classify", "200").inc()
-            self._model.batch_size.observe(4)
+            self._metrics.batch_size.labels("tiny", "1").observe(4)
 
     def hold(self, images: float) -> None:
-        self._metrics.watch(self._model.queue_depth, lambda: images)
+        self._metrics.watch(self._metrics.queue_depth.labels("tiny", "1"), lambda: images)
         self._metrics.ready.set(float(images > 0))
         self._metrics.sample()
 

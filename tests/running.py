@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +16,6 @@ import uvloop
 from PIL import Image
 
 from service.config import Settings
-from service.engine import LocalEngine
 from service.http.app import Service, create_app
 from service.http.server.http_server import Server
 from service.http.server.listener import listen
@@ -26,7 +24,8 @@ from service.model.artifact import Artifact
 from service.serving.build import create_intake, create_served, engine_plan
 from service.serving.intake import Intake, Served
 from service.serving.lifecycle import Lifecycle
-from tests.fakes import FakeRuntime
+from tests.fakes import FakeRuntime, engine_of
+from tests.image.samples import encode
 from tests.scrape import samples
 
 
@@ -56,9 +55,7 @@ class RunningApp:
 
 def png(marker: int, size: int = 224) -> bytes:
     """A plain image that ``FakeRuntime`` recognises after decoding and resizing."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (size, size), (marker % 256, marker // 256, 1)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode(Image.new("RGB", (size, size), (marker % 256, marker // 256, 1)), "PNG")
 
 
 def problem(response: httpx.Response, status: int) -> dict[str, object]:
@@ -101,17 +98,9 @@ def running_app(
 
     async def main() -> None:
         lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3)
-        engine = LocalEngine(
-            artifact.reference,
-            lambda: fake,
-            image_size=artifact.manifest.preprocessing.crop_size,
-            runners=1,
-            max_batch_size=fake.max_batch,
-            max_queue_delay=0.0,
-            decode_threads=decode_threads,
-            metrics=metrics,
-            on_fatal=lambda reason: None,
-        )
+        size = artifact.manifest.preprocessing.crop_size
+        options = {"model": artifact.reference, "image_size": size, "decode_threads": decode_threads}
+        engine = engine_of(fake, metrics=metrics, **options)
         metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
         planned = engine_plan(settings)
         served = create_served(settings, artifact, engine, planned.max_pixels, metrics)

@@ -16,10 +16,12 @@ from prometheus_client import Gauge
 
 from service import metrics
 from service.metrics import Metrics
-from tests.metrics_process import MODEL_LABELS, REQUESTS, samples
+from tests.metrics_process import DEPTH, MODEL, REQUESTS
+from tests.scrape import samples
 
-RESIDENT = "process_resident_memory_bytes{{process={}}}"
-CPU = "process_cpu_seconds_total{{process={}}}"
+RESIDENT = 'process_resident_memory_bytes{{process="{}"}}'
+BUCKET = 'mobilenet_batch_size_bucket{{le="{}",model="tiny",version="1"}}'
+CPU = 'process_cpu_seconds_total{{process="{}"}}'
 
 
 class Child:
@@ -68,11 +70,11 @@ def test_one_render_sees_every_process(family: Family) -> None:
     two.ask("hold", 0)
     for found in (one.ask("render"), two.ask("render")):
         assert found[REQUESTS] == 7
-        assert found[f"mobilenet_batch_size_count{{{MODEL_LABELS}}}"] == 7
-        assert found[f"mobilenet_batch_size_sum{{{MODEL_LABELS}}}"] == 28
-        assert found[f"mobilenet_batch_size_bucket{{le=2.0,{MODEL_LABELS}}}"] == 0
-        assert found[f"mobilenet_batch_size_bucket{{le=4.0,{MODEL_LABELS}}}"] == 7
-        assert found[f"mobilenet_queue_depth{{{MODEL_LABELS}}}"] == 5
+        assert found[f"mobilenet_batch_size_count{{{MODEL}}}"] == 7
+        assert found[f"mobilenet_batch_size_sum{{{MODEL}}}"] == 28
+        assert found[BUCKET.format("2.0")] == 0
+        assert found[BUCKET.format("4.0")] == 7
+        assert found[DEPTH] == 5
         assert found["mobilenet_ready"] == 1
         assert any(name.startswith("python_info") for name in found)
 
@@ -104,14 +106,15 @@ def test_gauges_of_a_process_that_died_vanish_once_it_is_forgotten(family: Famil
     child.ask("hold", 5)
     child.kill()
     before = reader.ask("render")
-    assert (before[f"mobilenet_queue_depth{{{MODEL_LABELS}}}"], before["mobilenet_ready"]) == (5, 1)
+    assert (before[DEPTH], before["mobilenet_ready"]) == (5, 1)
     metrics.forget(family.directory, "worker-0")
     after = reader.ask("render")
-    assert (after[f"mobilenet_queue_depth{{{MODEL_LABELS}}}"], after["mobilenet_ready"]) == (0, 0)
+    assert DEPTH not in after
+    assert after["mobilenet_ready"] == 0
     assert after[REQUESTS] == 3
     metrics.forget(family.directory, "worker-0")  # twice is once
     family.start("worker-0").ask("hold", 2)
-    assert reader.ask("render")[f"mobilenet_queue_depth{{{MODEL_LABELS}}}"] == 2
+    assert reader.ask("render")[DEPTH] == 2
 
 
 def test_process_figures_have_the_process_s_name(family: Family) -> None:
@@ -124,7 +127,7 @@ def test_process_figures_have_the_process_s_name(family: Family) -> None:
     assert len(alone) == 6
     for name in alone:
         for process in ("worker-0", "engine-0"):
-            assert found[f"{name}{{process={process}}}"] > 0
+            assert found[f'{name}{{process="{process}"}}'] > 0
     assert 5e6 < found[RESIDENT.format("engine-0")] < 1e9
     spent = found[CPU.format("engine-0")]
     assert spent == pytest.approx(used, abs=0.05)
@@ -161,7 +164,7 @@ def test_files_that_are_not_ours_or_not_whole_change_nothing(family: Family) -> 
     cut.write_bytes(whole.read_bytes()[:100])
     found = child.ask("render")
     assert found[REQUESTS] == 3
-    assert found[f"mobilenet_batch_size_count{{{MODEL_LABELS}}}"] == 3
+    assert found[f"mobilenet_batch_size_count{{{MODEL}}}"] == 3
 
 
 def test_one_process_alone_keeps_no_files_and_names_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,11 +181,12 @@ def test_one_process_alone_keeps_no_files_and_names_none(tmp_path: Path, monkeyp
 def test_a_watched_gauge_is_read_when_it_is_sampled_or_rendered() -> None:
     own = Metrics()
     depth = 1.0
-    own.watch(own.in_flight, lambda: depth)
-    assert samples(own.render().decode())["mobilenet_in_flight"] == 1
+    gauge = own.queue_depth.labels("tiny", "1")
+    own.watch(gauge, lambda: depth)
+    assert samples(own.render().decode())[DEPTH] == 1
     depth = 2.0
-    assert own.registry.get_sample_value("mobilenet_in_flight") == 1
+    assert own.registry.get_sample_value("mobilenet_queue_depth", {"model": "tiny", "version": "1"}) == 1
     own.sample()
-    assert own.registry.get_sample_value("mobilenet_in_flight") == 2
-    own.watch(own.in_flight, lambda: 7.0)
-    assert samples(own.render().decode())["mobilenet_in_flight"] == 7
+    assert own.registry.get_sample_value("mobilenet_queue_depth", {"model": "tiny", "version": "1"}) == 2
+    own.watch(gauge, lambda: 7.0)
+    assert samples(own.render().decode())[DEPTH] == 7

@@ -192,12 +192,6 @@ def test_what_is_wrong_with_variables_names_them(monkeypatch: pytest.MonkeyPatch
         settings_from(page=None)
 
 
-def test_keys_that_hold_no_key_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOBILENET_API_KEYS", " , ")
-    with pytest.raises(OperatorError, match=r"^MOBILENET_API_KEYS: contains no key; leave it unset to require none$"):
-        settings_from()
-
-
 def test_models_list_and_verify(tmp_path: Path) -> None:
     made = make_artifact(tmp_path, name="tiny", num_classes=3)
     at = ("--model-store", tmp_path)

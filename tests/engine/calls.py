@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -17,23 +17,13 @@ from service.engine.batcher import Answers, Item
 from service.engine.replies import Replies
 from service.errors import BadImage, DeviceLost, InferenceFailed, ServiceError
 from service.image import Pixels
-from service.metrics import Metrics
 from service.model.outputs import BatchOutputs
 from service.model.runtime import Classes, Images
-from tests.fakes import MODEL, SIZE, FakeRuntime, image, marker_of
+from tests import fakes
+from tests.fakes import FakeRuntime, image, marker_of
 
 Kind = Literal["good", "undecodable", "no memory to decode", "raises", "no memory to infer", "not finite"]
-_KINDS: list[Kind] = [
-    "good",
-    "good",
-    "good",
-    "undecodable",
-    "no memory to decode",
-    "raises",
-    "no memory to infer",
-    "not finite",
-]
-KINDS = st.sampled_from(_KINDS)
+KINDS: st.SearchStrategy[Kind] = st.sampled_from(["good", "good", *get_args(Kind)])
 
 #: What a call may end with on its image's account alone.
 OWN_END: dict[Kind, type[object]] = {
@@ -150,17 +140,8 @@ class CountingReplies(Replies):
         super().deliver(answers)
 
 
-def engine_of(runtime: Recorder, *, runners: int, on_fatal: Callable[[str], object], **changes: Any) -> LocalEngine:
-    arguments: dict[str, Any] = {"max_queue_delay": 0.0, "decode_threads": 0, **changes}
-    engine = LocalEngine(
-        MODEL,
-        lambda: runtime,
-        image_size=SIZE,
-        runners=runners,
-        max_batch_size=runtime.max_batch,
-        metrics=Metrics(),
-        on_fatal=on_fatal,
-        **arguments,
-    )
+def engine_of(runtime: Recorder, **changes: Any) -> LocalEngine:
+    """``fakes.engine_of``, counting what is delivered to each call."""
+    engine = fakes.engine_of(runtime, **changes)
     engine._replies = CountingReplies()
     return engine

@@ -16,12 +16,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from service.http import overlay
 from service.model.artifact import Artifact
 from service.serving.admission import BYTES_PER_UNIT
+from tests.image.samples import encode, exif, noise
 from tests.running import RunningApp, detail, png, running_app
 from tests.waiting import until
 
@@ -36,15 +36,9 @@ def app(artifact: Artifact) -> Iterator[RunningApp]:
         yield running
 
 
-def encoded(pixels: NDArray[np.uint8], **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", **options)
-    return buffer.getvalue()
-
-
 def noisy(side: int = 1024) -> bytes:
     """A photo whose drawing is as large as any, and larger than the buffers of sockets."""
-    return encoded(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+    return encode(noise(side, side), "PNG")
 
 
 def opened(answer: httpx.Response) -> Image.Image:
@@ -104,9 +98,7 @@ def test_a_large_photo_is_drawn_reduced_upright_and_opaque(app: RunningApp) -> N
     pixels = np.zeros((3000, 1500, 4), np.uint8)
     pixels[:1500, :, 1], pixels[1500:, :, 0] = 200, 200
     pixels[:, :1400, 3] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise
-    body = encoded(np.ascontiguousarray(np.rot90(pixels)), exif=exif)
+    body = encode(np.ascontiguousarray(np.rot90(pixels)), "PNG", exif=exif(6))
     # The map of class 0 has no evidence.
     with opened(app.client.post("/explain?class=0", content=body, headers=DRAWING)) as drawing:
         assert drawing.size == (500, 1000)

@@ -10,6 +10,7 @@ import pytest
 
 from service.errors import Overloaded, ServiceError
 from service.model.artifact import Artifact
+from tests.documents import errors
 from tests.hostile.http.wire import get, wire
 from tests.running import RunningApp, png, running_app
 from tests.waiting import until
@@ -62,15 +63,6 @@ def test_the_pages_files_are_asked_for_again_and_sent_once(app: RunningApp) -> N
     assert again.status_code == 304
 
 
-@pytest.mark.parametrize("name", ["__init__.py", "__pycache__/__init__.cpython-311.pyc", "", ".", ".."])
-def test_only_the_pages_own_files_are_served(app: RunningApp, name: str) -> None:
-    with wire((app.host, app.port)) as connection:
-        connection.send(get(f"/docs/assets/{name}"))
-        answer = connection.answer()
-    assert answer is not None
-    assert answer.status == 404
-
-
 def test_documentation_can_be_closed(artifact: Artifact) -> None:
     with running_app(artifact, docs=False, page=False) as app:
         for path in ("/", "/docs", "/openapi.json", "/docs/assets/swagger-ui.css", "/redoc", "/docs/oauth2-redirect"):
@@ -88,15 +80,11 @@ def test_what_answers_get_answers_head(app: RunningApp, path: str) -> None:
     assert set(app.client.delete(path).headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
-def everything(root: type[ServiceError] = ServiceError) -> list[type[ServiceError]]:
-    return [root, *(error for child in root.__subclasses__() for error in everything(child))]
-
-
 class Unforeseen(Exception):
     """Its text and its place must stay inside."""
 
 
-@pytest.mark.parametrize("error", [*everything(), Unforeseen, MemoryError, OSError], ids=lambda error: error.__name__)
+@pytest.mark.parametrize("error", [*errors(), Unforeseen, MemoryError, OSError], ids=lambda error: error.__name__)
 @pytest.mark.parametrize("path", ["/classify", "/embed", "/models"])
 def test_no_error_shows_the_inside(
     app: RunningApp, monkeypatch: pytest.MonkeyPatch, error: type[Exception], path: str
@@ -127,7 +115,7 @@ def _paths(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_path_cannot_write_into_the_log(app: RunningApp, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "service.access"), wire((app.host, app.port)) as connection:
         connection.send(get("/a%0ainfo%20forged%1b[31m" + "b" * 5000))
-        assert connection.answer() is not None
+        assert connection.status() == 404
         until(lambda: _paths(caplog) != [], timeout=10, what="its line, which may come after its answer", every=0.005)
     (path,) = _paths(caplog)
     assert path.startswith("/a%0ainfo%20forged%1b[31mbbb")

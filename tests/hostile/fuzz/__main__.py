@@ -25,16 +25,8 @@ _WORDS: Final = (
     *(b"\xff\xdd\0\4", b"\xff\xd9", b"\xff\xe1", b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe", b"\x89PNG\r\n\x1a\n"),
     *(b"\0\0\0\rIHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"iCCP", b"zTXt", b"iTXt"),
     *(b"eXIf", b"RIFF", b"WEBP", b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"GIF89a", b"\x21\xf9\4"),
-    *(
-        b"\x21\xfe",
-        b"\x2c\0\0\0\0",
-        b"BM",
-        b"\x28\0\0\0",
-        b"II*\0",
-        b"MM\0*",
-        b"II+\0\x08\0\0\0",
-        b"\x12\1\3\0\1\0\0\0",
-    ),
+    *(b"\x21\xfe", b"\x2c\0\0\0\0", b"BM", b"\x28\0\0\0", b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0"),
+    b"\x12\1\3\0\1\0\0\0",
 )
 
 

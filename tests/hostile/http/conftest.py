@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -46,16 +47,20 @@ def complaints(running: ServerProcess) -> list[str]:
     return [line for line in running.lines if any(word in line for word in ("Traceback", " error ", "Exception"))]
 
 
-def address_of(running: ServerProcess) -> Address:
-    return running.address
-
-
 @pytest.fixture
 def address(victim: ServerProcess) -> Iterator[Address]:
-    """Where ``victim`` listens. Afterwards it must answer, with nothing in flight."""
-    found = address_of(victim)
-    yield found
-    assert_unharmed(found)
+    with unharmed(victim) as where:
+        yield where
+
+
+@contextmanager
+def unharmed(running: ServerProcess) -> Iterator[Address]:
+    """Where it listens. Afterwards it must answer, with nothing in flight and no more sockets open than before."""
+    address = running.address  # known once it listens
+    before = open_sockets(running)
+    yield address
+    assert_unharmed(address)
+    settle(lambda: open_sockets(running) <= before)
 
 
 def assert_unharmed(address: Address) -> None:

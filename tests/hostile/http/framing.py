@@ -31,10 +31,9 @@ def lengths() -> Iterator[Case]:
         yield case(f"length: {value}", head(f"Content-Length: {value}"), 413, closes=None)
     for value in ("-1", "-5", "+5", "abc", "1e3", "0x10", "5.0", "5,5", "5 5", "", "18446744073709551616", "9" * 500):
         yield case(f"length: {value[:30]!r}", head(f"Content-Length: {value}") + body, 400, closes=True)
-    yield case(
-        "length: two different", head("Content-Length: 5", f"Content-Length: {len(body)}") + body, 400, closes=True
-    )
-    yield case("length: twice the same", head(*[f"Content-Length: {len(body)}"] * 2) + body, 400, closes=True)
+    for name, other in (("two different", 5), ("twice the same", len(body))):
+        twice = head(f"Content-Length: {other}", f"Content-Length: {len(body)}")
+        yield case(f"length: {name}", twice + body, 400, closes=True)
     yield case("length: a request hidden in the body", post(get("/livez") * 3), 415)
     yield case("length: of a GET with a body", get("/livez", "Content-Length: 5") + b"abcde", 200)
     yield Case("length: the client hangs up", head("Content-Length: 100") + b"abc", (), closes=True, hangs_up=True)
@@ -82,9 +81,8 @@ def transfer_encodings() -> Iterator[Case]:
         "quoted": ('Transfer-Encoding: "chunked"',),
     }.items():
         yield case(f"encoding: {name}", head(*lines) + body, 400, closes=True)
-    yield case(
-        "encoding: gzip, chunked", head("Transfer-Encoding: gzip, chunked") + chunk(b"\x1f\x8b") + b"0\r\n\r\n", 415
-    )
+    gzip = head("Transfer-Encoding: gzip, chunked") + chunk(b"\x1f\x8b") + b"0\r\n\r\n"
+    yield case("encoding: gzip, chunked", gzip, 415)
     yield case("encoding: of the content", post(b"\x1f\x8b\x08" + bytes(50), "Content-Encoding: gzip"), 415)
     yield case(
         "encoding: chunked by HTTP/1.0", b"POST /classify HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n" + body,
@@ -114,9 +112,8 @@ def heads() -> Iterator[Case]:
     }.items():
         yield case(f"head: {name}", get("/livez", line), 200 if "folded" in line else 400, 400, closes=None)
     yield case("head: not UTF-8", get("/livez", "X-Name: \xff\xfe\xe9", "X-Request-Id: \xe9"), 200)
-    yield case(
-        "head: not UTF-8 where it matters", post(png(1), "Content-Type: \xff/\xfe; boundary=\xe9", "Accept: \xe9"), 200
-    )
+    latin = post(png(1), "Content-Type: \xff/\xfe; boundary=\xe9", "Accept: \xe9")
+    yield case("head: not UTF-8 where it matters", latin, 200)
     yield case("head: bare line feeds", b"GET /livez HTTP/1.1\nHost: x\n\n", 200, 400, closes=None)
     yield case("head: no host", b"GET /livez HTTP/1.1\r\n\r\n", 200, 400, closes=None)
     yield case("head: 15 KB", get("/livez", "X-Name: " + "a" * 15_000), 200)
@@ -131,9 +128,8 @@ def heads() -> Iterator[Case]:
     yield Case("head: cut off", GOOD[:40], (), closes=True, hangs_up=True)
     yield case("head: Connection: close", get("/livez", "Connection: close"), 200, closes=True)
     yield case("head: a WebSocket asked for", get("/livez", "Connection: Upgrade", "Upgrade: websocket"), 200)
-    yield case(
-        "head: HTTP/2 asked for", get("/livez", "Connection: Upgrade", "Upgrade: h2c", "HTTP2-Settings: AAM"), 200
-    )
+    upgrade = get("/livez", "Connection: Upgrade", "Upgrade: h2c", "HTTP2-Settings: AAM")
+    yield case("head: HTTP/2 asked for", upgrade, 200)
     yield case("head: an upgrade with a body", post(png(1), "Connection: Upgrade", "Upgrade: h2c"), 200)
 
 
@@ -157,8 +153,8 @@ def request_lines() -> Iterator[Case]:
     for path in (
         "/nothing", "//classify", "/classify/", "/classify//", "/%2e%2e/etc/passwd", "/../etc/passwd", "/classify%00",
         "/%ff", "/%zz", "/%", "/docs/assets/../../../etc/passwd", "/docs/assets/%2e%2e/%2e%2e/etc/passwd",
-        "/docs/assets/__init__.py", "/docs/assets/__pycache__", "/docs/assets/", "/docs/assets//etc/passwd",
-        "/.git/config",
+        "/docs/assets/__init__.py", "/docs/assets/__pycache__/__init__.cpython-311.pyc", "/docs/assets/__pycache__",
+        "/docs/assets/", "/docs/assets/.", "/docs/assets/..", "/docs/assets//etc/passwd", "/.git/config",
     ):  # fmt: skip
         yield case(f"line: {path}", get(path), 404)
     yield case("line: a whole address", get("http://elsewhere.test/livez"), 200)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.process import ServerProcess, server
 from tests.hostile.http.case import leaks
-from tests.hostile.http.conftest import Address, address_of
+from tests.hostile.http.conftest import Address
 from tests.hostile.http.content import DISPOSITION, form, named, part
 from tests.hostile.http.wire import chunk, get, post, wire
 from tests.running import png
@@ -39,8 +39,8 @@ def test_no_key_in_any_log_line_or_answer(store: list[str], tmp_path: Path, log_
                 (f"X-API-Key: {key}", "X-Name: " + "a" * 17_000),
                 (f"X-API-Key: {key}\x01",),
             ):
-                statuses.append(status(address_of(running), post(png(1), *lines)))
-            statuses.append(status(address_of(running), get(f"/models?key={key}")))
+                statuses.append(status(running.address, post(png(1), *lines)))
+            statuses.append(status(running.address, get(f"/models?key={key}")))
         assert running.terminate() == 0
     assert {200, 400, 401, 431} <= set(statuses)
     assert "status=401" in running.output or '"status": 401' in running.output
@@ -60,7 +60,7 @@ def status(address: Address, request: bytes) -> int:
 def test_a_key_in_a_trailer_is_no_key(store: list[str]) -> None:
     with server(*store, environment={"MOBILENET_API_KEYS": ENVIRONMENT_KEY}) as running:
         body = chunk(png(1)) + f"0\r\nX-API-Key: {ENVIRONMENT_KEY}\r\n\r\n".encode()
-        assert status(address_of(running), get("/classify", "Transfer-Encoding: chunked", method="POST") + body) == 401
+        assert status(running.address, get("/classify", "Transfer-Encoding: chunked", method="POST") + body) == 401
 
 
 @pytest.mark.parametrize("environment", [{"MOBILENET_API_KEYS": f"{ENVIRONMENT_KEY} {FILE_KEY}"}, {}])
@@ -102,20 +102,25 @@ def test_nothing_is_fetched(watched: ServerProcess) -> None:
         url = f"http://127.0.0.1:{trap.getsockname()[1]}/cat.jpg"
         svg = f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{url}"/></svg>'
         requests = {
-            post(url.encode()): 415,
-            post(url.encode(), "Content-Type: text/uri-list"): 415,
-            post(f'{{"url": "{url}"}}'.encode(), "Content-Type: application/json"): 415,
             post(svg.encode(), "Content-Type: image/svg+xml"): 415,
-            form(part(url.encode(), named('name="url"'))): 400,
-            form(part(url.encode(), DISPOSITION, f"Content-Location: {url}")): 415,
-            form(part(url.encode(), named(f'name="file"; filename="{url}"'))): 415,
-            post(b"", path=f"/classify?url={url}"): 400,
             post(png(1), f"Referer: {url}", f"X-Forwarded-Host: {url}", f"Link: <{url}>", path="/embed"): 200,
             get(url.replace("cat.jpg", "livez")): 200,
             get("/models", f"Host: {url}", f"Callback: {url}"): 200,
         }
+        for other in (url, "file:///etc/passwd", "ftp://127.0.0.1/x", "data:image/png;base64,AAAA", "gopher://x"):
+            dtd = f'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "{other}">]><a>&b;</a>'
+            requests |= {
+                post(dtd.encode(), "Content-Type: application/xml"): 415,
+                post(other.encode()): 415,
+                post(other.encode(), "Content-Type: text/uri-list"): 415,
+                post(f'{{"url": "{other}"}}'.encode(), "Content-Type: application/json"): 415,
+                form(part(other.encode(), named('name="url"'))): 400,
+                form(part(other.encode(), DISPOSITION, f"Content-Location: {other}")): 415,
+                form(part(other.encode(), named(f'name="file"; filename="{other}"'))): 415,
+                post(b"", path=f"/classify?url={other}"): 400,
+            }
         for request, expected in requests.items():
-            assert status(address_of(watched), request) == expected
+            assert status(watched.address, request) == expected
         assert watched.terminate() == 0
         with pytest.raises(BlockingIOError):
             trap.accept()

@@ -85,6 +85,11 @@ class Wire:
         body, self._received = self._received[:length], self._received[length:]
         return Answer(int(status), headers, body)
 
+    def status(self) -> int | None:
+        """That of the next final answer."""
+        answer = self.answer()
+        return None if answer is None else answer.status
+
     def take(self, size: int) -> None:
         """Fetch at least so many bytes of what comes, and throw them away."""
         while len(self._received) < size:

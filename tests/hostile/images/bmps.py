@@ -21,6 +21,7 @@ from tests.hostile.images.case import (
     flipped,
     grey,
     indexed,
+    lies_about_size,
     plain,
     same,
     truncations,
@@ -122,27 +123,21 @@ def _run_lengths() -> Iterator[Case]:
         yield Case(f"bmp: 5,000 {name}", few, OK_OR_BAD)
         yield Case(f"bmp: a megabyte of {name}", bmp(8, code * (2**20 // len(code)), compression=_RLE8, palette=ramp))
     yield Case("bmp: run lengths that end at once", bmp(8, b"\0\1", compression=_RLE8, palette=ramp), OK_OR_BAD)
-    yield Case(
-        "bmp: run lengths for 4 megapixels",
-        bmp(8, b"\xff\1" * 100, width=2_000, height=2_000, compression=_RLE8),
-        BAD | TOO_LARGE,
-    )
+    large = bmp(8, b"\xff\1" * 100, width=2_000, height=2_000, compression=_RLE8)
+    yield Case("bmp: run lengths for 4 megapixels", large, BAD | TOO_LARGE)
 
 
 def _lies() -> Iterator[Case]:
     rows = _bottom_up(plain()[..., ::-1])
-    for width, height, statuses in (
-        (65_535, 65_535, TOO_LARGE),
-        (2**31 - 1, 2**31 - 1, TOO_LARGE),
-        (0, 0, BAD),
-        (0, 240, BAD),
-        (320, 0, BAD),
-        (-320, 240, TOO_LARGE),
-        (320, -(2**31), TOO_LARGE),
-        (640, 480, BAD),
-        (1, 1, OK),
-    ):
-        yield Case(f"bmp: says that it is {width}x{height}", bmp(24, rows, width=width, height=height), statuses)
+
+    def sized(width: int, height: int) -> bytes:
+        return bmp(24, rows, width=width, height=height)
+
+    huge, bad = (
+        [(65_535, 65_535), (2**31 - 1, 2**31 - 1), (-320, 240), (320, -(2**31))],
+        [(0, 0), (0, 240), (320, 0), (640, 480)],
+    )
+    yield from lies_about_size("bmp", sized, (TOO_LARGE, huge), (BAD, bad), (OK, [(1, 1)]))
     for name, compression in (("JPEG", _JPEG), ("PNG", _PNG), ("no name", 99)):
         yield Case(f"bmp: compression of {name}", bmp(24, rows, compression=compression))
     for name, offset in (("beyond the file", 2**31), ("in its header", 0), ("at its end", len(rows) + 54)):

@@ -5,7 +5,7 @@ Formats' modules make cases, ``corpus`` gathers them, ``verdict`` judges the ans
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -119,9 +119,21 @@ def stored(orientation: int) -> Image.Image:
     return samples.stored(plain_image(), orientation)
 
 
-def turned(orientation: int) -> tuple[str, ...]:
-    """The warnings that come with ``orientation``."""
-    return () if orientation == 1 else (f"EXIF orientation {orientation} applied",)
+def lies_about_size(
+    kind: str, make: Callable[[int, int], bytes], *lies: tuple[frozenset[int], Iterable[tuple[int, int]]]
+) -> Iterator[Case]:
+    """What ``make`` returns for each width and height, which its header claims."""
+    for statuses, sizes in lies:
+        yield from (Case(f"{kind}: says that it is {w}x{h}", make(w, h), statuses) for w, h in sizes)
+
+
+def orientations(kind: str, cosine: float = SAME, **options: Any) -> Iterator[Case]:
+    """The clean picture, stored in every orientation that EXIF knows."""
+    for orientation in range(1, 9):
+        data = encode(stored(orientation), kind, exif=exif(orientation), **options)
+        warnings = () if orientation == 1 else (f"EXIF orientation {orientation} applied",)
+        note = "".join(f", {option}" for option in options)
+        yield same(f"{kind.lower()}{note}: orientation {orientation}", data, cosine, warnings=warnings)
 
 
 def truncations(kind: str, data: bytes, header: int, statuses: frozenset[int] = BAD) -> Iterator[Case]:

@@ -21,12 +21,12 @@ from tests.hostile.images.case import (
     exif,
     flipped,
     grey,
+    lies_about_size,
+    orientations,
     plain,
     plain_image,
     same,
-    stored,
     truncations,
-    turned,
 )
 from tests.hostile.images.jpeg_parts import Plane, baseline, segment
 
@@ -110,9 +110,7 @@ def _written() -> Iterator[Case]:
 
 
 def _orientations() -> Iterator[Case]:
-    for orientation in range(1, 9):
-        data = encode(stored(orientation), "JPEG", quality=95, exif=exif(orientation))
-        yield same(f"jpeg: orientation {orientation}", data, LOSSY, warnings=turned(orientation))
+    yield from orientations("JPEG", LOSSY, quality=95)
     for name, block in (
         ("text", b"Exif\0\0not a directory at all"),
         ("an offset far outside", b"Exif\0\0II*\0\xff\xff\xff\x7f"),
@@ -169,18 +167,18 @@ def _metadata() -> Iterator[Case]:
 def _lies() -> Iterator[Case]:
     data = encode(plain(), "JPEG", quality=95)
     frame = data.index(b"\xff\xc0")
-    for width, height, statuses in (
-        (65_535, 65_535, TOO_LARGE),
-        (0, 0, BAD),
-        (0, 240, BAD),
-        (320, 0, BAD),
-        (640, 480, OK_OR_BAD),
-        (7_000, 7_000, OK_OR_BAD | TOO_LARGE),
-        (1, 1, OK_OR_BAD),
-        (65_535, 1, OK_OR_BAD),
-    ):
-        changed = data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
-        yield Case(f"jpeg: says that it is {width}x{height}", changed, statuses)
+
+    def sized(width: int, height: int) -> bytes:
+        return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+    yield from lies_about_size(
+        "jpeg",
+        sized,
+        (TOO_LARGE, [(65_535, 65_535)]),
+        (BAD, [(0, 0), (0, 240), (320, 0)]),
+        (OK_OR_BAD, [(640, 480), (1, 1), (65_535, 1)]),
+        (OK_OR_BAD | TOO_LARGE, [(7_000, 7_000)]),
+    )
     second = data[:frame] + segment(0xC0, struct.pack(">BHHB", 8, 8, 8, 1) + b"\1\x11\0") + data[frame:]
     yield Case("jpeg: two frame headers", second)
     yield Case(

@@ -23,11 +23,11 @@ from tests.hostile.images.case import (
     flipped,
     grey,
     indexed,
+    lies_about_size,
+    orientations,
     plain,
     same,
-    stored,
     truncations,
-    turned,
 )
 from tests.hostile.images.png_writer import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, SIGNATURE, chunk, header, rows, write
 
@@ -90,24 +90,20 @@ def _palettes() -> Iterator[Case]:
     long_alpha = [chunk(b"PLTE", palette), chunk(b"tRNS", bytes(70_000))]
     yield Case("png: more alpha values than colours", write(indices, 8, PALETTE, before=long_alpha), OK_OR_BAD)
     yield Case("png: palette missing", write(indices, 8, PALETTE), OK_OR_BAD)
-    yield Case("png: palette empty", write(indices, 8, PALETTE, before=[chunk(b"PLTE")]), OK_OR_BAD)
-    yield Case(
-        "png: palette of one and a half colours",
-        write(indices, 8, PALETTE, before=[chunk(b"PLTE", b"abcde")]),
-        OK_OR_BAD,
-    )
-    yield Case(
-        "png: indices beyond the palette", write(indices, 8, PALETTE, before=[chunk(b"PLTE", palette[:30])]), OK_OR_BAD
-    )
-    big = [chunk(b"PLTE", bytes(300_000))]
-    yield Case("png: palette of 100,000 colours", write(indices, 8, PALETTE, before=big), OK_OR_BAD)
+    palettes = {
+        "empty": b"",
+        "of one and a half colours": b"abcde",
+        "too short": palette[:30],
+        "too long": bytes(300_000),
+    }
+    for name, entries in palettes.items():
+        data = write(indices, 8, PALETTE, before=[chunk(b"PLTE", entries)])
+        yield Case(f"png: palette {name}", data, OK_OR_BAD)
     yield Case("png: a transparent colour cut short", write(plain(), 8, RGB, before=[chunk(b"tRNS", b"\0")]), OK_OR_BAD)
 
 
 def _metadata() -> Iterator[Case]:
-    for orientation in range(1, 9):
-        data = encode(stored(orientation), "PNG", exif=exif(orientation))
-        yield same(f"png: orientation {orientation}", data, warnings=turned(orientation))
+    yield from orientations("PNG")
     damaged = write(plain(), 8, RGB, before=[chunk(b"eXIf", b"not a directory")])
     yield same("png: EXIF that is text", damaged, warnings=EXIF)
     for kind in (b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"acTL", b"fcTL", b"sBIT"):
@@ -163,18 +159,11 @@ def _lies() -> Iterator[Case]:
         packed = zlib.compress(rows(plain(), 8))
         return b"".join((SIGNATURE, header(width, height, 8, RGB), chunk(b"IDAT", packed), chunk(b"IEND")))
 
-    for width, height, statuses in (
-        (65_535, 65_535, TOO_LARGE),
-        (2**32 - 1, 2**32 - 1, TOO_LARGE),
-        (2**31, 1, TOO_LARGE),
-        (0, 0, BAD),
-        (0, 240, BAD),
-        (320, 0, BAD),
-        (640, 480, BAD),
-        (1, 1, OK_OR_BAD),
-        (321, 240, BAD),
-    ):
-        yield Case(f"png: says that it is {width}x{height}", sized(width, height), statuses)
+    huge, bad = (
+        [(65_535, 65_535), (2**32 - 1, 2**32 - 1), (2**31, 1)],
+        [(0, 0), (0, 240), (320, 0), (640, 480), (321, 240)],
+    )
+    yield from lies_about_size("png", sized, (TOO_LARGE, huge), (BAD, bad), (OK_OR_BAD, [(1, 1)]))
     data = write(plain(), 8, RGB)
     for name, at, value in (
         ("3 bits a sample", 24, 3),

@@ -11,15 +11,8 @@ from dataclasses import dataclass
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_LONG, FLOAT, LONG8 = 1, 2, 3, 4, 5, 7, 9, 11, 16
 _CODES = {
-    BYTE: "B",
-    ASCII: "B",
-    SHORT: "H",
-    LONG: "I",
-    RATIONAL: "II",
-    UNDEFINED: "B",
-    SIGNED_LONG: "i",
-    FLOAT: "f",
-    LONG8: "Q",
+    **{BYTE: "B", ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "II", UNDEFINED: "B"},
+    **{SIGNED_LONG: "i", FLOAT: "f", LONG8: "Q"},
 }
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262

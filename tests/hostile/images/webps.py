@@ -20,13 +20,11 @@ from tests.hostile.images.case import (
     TOO_LARGE,
     Case,
     encode,
-    exif,
     flipped,
+    orientations,
     plain,
     same,
-    stored,
     truncations,
-    turned,
 )
 
 
@@ -39,9 +37,7 @@ def cases() -> Iterator[Case]:
     opaque[0, 0, 3] = 254
     yield same("webp: lossy with alpha", encode(opaque, "WEBP", quality=95), LOSSY)
     yield same("webp: lossless with alpha", encode(opaque, "WEBP", lossless=True))
-    for orientation in range(1, 9):
-        data = encode(stored(orientation), "WEBP", lossless=True, exif=exif(orientation))
-        yield same(f"webp: orientation {orientation}", data, warnings=turned(orientation))
+    yield from orientations("WEBP", lossless=True)
     yield same(
         "webp: EXIF that is text", encode(plain(), "WEBP", lossless=True, exif=b"not a directory"), warnings=EXIF
     )
