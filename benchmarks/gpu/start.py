@@ -80,7 +80,7 @@ def _measure(options: Options, spawned: float, search_limit: int) -> None:
     torch = timed("torch", __import__)("torch")
     timed("torchvision", __import__)("torchvision.models.mobilenetv2")
     timed("service", __import__)("service.cli.serve")
-    timed("service", __import__)("service.cli.single")
+    timed("service", __import__)("service.cli.one_process")
 
     from service.runtimes.torch import network, replay, runtime
 

@@ -40,7 +40,7 @@ def serve_command(**options: Any) -> None:
 
         status = supervise(settings, artifact.digest, listener, on_ready=on_ready)
     else:
-        from service.cli.single import run_single
+        from service.cli.one_process import run_single
 
         status = run_single(settings, artifact, listener, on_ready=on_ready)
     sys.stdout.flush()

@@ -12,8 +12,8 @@ from service import __version__
 from service.config import Settings
 from service.http import docs, operations, page, problems
 from service.http.endpoints import Endpoints
-from service.http.exchange import Exchange
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
+from service.http.request import Exchange
 from service.http.routes import InferenceRoute, RouteTable
 from service.metrics import Metrics
 from service.serving.intake import Intake, Served

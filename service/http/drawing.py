@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from service.errors import DeadlineExceeded, ServiceError
 from service.http import overlay, problems
 from service.http.encode import PNG
-from service.http.exchange import Exchange, cancelled_by_disconnect
+from service.http.request import Exchange, cancelled_by_disconnect
 from service.image import Preview, crop_box
 from service.model.outputs import explain
 from service.serving.intake import DRAWING_UNITS, Photo, StageTimes

@@ -19,8 +19,8 @@ from service.errors import InvalidParameter, ServiceError
 from service.http import problems, query
 from service.http.drawing import Drawings
 from service.http.encode import NPY, PNG, RAW, Encoder, negotiate
-from service.http.exchange import ClientGone, Exchange, cancelled_by_disconnect
 from service.http.overlay import DEFAULT_OPACITY
+from service.http.request import ClientGone, Exchange, cancelled_by_disconnect
 from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
 from service.serving.intake import Outcome, StageTimes
 

@@ -18,8 +18,8 @@ from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.model.runtime import Runtime, RuntimeOptions
 from service.serving.admission import Admission
-from service.serving.capacity import IDLE_BYTES, pixels_per_image, units_in_flight
 from service.serving.intake import Intake, Served
+from service.serving.memory_limits import IDLE_BYTES, pixels_per_image, units_in_flight
 
 #: Largest batch that ``max_batch_size=auto`` may choose. A GPU gains from much larger batches than a CPU.
 _AUTO_MAX_BATCH = {"cpu": 8, "cuda": 64}

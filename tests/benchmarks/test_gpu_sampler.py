@@ -47,7 +47,9 @@ def test_a_busy_thread_is_seen_and_an_idle_one_waits() -> None:
     assert decode["functions"] == {}
     assert decode["waited"] > 10
     assert profile["event loop"]["functions"] == {}  # joins
-    assert "other" not in profile  # the sampler does not count itself
+    # The test runner may have threads of its own; the sampler does not count itself.
+    others = profile["other"]["functions"] if "other" in profile else {}
+    assert not any("sampler.py" in function for function in others)
     # The kernel counts a thread's time in hundredths of a second.
     assert profile["process"]["cpu_s"] >= runner["cpu_s"] - 0.02
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from service import __version__
 from service.config import Settings
 from service.metrics import Metrics
-from service.serving.capacity import USUAL_PIXELS, pixels_per_image, units_in_flight
+from service.serving.memory_limits import USUAL_PIXELS, pixels_per_image, units_in_flight
 
 Objects = dict[str, dict[str, Any]]
 Check = Callable[[Objects], Iterator[str]]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
-from service.http.exchange import read_images
+from service.http.request import read_images
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from starlette.types import Message
 
-from service.http.exchange import ClientGone, cancelled_by_disconnect
+from service.http.request import ClientGone, cancelled_by_disconnect
 
 pytestmark = pytest.mark.anyio
 

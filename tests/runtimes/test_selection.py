@@ -46,7 +46,7 @@ except MissingExtra as error:
 
 
 @pytest.mark.parametrize("missing", ["torch", "torchvision"])
-@pytest.mark.parametrize("options", [RuntimeOptions("torch", "cpu"), RuntimeOptions(device="cuda")])
+@pytest.mark.parametrize("options", [RuntimeOptions("torch", "cpu"), RuntimeOptions("torch", "cuda")])
 def test_names_the_extra(
     artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch, options: RuntimeOptions, missing: str
 ) -> None:
@@ -100,7 +100,7 @@ def test_a_driver_without_a_gpu_is_worth_a_warning(
     ("options", "says"),
     [
         (RuntimeOptions(runtime="onnx"), "runtime=onnx is unknown"),
-        (RuntimeOptions(device="gpu"), "device=gpu is unknown"),
+        (RuntimeOptions("torch", "gpu"), "device=gpu is unknown"),
         (RuntimeOptions(device="cuda:x"), "device=cuda:x is unknown"),
         (RuntimeOptions(device="cuda:0\n"), "is unknown"),
         (RuntimeOptions("openvino", "cuda"), "runtime=torch for device=cuda"),

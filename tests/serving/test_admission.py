@@ -7,7 +7,7 @@ import pytest
 from service.config import Settings
 from service.errors import Overloaded, TooManyRequests
 from service.serving.admission import Admission, body_weight, image_weight
-from service.serving.capacity import USUAL_IN_FLIGHT, USUAL_PIXELS
+from service.serving.memory_limits import USUAL_IN_FLIGHT, USUAL_PIXELS
 
 
 def test_permits_are_given_up_to_the_limit_and_come_back() -> None:

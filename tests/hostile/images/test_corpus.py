@@ -17,7 +17,7 @@ from PIL import Image
 from service.config import Settings
 from service.image import PREVIEW_SIDE, Limits, inspect
 from service.model.artifact import Artifact
-from service.serving.capacity import USUAL_PIXELS
+from service.serving.memory_limits import USUAL_PIXELS
 from tests.e2e.process import ServerProcess, server
 from tests.hostile.images.case import COARSE, LOSSY, STORED, Case, encode, references, stored
 from tests.hostile.images.corpus import corpus

@@ -28,7 +28,7 @@ from PIL import Image
 from service.config import Settings
 from service.errors import ServiceError
 from service.image import Limits, Transform, inspect, preprocess
-from service.serving.capacity import USUAL_PIXELS
+from service.serving.memory_limits import USUAL_PIXELS
 from tests.hostile.images import tiff_writer as t
 from tests.hostile.images import vp8l
 from tests.hostile.images.bmps import bmp

@@ -15,7 +15,7 @@ import uvloop
 from benchmarks import load, photos
 from benchmarks.processes import tree_memory
 from service.model.artifact import Artifact
-from service.serving.capacity import USUAL_IN_FLIGHT
+from service.serving.memory_limits import USUAL_IN_FLIGHT
 from tests.e2e.process import ServerProcess, server
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from service.config import Settings
 from service.serving import build
 from service.serving.build import engine_plan, worker_plan
-from service.serving.capacity import pixels_per_image, units_in_flight
+from service.serving.memory_limits import pixels_per_image, units_in_flight
 
 MiB = 2**20
 
