@@ -194,7 +194,7 @@ async def test_a_cancelled_call_leaves_the_queue(open_client: OpenClient) -> Non
     assert runtime.batches == [1, 1], "the cancelled image must not have been inferred"
 
 
-async def test_readiness_goes_with_a_failed_batch_and_returns_by_the_canary(open_client: OpenClient) -> None:
+async def test_readiness_goes_with_a_failed_batch_and_returns_by_the_probe_image(open_client: OpenClient) -> None:
     broken = True
 
     def before(images: Images) -> None:

@@ -56,7 +56,7 @@ async def test_a_model_that_cannot_be_loaded_is_an_operators_error(failure: Exce
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0])
-async def test_a_model_that_answers_nonsense_to_the_canary_is_refused(value: float) -> None:
+async def test_a_model_that_answers_nonsense_to_the_probe_image_is_refused(value: float) -> None:
     class Degenerate(FakeRuntime):
         def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
             outputs = super().run(images, classes=classes)
@@ -130,7 +130,7 @@ def test_the_curve_of_a_gpu_goes_on_to_the_largest_batch(monkeypatch: pytest.Mon
     assert warmup.knee(cost) == 32
 
 
-def test_the_canary_is_a_picture() -> None:
+def test_the_probe_image_is_an_image() -> None:
     picture = warmup.probe_image(224)
     assert picture.shape == (224, 224, 3)
     assert picture.dtype == np.uint8

@@ -175,7 +175,7 @@ async def test_a_model_that_fails_for_good_ends_the_engine_without_any_probe(qui
 async def test_a_passing_failure_heals_without_traffic_and_probes(quick: None) -> None:
     def raises(images: NDArray[np.uint8]) -> None:
         if images[0, 0, 0, 2] == 1:
-            raise RuntimeError("this image, not the canary")
+            raise RuntimeError("this image, not the probe image")
 
     async with started(FakeRuntime(before=raises)) as engine:
         with pytest.raises(InferenceFailed):
