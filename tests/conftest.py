@@ -13,7 +13,8 @@ from service.model import artifact
 from service.model.artifact import Artifact
 from service.store.pull import pull
 
-#: Folders whose files share a browser, or a Docker engine and an image.
+#: Folders whose files share a browser, or a Docker engine and an image. They run one after the other, too: Chromium
+#: gives up on its requests (ERR_NETWORK_CHANGED) whenever Docker makes or removes a network.
 _SHARING = ("tests/browser/", "tests/containers/")
 
 #: They import torch at the top. Without torch they are not collected; any other test that imports it then fails.
@@ -38,11 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
-    """Tests of one file run in one process, and so do those of all files in a folder that share something."""
+    """Tests of one file run in one process, and so do those of all files that share something."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return next((folder for folder in _SHARING if file.startswith(folder)), file)
+        return "sharing" if file.startswith(_SHARING) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

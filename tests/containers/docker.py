@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -58,8 +59,13 @@ def address(container: str) -> str:
 
 
 def send_signal(container: str, number: int) -> None:
-    """To the service's own process, as the kernel or a bug would."""
-    docker("exec", container, "python", "-I", "-S", "-c", _SIGNAL, str(number))
+    """To the service's own process, as the kernel or a bug would.
+
+    SIGKILL is sent by a detached program: the container ends with the service, and a program that runs in it may be
+    gone before Docker has its exit status.
+    """
+    detached = ["--detach"] if number == signal.SIGKILL else []
+    docker("exec", *detached, container, "python", "-I", "-S", "-c", _SIGNAL, str(number))
 
 
 def free_port() -> int:

@@ -202,7 +202,7 @@ def test_an_engine_that_never_starts_again_ends_the_service_loudly(store: Path, 
         assert running.wait() == 1
     assert "has changed on disk since the service was started" in running.output
     assert "gave up on a process that does not start" in running.output
-    assert running.output.count("a process has ended") == 6
+    assert running.output.count("a process has ended ended=engine-0") == 6
     assert "Traceback" not in running.output
 
 
