@@ -44,9 +44,10 @@ def main(options: Options, deadline: float) -> None:
         return
     size = _bucket(options)
     shipped = _in_a_fresh_process(options, 0)
+    bare = f"{shipped['bare']:.0f}" if "bare" in shipped else "none (nothing is captured on this device)"
     text = (
         f"A single process is ready after {shipped['ready']:.1f} s; passes before capturing take "
-        f"{shipped['passes']:.1f} s of them. Bare images/s at {size}: {shipped['bare']:.0f} as shipped"
+        f"{shipped['passes']:.1f} s of them. Bare images/s at {size} as shipped: {bare}"
     )
     decide(f"{text}.")
     searched = _in_a_fresh_process(options, _SEARCHED)
@@ -99,7 +100,8 @@ def _measure(options: Options, spawned: float, search_limit: int) -> None:
         figures["bare"] = _bare(lane, options)
     else:
         figures["ready"], lanes = _start(options, artifact)
-        figures["bare"] = _bare(lanes[0], options) if lanes else 0.0
+        if lanes:
+            figures["bare"] = _bare(lanes[0], options)
     say(json.dumps(figures | {"passes": _steps["passes"]}))
 
 
