@@ -1,6 +1,6 @@
 """Draws the figures of ``docs/mobilenetv2.md`` and ``docs/explain.md`` into ``docs/figures``: ``make figures``.
 
-Everything is computed here or by ``service/mobilenetv2.py``; those of ``draw_maps`` come from the network itself.
+Everything is computed here or by ``service/model/network.py``; those of ``draw_maps`` come from the network itself.
 The output is deterministic: fixed seeds, no dates, so that a run without changes leaves the committed files as they
 are.
 """

@@ -1,4 +1,4 @@
-"""``docs/mobilenetv2.md``: its tables and figures are those of ``service/mobilenetv2.py``."""
+"""``docs/mobilenetv2.md``: its tables and figures are those of ``service/model/network.py``."""
 
 from __future__ import annotations
 
