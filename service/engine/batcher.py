@@ -15,11 +15,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
-from service.engine.client import InferResult, Priority, Source
+from service.engine.client import Decode, InferResult, Priority, Source, expired
 from service.errors import ServiceError
-from service.image import Pixels
 
 
 class Closed(Exception):
@@ -31,18 +30,28 @@ class Item:
     """One image on its way through the engine."""
 
     model: str  # name/version
-    source: Source
+    source: Source  # pixels once a pool has decoded it
     deadline: float  # time.monotonic() seconds
     receiver: Receiver
     classes: Sequence[int] = ()  # to compute maps of
     priority: Priority = "normal"
     request_id: str = ""  # for the log
     created_at: float = 0.0
-    pixels: Pixels | None = None  # once decoded
     decode_s: float = 0.0
     enqueued_at: float = 0.0
     cancelled: bool = False
 
+    def abandon(self) -> None:
+        """The caller no longer waits: release the image's bytes even if a queue still holds the item."""
+        self.cancelled = True
+        self.source = _ABANDONED
+
+
+def _give_up() -> NoReturn:
+    raise expired()
+
+
+_ABANDONED = Decode(_give_up)
 
 #: Answers of a batch, or of a part of it.
 Answers = list[tuple[Item, InferResult | ServiceError]]
@@ -149,24 +158,22 @@ class Batcher:
     def _wait_for_batch(self) -> Batch | None:
         """With the lock held, wait until a batch may leave; None when closed and empty."""
         while True:
-            remaining = self._until_batch_leaves()
+            waiting = len(self)
+            remaining = self._until_batch_leaves() if waiting else None
             if remaining is not None and remaining <= 0:
-                share = min(-(-len(self) // self._idle), self.max_batch_size)
+                share = min(-(-waiting // self._idle), self.max_batch_size)
                 items = [self._pop() for _ in range(share)]
-                return Batch(items, alone=not self._busy and not len(self))
-            if self._closed and not len(self):
+                return Batch(items, alone=not self._busy and share == waiting)
+            if self._closed and not waiting:
                 return None
             self._changed.wait(remaining)
 
     def _pop(self) -> Item:
         return next(queue for queue in self._queues.values() if queue).popleft()
 
-    def _until_batch_leaves(self) -> float | None:
-        """Seconds for which the queued items may still wait for more; None if the queue is empty."""
-        waiting = len(self)
-        if not waiting:
-            return None
-        if self._delay == 0.0 or self._closed or waiting >= self.max_batch_size:
+    def _until_batch_leaves(self) -> float:
+        """Seconds for which the queued items may still wait for more."""
+        if self._delay == 0.0 or self._closed or len(self) >= self.max_batch_size:
             return 0.0
         oldest = min(queue[0].enqueued_at for queue in self._queues.values() if queue)
         return oldest + self._delay - self._clock()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from service.engine.batcher import Answers, Item
 from service.engine.client import InferResult, expired
-from service.engine.decode_pool import abandon
 from service.errors import ServiceError
 
 
@@ -43,7 +42,7 @@ class Replies:
         finally:
             self._waiting.discard(reply)
             timer.cancel()
-            abandon(item)  # no effect if it was answered
+            item.abandon()  # no effect if it was answered
 
     def deliver(self, answers: Answers) -> None:
         """Called on any thread."""

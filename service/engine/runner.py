@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable
 
 from service.engine.batcher import Answers, Batch, Batcher, Item, deliver
-from service.engine.client import InferResult
-from service.engine.decode_pool import decode
+from service.engine.client import Decode, InferResult
 from service.engine.watchdog import Watchdog
-from service.errors import DeviceLost, InferenceFailed, ServiceError
+from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, ServiceError
 from service.image import Pixels
 from service.model.outputs import ItemOutput
 from service.model.runtime import Runtime
@@ -71,28 +70,30 @@ class Runner(threading.Thread):
 
     def _infer(self, batch: Batch) -> None:
         answers: Answers = []
-        decoded: list[Item] = []
+        decoded: list[tuple[Item, Pixels]] = []
         for item in batch.items:
-            if (error := decode(item, self._watchdog)) is not None:
-                answers.append((item, error))
+            outcome = decode(item, self._watchdog)
+            if isinstance(outcome, ServiceError):
+                answers.append((item, outcome))
             else:
-                decoded.append(item)
+                decoded.append((item, outcome))
         if decoded:
             try:
                 inferred = self._answer(decoded, batch.alone)
             except DeviceLost:
-                deliver([*answers, *((item, InferenceFailed("the device was lost")) for item in decoded)])
+                deliver([*answers, *((item, InferenceFailed("the device was lost")) for item, _ in decoded)])
                 raise
             self._watchdog.report(any(isinstance(answer, InferResult) for _, answer in inferred))
             answers += inferred
         deliver(answers)
 
-    def _answer(self, items: list[Item], alone: bool) -> Answers:
+    def _answer(self, decoded: list[tuple[Item, Pixels]], alone: bool) -> Answers:
+        items, pixels = zip(*decoded, strict=True)
         self._watchdog.inferring(len(items))
         started = time.monotonic()
         try:
             classes = [item.classes for item in items] if any(item.classes for item in items) else None
-            outputs = self._runtime.run([_decoded(item) for item in items], classes=classes, alone=alone)
+            outputs = self._runtime.run(pixels, classes=classes, alone=alone)
             infer_s = time.monotonic() - started
             answers: Answers = [
                 (item, _result(item, output, started, infer_s, len(items)))
@@ -103,7 +104,7 @@ class Runner(threading.Thread):
         except Exception:
             if len(items) > 1:
                 middle = len(items) // 2
-                return self._answer(items[:middle], alone) + self._answer(items[middle:], alone)
+                return self._answer(decoded[:middle], alone) + self._answer(decoded[middle:], alone)
             logger.exception("inference failed on one image", extra={"fields": {"request_id": items[0].request_id}})
             return [(items[0], InferenceFailed("the model could not process this image"))]
         self._observe_batch(len(items))
@@ -111,9 +112,28 @@ class Runner(threading.Thread):
         return answers
 
 
-def _decoded(item: Item) -> Pixels:
-    assert item.pixels is not None
-    return item.pixels
+def decode(item: Item, watchdog: Watchdog) -> Pixels | ServiceError:
+    """The pixels of ``item``, or the error if they cannot be made.
+
+    The caller must report to ``watchdog`` afterwards that its thread is idle.
+    """
+    source = item.source
+    if not isinstance(source, Decode):
+        return source
+    started = time.monotonic()
+    if item.deadline <= started:  # decoding other items of the batch took too long
+        return DeadlineExceeded("the deadline passed before the image was decoded")
+    watchdog.decoding(source.pixel_count)
+    try:
+        pixels = source.call()
+    except ServiceError as error:
+        return error
+    except Exception:
+        fields = {"request_id": item.request_id}
+        logger.exception("decoding an image failed unexpectedly", extra={"fields": fields})
+        return ServiceError("the image could not be processed")
+    item.decode_s = time.monotonic() - started
+    return pixels
 
 
 def _result(

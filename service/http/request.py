@@ -2,9 +2,8 @@
 
     head ─► admit ─► read the body ─► inspect ─► (the endpoint infers and encodes) ─► the permit is given back
 
-The body is an image's bytes, or a multipart form whose ``file`` parts are images, read as they arrive. The byte limit
-holds while streaming: a larger declared length is refused before anything is read, and a body without a length is cut
-off at the limit. Parts of other names are skipped without being kept.
+The body is an image's bytes or a multipart form (``form``), read as it arrives. The byte limit holds while streaming: a
+larger declared length is refused before anything is read, and a body without a length is cut off at the limit.
 """
 
 from __future__ import annotations
@@ -12,27 +11,21 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from service.errors import BadRequest, BodyTooLarge, DeadlineExceeded, InvalidParameter
+from service.http.form import Form
 from service.http.middleware import KEY_OWNER
 from service.metrics import Metrics
 from service.serving.intake import Intake, Photo, Served, StageTimes
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
-#: The name of the form field that carries images.
-FIELD = "file"
-
-#: Parts that are not images cost time, too.
-_MAX_OTHER_PARTS = 64
-_MAX_PART_HEADER_BYTES = 4096
 #: The form is parsed in pieces of this size, so that other requests get their turn: a piece of repeated starts of
 #: boundaries, the worst case, takes 5 ms.
 _FORM_PIECE_BYTES = 2**15
@@ -134,7 +127,7 @@ async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max
         if not body:
             raise BadRequest("the body is empty: send an image, or a multipart form with parts named 'file'")
         return [body]
-    form = _Form(_boundary(media_type, options), max_images)
+    form = Form(media_type, options, max_images)
     await _stream(receive, max_bytes, form.feed, _FORM_PIECE_BYTES)
     return form.finish()
 
@@ -165,98 +158,3 @@ async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], obje
                     await asyncio.sleep(0)
         if not message.get("more_body", False):
             return
-
-
-def _boundary(media_type: bytes, options: Mapping[bytes, bytes]) -> bytes:
-    if media_type != b"multipart/form-data":
-        raise BadRequest("multipart/form-data is the only multipart type that is supported")
-    boundary = options.get(b"boundary", b"")
-    if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
-        raise BadRequest("the multipart form has no valid boundary")
-    return boundary
-
-
-class _Form:
-    """Collects the ``file`` parts that the incremental parser reports."""
-
-    def __init__(self, boundary: bytes, max_images: int) -> None:
-        self._images: list[bytes] = []
-        self._max_images = max_images
-        self._other_parts = 0
-        self._chunks: list[bytes] | None = None  # of the current part; None: it is skipped
-        self._header_name = b""
-        self._header_value = b""
-        self._header_bytes = 0
-        self._name = b""
-        self._complete = False
-        # The type stubs require every callback; the parser accepts any subset.
-        callbacks: Any = {
-            "on_part_begin": self._on_part_begin,
-            "on_header_field": self._on_header_field,
-            "on_header_value": self._on_header_value,
-            "on_header_end": self._on_header_end,
-            "on_headers_finished": self._on_headers_finished,
-            "on_part_data": self._on_part_data,
-            "on_part_end": self._on_part_end,
-            "on_end": self._on_end,
-        }
-        self._parser = MultipartParser(boundary, callbacks)
-
-    def feed(self, chunk: bytes) -> None:
-        try:
-            self._parser.write(chunk)
-        except FormParserError:
-            raise BadRequest("the multipart form is malformed") from None
-
-    def finish(self) -> list[bytes]:
-        if not self._complete:
-            raise BadRequest("the multipart form ends before its last boundary")
-        if not self._images:
-            raise BadRequest(f"the multipart form has no part named '{FIELD}'")
-        return self._images
-
-    def _on_part_begin(self) -> None:
-        self._header_bytes = 0
-        self._header_name = self._header_value = self._name = b""
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._header_name += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._header_value += data[start:end]
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > _MAX_PART_HEADER_BYTES:
-            raise BadRequest("the headers of a multipart part are too large")
-
-    def _on_header_end(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            _, options = parse_options_header(self._header_value)
-            self._name = options.get(b"name", b"")
-        self._header_name = self._header_value = b""
-
-    def _on_headers_finished(self) -> None:
-        if self._name == FIELD.encode():
-            if len(self._images) == self._max_images:
-                many = f"{self._max_images} image{'s' * (self._max_images > 1)}"
-                raise BadRequest(f"more than {many} in one request")
-            self._chunks = []
-            return
-        self._chunks = None
-        self._other_parts += 1
-        if self._other_parts > _MAX_OTHER_PARTS:
-            raise BadRequest(f"more than {_MAX_OTHER_PARTS} parts that are not named '{FIELD}'")
-
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._chunks is not None:
-            self._chunks.append(data[start:end])
-
-    def _on_part_end(self) -> None:
-        if self._chunks is not None:
-            self._images.append(b"".join(self._chunks))
-
-    def _on_end(self) -> None:
-        self._complete = True

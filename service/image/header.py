@@ -70,6 +70,7 @@ class Header:
     format: Format
     width: int  # in pixels as stored, before the orientation is applied
     height: int
+    exif: bytes | None = None  # of JPEG, PNG and WebP, until ``inspect`` has read the orientation from it
     orientation: int = 1  # 1 to 8 as in EXIF; for TIFF from its own tag, otherwise from EXIF
     exif_damaged: bool = False
     animated: bool = False  # or has several pages

@@ -16,7 +16,7 @@ from service.image.formats.gif import inspect_gif
 from service.image.formats.jpeg import inspect_jpeg
 from service.image.formats.png import SIGNATURE, inspect_png
 from service.image.formats.tiff import inspect_tiff
-from service.image.formats.tiff_directory import with_exif
+from service.image.formats.tiff_directory import with_orientation
 from service.image.header import DEFAULT_LIMITS, TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
 _BMP_HEADER_SIZES: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
@@ -35,7 +35,7 @@ def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
     limits.check_size(header.width, header.height)
     if header.scans > limits.free_scans and header.scans * header.pixels > limits.max_scan_pixels:
         raise BadImage(f"the JPEG has too many scans for its size: at most {limits.free_scans} are accepted")
-    return header
+    return header if header.exif is None else with_orientation(header, header.exif)
 
 
 def _reader(data: bytes) -> Callable[[bytes, Limits], Header]:
@@ -83,7 +83,7 @@ def _inspect_webp(data: bytes, limits: Limits) -> Header:
         if blocks > limits.max_blocks:
             raise BadImage(TOO_MANY_BLOCKS)
     complete = 8 + int.from_bytes(data[4:8], "little") <= len(data)
-    return with_exif(exif, Header("webp", width, height, animated=frames > 1, complete=complete))
+    return Header("webp", width, height, exif, animated=frames > 1, complete=complete)
 
 
 def _inspect_bmp(data: bytes, limits: Limits) -> Header:

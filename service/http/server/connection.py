@@ -47,16 +47,12 @@ class Connection(HttpToolsProtocol):
         super().__init__(**uvicorn_arguments)
         self._metrics = metrics
         self._max_connections = max_connections
+        self.idle = True  # no request is being answered
         self._running: RequestResponseCycle | None = None  # the request being answered, or the last one answered
         self._beside_body = 0
         self._expecting_since: float | None = None  # loop.time(): waiting for the rest of a head or of a refused body
         self._unread_timer: asyncio.TimerHandle | None = None
         self._ignore_input = False
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request is being answered."""
-        return self._running is None or self._running.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -119,6 +115,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self.idle = True  # unless the next line begins a request that was pipelined
         super().on_response_complete()
         if self.transport.is_closing():
             if self.transport.get_write_buffer_size():
@@ -155,7 +152,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle
+        self._running, self.idle = cycle, False
         super()._start_asgi_task(cycle, app)
 
     def _make_room(self) -> None:

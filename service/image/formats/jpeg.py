@@ -10,7 +10,6 @@ import re
 from typing import Final
 
 from service.errors import BadImage
-from service.image.formats.tiff_directory import with_exif
 from service.image.header import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -84,7 +83,7 @@ def inspect_jpeg(data: bytes, limits: Limits) -> Header:
     # If the first scan of a sequential JPEG has all components, libjpeg reads no other.
     several = progressive or data[body] < components
     scans = _count_scans(data, position, limits) if several else 1
-    return with_exif(exif, Header("jpeg", *size, components=components, scans=scans))
+    return Header("jpeg", *size, exif, components=components, scans=scans)
 
 
 def _count_scans(data: bytes, position: int, limits: Limits) -> int:

@@ -8,7 +8,6 @@ from typing import Final
 from PIL import PngImagePlugin
 
 from service.errors import BadImage
-from service.image.formats.tiff_directory import with_exif
 from service.image.header import TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -43,7 +42,7 @@ def inspect_png(data: bytes, limits: Limits) -> Header:
         blocks += 1
         if blocks > limits.max_blocks:
             raise BadImage(TOO_MANY_BLOCKS)
-    return with_exif(exif, Header("png", width, height, animated=animated, complete=complete))
+    return Header("png", width, height, exif, animated=animated, complete=complete)
 
 
 def pixel_chunks(data: bytes) -> bytes:

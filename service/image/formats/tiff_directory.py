@@ -145,11 +145,9 @@ def exif_orientation(exif: bytes) -> int:
     return max(1, entry.first)
 
 
-def with_exif(exif: bytes | None, header: Header) -> Header:
-    """``header`` with the orientation of its EXIF block, or marked as damaged: the image can be decoded anyway."""
-    if exif is None:
-        return header
+def with_orientation(header: Header, exif: bytes) -> Header:
+    """``header`` with the orientation in ``exif``, or marked as damaged: the image can be decoded anyway."""
     try:
-        return replace(header, orientation=exif_orientation(exif))
+        return replace(header, exif=None, orientation=exif_orientation(exif))
     except DamagedDirectory:
-        return replace(header, exif_damaged=True)
+        return replace(header, exif=None, exif_damaged=True)

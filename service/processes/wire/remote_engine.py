@@ -21,7 +21,7 @@ import numpy as np
 
 from service.engine.batcher import Answers, Item
 from service.engine.client import Decode, InferResult, Priority, Readiness, RuntimeInfo, Source, expired, refusal
-from service.engine.decode_pool import DecodePool, abandon
+from service.engine.decode_pool import DecodePool
 from service.engine.watchdog import Verdict, Watchdog
 from service.errors import NotReady, ServiceError
 from service.image import Pixels
@@ -117,7 +117,7 @@ class RemoteEngine:
         try:
             await self._decode(item)
         finally:
-            abandon(item)  # a cancelled job keeps the item in the pool's queue
+            item.abandon()  # a cancelled job keeps the item in the pool's queue
         done, output = await slot.infer(request, deadline)
         queue_s = time.monotonic() - started - item.decode_s - done.infer_s
         return InferResult(output, item.decode_s, queue_s, done.infer_s, done.batch_size)
