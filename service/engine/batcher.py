@@ -162,14 +162,14 @@ class Batcher:
             remaining = self._until_batch_leaves() if waiting else None
             if remaining is not None and remaining <= 0:
                 share = min(-(-waiting // self._idle), self.max_batch_size)
-                items = [self._pop() for _ in range(share)]
+                items: list[Item] = []
+                for queue in self._queues.values():
+                    while queue and len(items) < share:
+                        items.append(queue.popleft())
                 return Batch(items, alone=not self._busy and share == waiting)
             if self._closed and not waiting:
                 return None
             self._changed.wait(remaining)
-
-    def _pop(self) -> Item:
-        return next(queue for queue in self._queues.values() if queue).popleft()
 
     def _until_batch_leaves(self) -> float:
         """Seconds for which the queued items may still wait for more."""

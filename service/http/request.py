@@ -55,21 +55,18 @@ class Exchange(NamedTuple):
         headers, started = Headers(scope=scope), time.monotonic()
         deadline = self.intake.deadline(_timeout_ms(headers))
         with self.intake.admit(declared_length(headers), deadline, _client(scope), extra_units) as permit:
+            most = max_images or self.max_images
             try:
-                images = await self._read(headers, receive, deadline, max_images or self.max_images)
-            except (DeadlineExceeded, ClientGone):
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    images = await read_images(headers, receive, self.intake.max_body_bytes, most)
+            except (TimeoutError, ClientGone) as error:
                 # No answer reports this time, but the histogram should show slow clients.
                 self.served.metrics.stages["read"].observe(time.monotonic() - started)
-                raise
+                if isinstance(error, ClientGone):
+                    raise
+                raise DeadlineExceeded("the deadline passed before the body had arrived") from None
             times.add(read=time.monotonic() - started)
             yield await self.intake.inspect(self.served, images, permit, deadline, extra_units), deadline
-
-    async def _read(self, headers: Headers, receive: Receive, deadline: float, max_images: int) -> list[bytes]:
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                return await read_images(headers, receive, max_bytes=self.intake.max_body_bytes, max_images=max_images)
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the body had arrived") from None
 
 
 @asynccontextmanager
@@ -114,7 +111,7 @@ def _client(scope: Scope) -> str:
     return owner or (scope["client"][0] if scope.get("client") else "")
 
 
-async def read_images(headers: Headers, receive: Receive, *, max_bytes: int, max_images: int) -> list[bytes]:
+async def read_images(headers: Headers, receive: Receive, max_bytes: int, max_images: int) -> list[bytes]:
     """Every image of the request, in the order sent.
 
     Raises BadRequest (empty body, no ``file`` part, malformed form), BodyTooLarge, or ClientGone.

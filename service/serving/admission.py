@@ -164,7 +164,7 @@ class Permit:
             admission._clients[self._client] += more
         self.units += more
 
-    def release(self) -> None:
+    def release(self, *exc_info: object) -> None:
         """Release all units. Idempotent."""
         admission, units = self._admission, self.units
         self.units = 0
@@ -179,5 +179,4 @@ class Permit:
     def __enter__(self) -> Permit:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
+    __exit__ = release

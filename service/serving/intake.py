@@ -54,26 +54,20 @@ class Served:
         return Decode(call, header.pixels)
 
 
-class StageTimes:
+class StageTimes(dict[str, float]):
     """Seconds of one request by stage. For several images, a stage's time is that of the slowest image."""
-
-    __slots__ = ("_seconds",)
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
 
     def add(self, **seconds: float) -> None:
         """Record one image's time in each stage given."""
         for stage, value in seconds.items():
-            if value > self._seconds.get(stage, -1.0):
-                self._seconds[stage] = value
+            self[stage] = max(value, self.get(stage, 0.0))
 
     def observe(self, metrics: ModelMetrics) -> str:
         """Feed the histograms; returns the value of ``Server-Timing``: ``read;dur=0.1, decode;dur=1.8, …`` in
         milliseconds, in the order of stages, without those not reached."""
-        for stage, seconds in self._seconds.items():
+        for stage, seconds in self.items():
             metrics.stages[stage].observe(seconds)
-        return ", ".join(f"{stage};dur={self._seconds[stage] * 1e3:.2f}" for stage in STAGES if stage in self._seconds)
+        return ", ".join(f"{stage};dur={self[stage] * 1e3:.2f}" for stage in STAGES if stage in self)
 
 
 class Photo(NamedTuple):

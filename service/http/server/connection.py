@@ -110,10 +110,6 @@ class Connection(HttpToolsProtocol):
         self._beside_body = 0
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        self._beside_body = 0
-        super().on_message_complete()
-
     def on_response_complete(self) -> None:
         self.idle = True  # unless the next line begins a request that was pipelined
         super().on_response_complete()

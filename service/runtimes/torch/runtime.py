@@ -68,7 +68,7 @@ class TorchRuntime:
         this batch failed.
         """
         check_images(images, self._size, self.max_batch)
-        rows = map_rows(classes, len(images), self._maps, self._num_classes)
+        rows = None if classes is None else map_rows(classes, self._maps, self._num_classes)
         with self._lane() as lane:
             try:
                 return run_or_halve(lane.run, images, rows)
