@@ -6,6 +6,7 @@ import asyncio
 import socket
 from functools import partial
 
+from service.config import Settings
 from service.engine import ENGINE_EXITS
 from service.host import memory
 from service.http.app import create_app
@@ -19,9 +20,8 @@ from service.serving.build import create_intake, create_served, worker_plan
 from service.serving.lifecycle import Lifecycle
 
 
-async def serve(handover: Handover, metrics: Metrics) -> int:
+async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int:
     loop = asyncio.get_running_loop()
-    settings = handover.load_settings()
     artifact = handover.load_artifact(settings)
     lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3)
     threads, max_in_flight, max_pixels = worker_plan(settings)
