@@ -6,7 +6,8 @@ use these classes; tests check that the two agree.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
@@ -36,9 +37,12 @@ class Classified(BaseModel):
     error: ItemProblem | None = Field(None, description="Instead of the other fields, if this image failed.")
 
 
-class ClassifyResponse(BaseModel):
+class _Answer(BaseModel):
     model: str = Field(examples=["mobilenet_v2"])
     version: str = Field(examples=["1"])
+
+
+class ClassifyResponse(_Answer):
     results: list[Classified] = Field(description="One per image, in the order sent.")
 
 
@@ -48,9 +52,7 @@ class Embedded(BaseModel):
     error: ItemProblem | None = None
 
 
-class EmbedResponse(BaseModel):
-    model: str = Field(examples=["mobilenet_v2"])
-    version: str = Field(examples=["1"])
+class EmbedResponse(_Answer):
     results: list[Embedded] = Field(description="One per image, in the order sent.")
 
 
@@ -82,13 +84,16 @@ class Explained(BaseModel):
     error: ItemProblem | None = None
 
 
-class ExplainResponse(BaseModel):
-    model: str = Field(examples=["mobilenet_v2"])
-    version: str = Field(examples=["1"])
+class ExplainResponse(_Answer):
     results: list[Explained] = Field(description="One per image, in the order sent.")
 
 
 _BINARY = {"type": "string", "format": "binary"}
+
+
+def _binary(*media_types: str) -> dict[str, Any]:
+    return {media_type: {"schema": _BINARY} for media_type in media_types}
+
 
 #: Both ways to send images; the form comes first because Swagger UI can fill it in.
 _REQUEST_BODY: dict[str, Any] = {
@@ -108,40 +113,31 @@ _REQUEST_BODY: dict[str, Any] = {
                 },
             }
         },
-        **{
-            media_type: {"schema": _BINARY}
-            for media_type in ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff")
-        },
-        "application/octet-stream": {"schema": _BINARY},
+        **_binary("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"),
+        **_binary("application/octet-stream"),
     },
 }
 
 
 def components() -> dict[str, Any]:
     """Every schema that ``inference_paths`` and ``problem_responses`` refer to, by name."""
-    models: list[tuple[type[BaseModel], Literal["serialization"]]] = [
-        (model, "serialization") for model in (Problem, ClassifyResponse, EmbedResponse, ExplainResponse)
-    ]
-    _, definitions = models_json_schema(models, ref_template=REFERENCE)
-    schemas: dict[str, Any] = definitions["$defs"]
-    return schemas
+    models = (Problem, ClassifyResponse, EmbedResponse, ExplainResponse)
+    _, definitions = models_json_schema([(model, "serialization") for model in models], ref_template=REFERENCE)
+    return dict(definitions["$defs"])
 
 
 def inference_paths(num_classes: int) -> dict[str, Any]:
     """The OpenAPI path items of the inference endpoints for a model of ``num_classes`` classes."""
 
     def top_k(default: int, most: int) -> dict[str, Any]:
-        schema = {"type": "integer", "minimum": 1, "maximum": most, "default": min(default, most)}
-        return _parameter("top_k", schema, "Number of classes per image.")
+        limits = {"minimum": 1, "maximum": most, "default": min(default, most)}
+        return _parameter("top_k", "Number of classes per image.", type="integer", **limits)
 
     most_maps = min(MAPS_PER_ITEM, num_classes)
     index = {"type": "integer", "minimum": 0, "maximum": num_classes - 1}
     classes = {"type": "array", "items": index, "minItems": 1, "maxItems": most_maps, "uniqueItems": True}
-    images = (
-        "Send one image as the body, or several as parts named `file` of a multipart form. With several, a bad image "
-        "is reported in its place and the others are answered; if all are bad, the status is that of the first."
-    )
-    binary = (
+    strength = "For a drawing: how opaque the map is where it is strongest."
+    vectors = (
         "\n\n`Accept: application/octet-stream` gives the vectors as little-endian float32, row by row, "
         "`Accept: application/x-npy` as a NumPy file. In these two forms one bad image fails the whole request."
     )
@@ -151,69 +147,61 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
     )
     return {
         "/classify": _operation(
-            "classify",
-            "Classes of one or more images",
-            images,
-            [top_k(DEFAULT_TOP_K, num_classes)],
-            {"application/json": {"schema": {"$ref": REFERENCE.format(model="ClassifyResponse")}}},
+            "classify", "Classes of one or more images", [top_k(DEFAULT_TOP_K, num_classes)], ClassifyResponse
         ),
         "/embed": _operation(
             "embed",
             "Feature vectors of one or more images",
-            images + binary,
-            [
-                _parameter(
-                    "normalize", {"type": "boolean", "default": True}, "Scale each vector to unit Euclidean length."
-                )
-            ],
-            {
-                "application/json": {"schema": {"$ref": REFERENCE.format(model="EmbedResponse")}},
-                "application/octet-stream": {"schema": _BINARY},
-                "application/x-npy": {"schema": _BINARY},
-            },
+            [_parameter("normalize", "Scale each vector to unit Euclidean length.", type="boolean", default=True)],
+            EmbedResponse,
+            vectors,
+            ("application/octet-stream", "application/x-npy"),
         ),
         "/explain": _operation(
             "explain",
             "Class activation maps of one or more images",
-            images + drawing,
             [
                 top_k(MAPS_PER_ITEM, most_maps),
-                _parameter("class", classes, "Indices of classes, instead of `top_k`.", explode=False),
-                _parameter("embedding", {"type": "boolean", "default": False}, "Add the embedding, of unit length."),
-                _parameter(
-                    "opacity",
-                    {"type": "number", "minimum": 0, "maximum": 1, "default": DEFAULT_OPACITY},
-                    "For a drawing: how opaque the map is where it is strongest.",
-                ),
+                {**_parameter("class", "Indices of classes, instead of `top_k`.", **classes), "explode": False},
+                _parameter("embedding", "Add the embedding, of unit length.", type="boolean", default=False),
+                _parameter("opacity", strength, type="number", minimum=0, maximum=1, default=DEFAULT_OPACITY),
             ],
-            {
-                "application/json": {"schema": {"$ref": REFERENCE.format(model="ExplainResponse")}},
-                "image/png": {"schema": _BINARY},
-            },
+            ExplainResponse,
+            drawing,
+            ("image/png",),
         ),
     }
 
 
-def _parameter(name: str, schema: dict[str, Any], description: str, **others: Any) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": schema, "description": description, **others}
+def _parameter(name: str, description: str, where: str = "query", /, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": where, "schema": schema, "description": description}
 
 
 def _operation(
-    name: str, summary: str, description: str, parameters: list[dict[str, Any]], content: dict[str, Any]
+    name: str,
+    summary: str,
+    parameters: list[dict[str, Any]],
+    model: type[_Answer],
+    other_forms: str = "",
+    other_types: Sequence[str] = (),
 ) -> dict[str, Any]:
-    timeout = {
-        "name": "X-Request-Timeout-Ms",
-        "in": "header",
-        "schema": {"type": "integer", "minimum": 1},
-        "description": "Deadline of this request; the service's own limit still applies.",
+    """``model`` is the answer in JSON; ``other_forms`` describes the answers of ``other_types``."""
+    description = (
+        "Send one image as the body, or several as parts named `file` of a multipart form. With several, a bad image "
+        "is reported in its place and the others are answered; if all are bad, the status is that of the first."
+    )
+    deadline = "Deadline of this request; the service's own limit still applies."
+    timeout = _parameter("X-Request-Timeout-Ms", deadline, "header", type="integer", minimum=1)
+    json = {"application/json": {"schema": {"$ref": REFERENCE.format(model=model.__name__)}}}
+    responses = {
+        "200": {"description": "One result per image, in the order sent.", "content": json | _binary(*other_types)}
     }
-    responses = {"200": {"description": "One result per image, in the order sent.", "content": content}}
     return {
         "post": {
             "tags": ["inference"],
             "operationId": name,
             "summary": summary,
-            "description": description,
+            "description": description + other_forms,
             "parameters": [*parameters, timeout],
             "requestBody": _REQUEST_BODY,
             "responses": responses | {str(status): content for status, content in problem_responses().items()},

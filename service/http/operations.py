@@ -40,7 +40,10 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
     @router.get(
         "/metrics",
         response_class=Response,
-        responses=schemas.METRICS | (schemas.problem_responses(401) if metrics_keyed else {}),
+        responses={
+            200: {"description": "Text exposition format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            **(schemas.problem_responses(401) if metrics_keyed else {}),
+        },
         summary="Prometheus metrics",
     )
     async def prometheus() -> Response:

@@ -87,12 +87,9 @@ def _enlarged(levels: Image.Image, crop: CropBox, box: Sequence[int]) -> Image.I
     def cell(pixel: int, start: float, extent: float) -> float:
         return min(max((pixel - start) / extent * side, 0.0), float(side))  # the box may extend beyond the crop
 
-    cells = (
-        cell(left, crop.x, crop.width),
-        cell(top, crop.y, crop.height),
-        cell(right, crop.x, crop.width),
-        cell(bottom, crop.y, crop.height),
-    )
+    first_column, last_column = (cell(pixel, crop.x, crop.width) for pixel in (left, right))
+    first_row, last_row = (cell(pixel, crop.y, crop.height) for pixel in (top, bottom))
+    cells = (first_column, first_row, last_column, last_row)
     return levels.resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=cells)
 
 

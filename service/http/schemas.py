@@ -43,9 +43,3 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"description": _REASONS[status], "content": {"application/problem+json": {"schema": schema}}}
         for status in (statuses or _REASONS)
     }
-
-
-#: The answer of `/metrics`.
-METRICS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Text exposition format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-}

@@ -44,7 +44,6 @@ class Handover:
     metrics_directory: str  # shared by all processes
     settings: dict[str, Any]
     digest: str  # of the weights when the supervisor started
-    engines: int  # number of engine processes that share this machine's cores
     listener: int = -1  # worker: the service's port; engine: a Unix socket
     heartbeat: int = -1  # pipe to the supervisor
     device: str = ""  # engine only
@@ -60,14 +59,6 @@ class Handover:
     def dump(self) -> bytes:
         return json.dumps(dataclasses.asdict(self)).encode()
 
-    @classmethod
-    def read(cls) -> Handover:
-        """Read standard input. ValueError if the supervisor died while it was writing."""
-        return cls(**json.load(sys.stdin))
-
-    def load_settings(self) -> Settings:
-        return Settings(**self.settings)
-
     def load_artifact(self, settings: Settings) -> Artifact:
         """OperatorError if its weights differ from those that the other processes serve."""
         artifact = load_artifact(settings.model_store, settings.model, settings.version)
@@ -82,16 +73,16 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
     return resolved.model_dump(mode="json")
 
 
-def run_child(main: Callable[[Handover, Metrics], Coroutine[Any, Any, int]]) -> None:
+def run_child(main: Callable[[Handover, Settings, Metrics], Coroutine[Any, Any, int]]) -> None:
     """Run ``main`` on an event loop and exit with the status it returns, or with 1 and a message for OperatorError."""
     handover = _receive_handover()
-    settings = handover.load_settings()
+    settings = Settings(**handover.settings)
     logs.configure(settings.log_format, settings.log_level, process=handover.name)
     memory.limit_arenas(available_cores())
     share(handover.metrics_directory, handover.name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            status = runner.run(main(handover, Metrics()))
+            status = runner.run(main(handover, settings, Metrics()))
     except OperatorError as error:
         sys.stderr.write(f"error: {error}\n")
         status = 1
@@ -117,8 +108,8 @@ def _receive_handover() -> Handover:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        handover = Handover.read()
-    except ValueError:
+        handover = Handover(**json.load(sys.stdin))
+    except ValueError:  # the supervisor died while it was writing
         os._exit(1)
     if os.getppid() != handover.parent:  # the supervisor died before prctl took effect
         os._exit(1)

@@ -53,7 +53,6 @@ class ChildProcess:
         self.worker_index = handover.worker_index
         self.state: ProcessState = "ended"
         self.status = 0  # exit status of the last process that ended
-        self.pid: int | None = None
         self._module = module
         self._handover = handover
         self._on_exit = on_exit
@@ -63,13 +62,14 @@ class ChildProcess:
         self._failures = 0
         self._stopping = asyncio.Event()
         self._killed_as_silent = False
-        self._was_ready = False
 
     async def run(self) -> None:
         """Run the process again and again, until ``stop`` or until ``state`` is given_up."""
         while not self._stopping.is_set():
             started = time.monotonic()
-            await self._run_once()
+            self.state = "starting"
+            self._starts += 1
+            was_ready = await self._run_once()
             if self._stopping.is_set():
                 break
             reason = self._exit_reason()
@@ -77,7 +77,7 @@ class ChildProcess:
             duration = {"after_s": round(time.monotonic() - started, 1)}
             logger.error("a process has ended", extra={"fields": fields | duration})
             self._on_exit(self, reason)
-            self._failures = 0 if self._was_ready else self._failures + 1
+            self._failures = 0 if was_ready else self._failures + 1
             if self._should_give_up():
                 logger.error("gave up on a process that does not start", extra={"fields": fields})
                 self.state = "given_up"
@@ -95,22 +95,17 @@ class ChildProcess:
             self._killed_as_silent = True
             self._signal(signal.SIGKILL)
 
-    def stop(self) -> None:
-        """Ask the process to end, and do not replace it."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask the process to end, or kill it, and do not replace it."""
         self._stopping.set()
-        self._signal(signal.SIGTERM)
+        self._signal(number)
 
-    def kill(self) -> None:
-        self._stopping.set()
-        self._signal(signal.SIGKILL)
-
-    async def _run_once(self) -> None:
+    async def _run_once(self) -> bool:
+        """Whether the process was ready before it ended."""
         pipe, heartbeat = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         handover = replace(self._handover, heartbeat=heartbeat)
         try:
-            self._silent_checks, self._killed_as_silent, self._was_ready = 0, False, False
-            self.state = "starting"
-            self._starts += 1
+            self._silent_checks, self._killed_as_silent = 0, False
             program = _BOOT.format(module=self._module)
             self._process = process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", program, "mobilenet-service", self.name, *sys.path),
@@ -121,20 +116,17 @@ class ChildProcess:
         finally:
             os.close(heartbeat)
         loop = asyncio.get_running_loop()
-        self.pid = process.pid
         loop.add_reader(pipe, self._read_heartbeats, pipe)
         try:
-            assert process.stdin is not None
-            with contextlib.suppress(ConnectionError):
-                process.stdin.write(handover.dump())
-                process.stdin.close()
             if self._stopping.is_set():
                 self._signal(signal.SIGTERM)
+            await process.communicate(handover.dump())
             self.status = await process.wait()
+            return self.state == "ready"
         finally:
             loop.remove_reader(pipe)
             os.close(pipe)
-            self._process, self.pid, self.state = None, None, "ended"
+            self._process, self.state = None, "ended"
 
     def _read_heartbeats(self, pipe: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -142,7 +134,7 @@ class ChildProcess:
                 asyncio.get_running_loop().remove_reader(pipe)
                 return
             if beats.endswith(READY):
-                self.state, self._was_ready = "ready", True
+                self.state = "ready"
         self._silent_checks = 0
 
     def _should_give_up(self) -> bool:

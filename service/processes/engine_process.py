@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 
+from service.config import Settings
 from service.engine import ENGINE_EXITS
 from service.host import memory
 from service.metrics import Metrics
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 _CLOSE_S = 5.0
 
 
-async def serve(handover: Handover, metrics: Metrics) -> int:
+async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int:
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[str | None] = loop.create_future()  # why the engine failed; None after SIGTERM
 
@@ -31,9 +32,9 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
             stop.set_result(failure)
 
     loop.add_signal_handler(signal.SIGTERM, end)
-    settings = handover.load_settings().model_copy(update={"device": handover.device})
+    settings = settings.model_copy(update={"device": handover.device})
     artifact = handover.load_artifact(settings)
-    plan = engine_plan(settings, engines=handover.engines)._replace(decode_threads=0)  # the workers decode
+    plan = engine_plan(settings, engines=len(settings.engine_devices))._replace(decode_threads=0)  # the workers decode
     engine = create_engine(
         settings, plan, artifact, metrics, on_fatal=lambda reason: loop.call_soon_threadsafe(end, reason)
     )

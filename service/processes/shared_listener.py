@@ -13,13 +13,12 @@ import logging
 import mmap
 import os
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:  # the supervisor imports this module and does not need HTTP
-    from service.http.server.connection import Connection
+    from service.http.server.http_server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -61,46 +60,40 @@ class ConnectionCounts:
 class SharedListener:
     """Accepts connections from ``listener`` until ``close``. Belongs to one event loop.
 
-    ``connect`` makes a connection's protocol. ``own_count`` returns the number of this process's connections;
-    ``fewest`` publishes that number and returns the smallest of all processes.
+    The number of connections of ``server`` is published as that of ``worker`` in ``counts``.
     """
 
-    def __init__(
-        self,
-        listener: socket.socket,
-        *,
-        connect: Callable[[], Connection],
-        own_count: Callable[[], int],
-        fewest: Callable[[int], int],
-    ) -> None:
+    def __init__(self, listener: socket.socket, server: Server, *, counts: ConnectionCounts, worker: int) -> None:
         self._listener = listener
-        self._connect = connect
-        self._own_count = own_count
-        self._fewest = fewest
+        self._server = server
+        self._counts = counts
+        self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._resume: asyncio.TimerHandle | None = None
+        self._pausing: asyncio.TimerHandle | None = None
         self._accepting: set[asyncio.Task[object]] = set()
         listener.setblocking(False)
         self._loop.add_reader(listener, self._readable)
 
     def close(self) -> None:
         self._closed = True
-        if self._resume is not None:
-            self._resume.cancel()
+        if self._pausing is not None:
+            self._pausing.cancel()
         self._loop.remove_reader(self._listener)
 
     async def wait_closed(self) -> None:
         """Part of asyncio's interface of a server."""
 
     def _readable(self) -> None:
-        if self._count() > self._fewest(self._count()):
-            self._pause(_DEFER_S, self._take)
+        if self._publish() > self._counts.fewest():
+            self._pause(_DEFER_S)
         else:
             self._take()
 
-    def _count(self) -> int:
-        return self._own_count() + len(self._accepting)
+    def _publish(self) -> int:
+        count = self._server.connections + len(self._accepting)
+        self._counts.set(self._worker, count)
+        return count
 
     def _take(self) -> None:
         """Accept one connection, unless another process was faster."""
@@ -110,27 +103,25 @@ class SharedListener:
             return
         except OSError:
             logger.exception("no connection can be accepted")
-            self._pause(_EXHAUSTED_S, lambda: None)
+            self._pause(_EXHAUSTED_S)
             return
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted.setblocking(False)
         task = asyncio.ensure_future(self._hand_over(accepted))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
-        self._fewest(self._count())  # publishes the new number
+        self._publish()
 
     async def _hand_over(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the client has already gone
-            _, connection = await self._loop.connect_accepted_socket(self._connect, accepted)
+            _, connection = await self._loop.connect_accepted_socket(self._server.connect, accepted)
             if self._closed:  # the drain did not see this connection, and its first request may be here already
                 connection.shutdown()
 
-    def _pause(self, seconds: float, then: Callable[[], None]) -> None:
+    def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._listener)
+        self._pausing = self._loop.call_later(seconds, self._resume)
 
-        def resume() -> None:
-            self._resume = None
-            self._loop.add_reader(self._listener, self._readable)
-            then()
-
-        self._resume = self._loop.call_later(seconds, resume)
+    def _resume(self) -> None:
+        self._loop.add_reader(self._listener, self._readable)
+        self._take()

@@ -6,6 +6,7 @@ start: port ─► engines' sockets ─► engines ─► workers          stop:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -42,14 +43,13 @@ def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_re
 
     ``digest`` is that of the weights to serve. ``on_ready`` is called once, with a description of what is ready.
     """
-    devices = settings.engine_devices
     listener.listen(_BACKLOG)
     with metrics_directory() as directory:
         share(directory, "supervisor")
         metrics = Metrics()
-        addresses, sockets = zip(*(_engine_socket() for _ in devices), strict=True)
+        addresses, sockets = zip(*(_engine_socket() for _ in settings.engine_devices), strict=True)
         counts = ConnectionCounts.create(settings.workers)
-        common = Handover("", os.getpid(), str(directory), dump_settings(settings), digest, len(devices))
+        common = Handover("", os.getpid(), str(directory), dump_settings(settings), digest)
         for_workers = replace(common, listener=listener.fileno(), addresses=list(addresses), counts=counts.descriptor)
 
         def on_exit(child: ChildProcess, reason: str) -> None:
@@ -58,19 +58,16 @@ def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_re
             if child.worker_index >= 0:
                 counts.clear(child.worker_index)
 
-        async def run() -> int:
-            engines = []
-            for index, device in enumerate(devices):
-                handover = replace(common, name=f"engine-{index}", listener=sockets[index].fileno(), device=device)
-                engines.append(ChildProcess(ENGINE_MODULE, handover, on_exit))
-            workers = []
-            for index in range(settings.workers):
-                handover = replace(for_workers, name=f"worker-{index}", worker_index=index)
-                workers.append(ChildProcess(WORKER_MODULE, handover, on_exit))
-            drain_s = settings.drain_timeout_ms / 1e3
-            return await Supervisor(listener, engines, workers, metrics, drain_s=drain_s, on_ready=on_ready).run()
-
-        return asyncio.run(run())
+        engines = []
+        for index, device in enumerate(settings.engine_devices):
+            handover = replace(common, name=f"engine-{index}", listener=sockets[index].fileno(), device=device)
+            engines.append(ChildProcess(ENGINE_MODULE, handover, on_exit))
+        workers = []
+        for index in range(settings.workers):
+            handover = replace(for_workers, name=f"worker-{index}", worker_index=index)
+            workers.append(ChildProcess(WORKER_MODULE, handover, on_exit))
+        drain_s = settings.drain_timeout_ms / 1e3
+        return asyncio.run(Supervisor(listener, engines, workers, metrics, drain_s=drain_s, on_ready=on_ready).run())
 
 
 @dataclass
@@ -84,34 +81,26 @@ class Supervisor:
     drain_s: float  # how long workers may take to stop
     on_ready: Callable[[str], object]
     _signalled: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def _children(self) -> list[ChildProcess]:
-        """In the order of their start."""
-        return [*self.engines, *self.workers]
+    _tasks: dict[ChildProcess, asyncio.Task[None]] = field(default_factory=dict)  # in the order of their start
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._handle_signal, number)
-        tasks = {child: asyncio.create_task(child.run()) for child in self._children}
-        checks = asyncio.create_task(self._check_until_hopeless())
-        signalled = asyncio.create_task(self._signalled.wait())
-        await asyncio.wait([signalled, checks], return_when=asyncio.FIRST_COMPLETED)
-        status = 0 if self._signalled.is_set() else checks.result()
-        checks.cancel()
+        self._tasks = {child: asyncio.create_task(child.run()) for child in (*self.engines, *self.workers)}
+        status = await self._check_until_the_end()
         # Connections that no worker has accepted would wait for ever in a queue that only this process keeps open.
         self.listener.close()
-        await self._stop([tasks[worker] for worker in self.workers], self.workers, self.drain_s + _BEYOND_DRAIN_S)
-        await self._stop([tasks[engine] for engine in self.engines], self.engines, _ENGINE_STOP_S)
+        await self._stop(self.workers, self.drain_s + _BEYOND_DRAIN_S)
+        await self._stop(self.engines, _ENGINE_STOP_S)
         logger.info("stopped")
         return status
 
-    async def _check_until_hopeless(self) -> int:
-        """Check all processes again and again; returns the exit status once all of one kind are given up."""
+    async def _check_until_the_end(self) -> int:
+        """Check all processes until a signal, or until all of one kind are given up; returns the exit status."""
         checks, reported = 0, False
-        while True:
-            for child in self._children:
+        while not self._signalled.is_set():
+            for child in self._tasks:
                 child.check()
             if checks % _CHECKS_PER_SAMPLE == 0:
                 self._sample()
@@ -123,7 +112,10 @@ class Supervisor:
             for kind in kinds:
                 if all(child.state == "given_up" for child in kind):
                     return kind[0].status or 1
-            await asyncio.sleep(CHECK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_S):
+                    await self._signalled.wait()
+        return 0
 
     def _sample(self) -> None:
         for kind, children in (("engine", self.engines), ("worker", self.workers)):
@@ -131,23 +123,22 @@ class Supervisor:
                 self.metrics.processes.labels(kind, state).set(sum(child.state == state for child in children))
         self.metrics.sample()
 
-    async def _stop(
-        self, tasks: Sequence[asyncio.Task[None]], children: Sequence[ChildProcess], timeout_s: float
-    ) -> None:
+    async def _stop(self, children: Sequence[ChildProcess], timeout_s: float) -> None:
         for child in children:
             child.stop()
-        _, late = await asyncio.wait(tasks, timeout=timeout_s)
-        if late:
-            names = [child.name for child in children if child.pid is not None]
+        tasks = [self._tasks[child] for child in children]
+        await asyncio.wait(tasks, timeout=timeout_s)
+        if late := [child for child in children if not self._tasks[child].done()]:
+            names = [child.name for child in late]
             logger.error("processes did not stop in time and were killed", extra={"fields": {"names": names}})
-            for child in children:
-                child.kill()
+            for child in late:
+                child.stop(signal.SIGKILL)
             await asyncio.wait(tasks)
 
     def _handle_signal(self, number: signal.Signals) -> None:
         if self._signalled.is_set():
-            for child in self._children:
-                child.kill()
+            for child in self._tasks:
+                child.stop(signal.SIGKILL)
             logger.warning("a second signal: ended at once")
             os._exit(128 + number)
         logger.info("draining", extra={"fields": {"signal": int(number)}})

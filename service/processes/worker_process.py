@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import cast
+from functools import partial
 
+from service.config import Settings
 from service.engine import ENGINE_EXITS
 from service.host import memory
 from service.http.app import create_app
-from service.http.server.connection import Connection
 from service.http.server.http_server import Server
 from service.metrics import Metrics
 from service.processes.bootstrap import Handover, run_child, send_heartbeats
@@ -21,9 +20,8 @@ from service.serving.build import create_intake, create_served, worker_plan
 from service.serving.lifecycle import Lifecycle
 
 
-async def serve(handover: Handover, metrics: Metrics) -> int:
+async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int:
     loop = asyncio.get_running_loop()
-    settings = handover.load_settings()
     artifact = handover.load_artifact(settings)
     lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3)
     threads, max_in_flight, max_pixels = worker_plan(settings)
@@ -38,11 +36,11 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
         on_fatal=lambda reason: lifecycle.fail(reason, ENGINE_EXITS["hung"]),
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
-    app = create_app(
-        settings, create_served(settings, artifact, engine, max_pixels, metrics), intake, lifecycle, metrics
-    )
+    served = create_served(settings, artifact, engine, max_pixels, metrics)
+    app = create_app(settings, served, intake, lifecycle, metrics)
     counts = ConnectionCounts(handover.counts, settings.workers)
-    server = Server(app.front, settings, metrics, lifecycle, accept=_shared(counts, handover.worker_index))
+    accept = partial(SharedListener, counts=counts, worker=handover.worker_index)
+    server = Server(app.front, settings, metrics, lifecycle, accept=accept)
 
     def ready() -> bool:
         if server.started:
@@ -57,24 +55,6 @@ async def serve(handover: Handover, metrics: Metrics) -> int:
         status = await lifecycle.close("decoding", engine.aclose())
     heartbeats.cancel()
     return status
-
-
-def _shared(
-    counts: ConnectionCounts, worker: int
-) -> Callable[[socket.socket, Callable[[], Connection], Callable[[], int]], asyncio.Server]:
-    """How the server accepts connections from the listener that it shares with the other workers."""
-
-    def fewest(connections: int) -> int:
-        counts.set(worker, connections)
-        return counts.fewest()
-
-    def accept(
-        listener: socket.socket, connect: Callable[[], Connection], own_count: Callable[[], int]
-    ) -> asyncio.Server:
-        shared = SharedListener(listener, connect=connect, own_count=own_count, fewest=fewest)
-        return cast(asyncio.Server, shared)  # uvicorn only closes it and waits for that
-
-    return accept
 
 
 def main() -> None:

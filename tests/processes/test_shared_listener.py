@@ -10,9 +10,9 @@ from typing import cast
 
 import pytest
 
-from service.http.server.connection import Connection
+from service.http.server.http_server import Server
 from service.processes import shared_listener
-from service.processes.shared_listener import SharedListener
+from service.processes.shared_listener import ConnectionCounts, SharedListener
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -38,28 +38,29 @@ class Made(asyncio.Protocol):
 class Side:
     """One of two processes with the listener."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, elsewhere: int = 0) -> None:
+        """``elsewhere``: the number of connections that the other process says it has."""
         self.taken: list[Made] = []
-        self.fewest_elsewhere = 0
+        self.counts = ConnectionCounts.create(2)
+        self.counts.set(1, elsewhere)
 
-    def connect(self) -> Connection:
+    def listen(self, listener: socket.socket) -> SharedListener:
+        return SharedListener(listener, cast(Server, self), counts=self.counts, worker=0)
+
+    @property
+    def connections(self) -> int:
+        return len(self.taken)
+
+    def connect(self) -> Made:
         self.taken.append(Made())
-        return cast(Connection, self.taken[-1])  # a listener only asks it to shut down
+        return self.taken[-1]
 
 
 @asynccontextmanager
 async def listening(*sides: Side) -> AsyncIterator[tuple[str, int]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         copies = [listener.dup() for _ in sides]
-        shared = [
-            SharedListener(
-                copy,
-                connect=side.connect,
-                own_count=lambda side=side: len(side.taken),  # type: ignore[misc]  # a default that binds
-                fewest=lambda mine, side=side: side.fewest_elsewhere,  # type: ignore[misc]
-            )
-            for copy, side in zip(copies, sides, strict=True)
-        ]
+        shared = [side.listen(copy) for copy, side in zip(copies, sides, strict=True)]
         try:
             yield listener.getsockname()
         finally:
@@ -73,8 +74,7 @@ async def listening(*sides: Side) -> AsyncIterator[tuple[str, int]]:
 
 
 async def test_it_takes_what_comes_and_no_more_after_close() -> None:
-    side = Side()
-    side.fewest_elsewhere = 100
+    side = Side(elsewhere=100)
     async with listening(side) as address:
         with socket.create_connection(address), socket.create_connection(address):
             await eventually(lambda: len(side.taken) == 2)
@@ -83,10 +83,9 @@ async def test_it_takes_what_comes_and_no_more_after_close() -> None:
 
 async def test_a_connection_that_crosses_the_close_is_drained_and_not_just_closed() -> None:
     """A request may have come with it."""
-    side = Side()
-    side.fewest_elsewhere = 100
+    side = Side(elsewhere=100)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        shared = SharedListener(listener, connect=side.connect, own_count=lambda: 0, fewest=lambda mine: 100)
+        shared = side.listen(listener)
         with socket.create_connection(listener.getsockname()) as connection:
             shared._take()
             shared.close()
@@ -99,8 +98,7 @@ async def test_a_connection_that_crosses_the_close_is_drained_and_not_just_close
 
 async def test_who_has_more_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_listener, "_DEFER_S", 60)
-    many, few = Side(), Side()
-    few.fewest_elsewhere = 100
+    many, few = Side(), Side(elsewhere=100)
     many.taken = [Made()]
     async with listening(many, few) as address:
         with socket.create_connection(address), socket.create_connection(address):

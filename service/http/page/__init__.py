@@ -41,8 +41,6 @@ _POLICY: Final = (
 #: Removed from the page if /docs is not served.
 _DOCS_LINK: Final = b'<a href="docs">Try every endpoint</a>'
 
-_Handler = Callable[[Request], Awaitable[Response]]
-
 
 def add_page(app: FastAPI, *, docs: bool) -> None:
     """Add ``/`` and its files; the page links to ``/docs`` if ``docs``."""
@@ -51,14 +49,12 @@ def add_page(app: FastAPI, *, docs: bool) -> None:
     if not docs:
         index = index.replace(_DOCS_LINK, b"")
     page_headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
-    routes = [Route("/", _handler(index, ".html", page_headers), methods=["GET"])]
-    for name in _FILES:
-        path = _STATIC / name
-        routes.append(Route(f"/page/{name}", _handler(path.read_bytes(), path.suffix, {}), methods=["GET"]))
-    app.router.routes.extend(routes)
+    app.router.routes.append(Route("/", _handler(index, ".html", page_headers)))
+    for path in (_STATIC / name for name in _FILES):
+        app.router.routes.append(Route(f"/page/{path.name}", _handler(path.read_bytes(), path.suffix, {})))
 
 
-def _handler(body: bytes, suffix: str, headers: dict[str, str]) -> _Handler:
+def _handler(body: bytes, suffix: str, headers: dict[str, str]) -> Callable[[Request], Awaitable[Response]]:
     # The tag depends on the content, so replicas agree. Browsers must revalidate: an update of the service changes it.
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {**headers, "Cache-Control": "no-cache", "ETag": tag}

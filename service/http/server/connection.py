@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -200,8 +199,3 @@ class Connection(HttpToolsProtocol):
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join((STATUS_LINE[error.status], *lines, b"\r\n", answer.body)))
         self.transport.close()
-
-
-def protocol(metrics: Metrics, *, max_connections: int) -> type[asyncio.Protocol]:
-    """``Connection`` in the form that ``uvicorn.Config(http=…)`` takes."""
-    return cast(type[asyncio.Protocol], partial(Connection, metrics=metrics, max_connections=max_connections))

@@ -11,6 +11,7 @@ import math
 import resource
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import cast
 
 import uvicorn
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http import httptools_impl
 
 from service.config import Settings
-from service.http.server.connection import Connection, protocol
+from service.http.server.connection import Connection
 from service.metrics import Metrics
 from service.serving.lifecycle import Lifecycle
 
@@ -28,18 +29,18 @@ _UNREAD_BODY = 2**18
 #: Open files that are not connections: 14 on a CPU, more with a GPU driver, and those of /docs.
 _OTHER_FILES = 128
 
-
-#: From a listener, a constructor of connections and a count of the open ones: accepts connections until closed.
-Accept = Callable[[socket.socket, Callable[[], Connection], Callable[[], int]], asyncio.Server]
+#: Accepts connections from a listener for a server, until closed.
+Accept = Callable[[socket.socket, "Server"], object]
 
 
 def config(app: ASGIApp, settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> uvicorn.Config:
     # uvicorn pauses reading a connection when this much of a body waits for the application. It has no option for it.
     httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BODY  # type: ignore[attr-defined]  # not exported
+    max_connections = min(settings.max_connections, _file_limit() - _OTHER_FILES)
     return uvicorn.Config(
         app,
         loop="none",
-        http=protocol(metrics, max_connections=min(settings.max_connections, _file_limit() - _OTHER_FILES)),
+        http=cast(type[asyncio.Protocol], partial(Connection, metrics=metrics, max_connections=max_connections)),
         ws="none",
         lifespan="off",
         proxy_headers=False,  # not used, and the wrapper costs a call per request
@@ -64,12 +65,7 @@ class Server(uvicorn.Server):
     """uvicorn's server without its signal handlers: it drains when ``lifecycle`` does."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        settings: Settings,
-        metrics: Metrics,
-        lifecycle: Lifecycle,
-        accept: Accept | None = None,
+        self, app: ASGIApp, settings: Settings, metrics: Metrics, lifecycle: Lifecycle, accept: Accept | None = None
     ) -> None:
         """``accept`` is used for a listener that several processes share."""
         super().__init__(config(app, settings, metrics, lifecycle))
@@ -87,13 +83,15 @@ class Server(uvicorn.Server):
             return
         await super().startup([])
         for listener in sockets or ():
-            self.servers.append(self._accept(listener, self._connect, lambda: self.connections))
+            # uvicorn only closes it and waits for that
+            self.servers.append(cast(asyncio.Server, self._accept(listener, self)))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # ``Lifecycle.signals`` handles them
 
-    def _connect(self) -> Connection:
+    def connect(self) -> Connection:
+        """The protocol of a new connection."""
         make = cast(Callable[..., Connection], self.config.http_protocol_class)
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 

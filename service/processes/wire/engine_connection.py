@@ -13,12 +13,8 @@ import os
 import socket
 import struct
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from service.engine.client import Readiness, RuntimeInfo
 from service.errors import NotReady
@@ -35,41 +31,12 @@ _RETRY_S = (0.02, 1.0)
 _SILENT_S = 1.0
 
 
-class Slot:
+class Slot(NamedTuple):
     """A slot that holds one image, from ``acquire`` to the answer."""
 
-    def __init__(self, connection: EngineConnection, memory: SlotMemory, index: int) -> None:
-        self._connection = connection
-        self._memory = memory
-        self._index = index
-
-    @property
-    def image(self) -> NDArray[np.uint8]:
-        """Where the decoder writes."""
-        return self._memory.images[self._index]
-
-    def release(self) -> None:
-        """Free the slot, unless the engine is using it."""
-        self._connection._free_slot(self._memory, self._index)
-
-    async def infer(self, request: SlotRequest, deadline: float) -> tuple[Done, ItemOutput]:
-        """Infer the image in the slot. Raises the engine's error; NotReady if the engine is gone."""
-        self._memory.write_request(self._index, request)
-        reply = self._connection._submit(self._memory, self._index, deadline)
-        try:
-            done = await reply
-        except asyncio.CancelledError:
-            if reply.cancelled():
-                self._connection._cancel(self._memory, self._index)
-            else:  # the answer arrived at the same moment
-                self.release()
-            raise
-        try:
-            if done.status is not ItemStatus.OK:
-                raise messages.error_of(done.status)
-            return done, self._memory.read_outputs(self._index)
-        finally:
-            self.release()
+    connection: EngineConnection
+    memory: SlotMemory
+    number: int
 
 
 class EngineConnection:
@@ -82,18 +49,19 @@ class EngineConnection:
         self._socket: socket.socket | None = None
         self._memory: SlotMemory | None = None
         self._free: list[int] = []
-        self._waiting: deque[asyncio.Future[Slot]] = deque()
+        self._permits = asyncio.Semaphore(0)  # as many as there are free slots; it keeps those who wait in order
+        #: Number of images that wait for a slot.
+        self.waiting = 0
         self._running: dict[int, tuple[int, asyncio.Future[Done]]] = {}  # by slot: ticket and answer
         self._tickets = itertools.count()
         self._state = Readiness(False, "starting")
         self._last_packet = 0.0
-        self._probes: list[asyncio.Future[Readiness]] = []
+        self._probe: asyncio.Future[Readiness] | None = None  # done with the next state that the engine sends
         self._connecting: asyncio.Task[None] | None = None
-        self._closed = False
 
     @property
     def ready(self) -> bool:
-        return self._socket is not None and self._state.ok and time.monotonic() - self._last_packet < _SILENT_S
+        return self._state.ok and time.monotonic() - self._last_packet < _SILENT_S
 
     @property
     def state(self) -> Readiness:
@@ -103,92 +71,80 @@ class EngineConnection:
         return self._state
 
     @property
-    def waiting(self) -> int:
-        """Number of images that wait for a slot."""
-        return len(self._waiting)
-
-    @property
     def outstanding(self) -> int:
         """Number of images that have a slot or wait for one."""
-        return (self._layout.slots - len(self._free) if self._memory is not None else 0) + len(self._waiting)
+        return (self._layout.slots - len(self._free) if self._memory is not None else 0) + self.waiting
 
     def start(self) -> None:
         self._connecting = asyncio.ensure_future(self._connect())
 
     def close(self) -> None:
-        self._closed = True
+        self._break()
         if self._connecting is not None:
             self._connecting.cancel()
-        self._break()
 
     async def acquire(self) -> Slot:
         """A free slot; calls are served in order. NotReady if the connection breaks meanwhile."""
-        if self._memory is None:
+        memory = self._memory
+        if memory is None:
             raise NotReady("no engine is ready")
-        if self._free and not self._waiting:
-            return Slot(self, self._memory, self._free.pop())
-        grant: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._waiting.append(grant)
+        self.waiting += 1
         try:
-            return await grant
-        except asyncio.CancelledError:
-            if grant.cancelled():
-                with contextlib.suppress(ValueError):  # _free_slot has removed it
-                    self._waiting.remove(grant)
-            elif grant.done() and grant.exception() is None:
-                grant.result().release()
-            raise
+            await self._permits.acquire()
+        finally:
+            self.waiting -= 1
+        if memory is not self._memory:
+            raise NotReady("the engine is gone")
+        return Slot(self, memory, self._free.pop())
+
+    def release(self, slot: Slot) -> None:
+        """Free ``slot``, unless the engine is using it."""
+        if slot.memory is self._memory and slot.number not in self._running:
+            self._free.append(slot.number)
+            self._permits.release()
+
+    async def infer(self, slot: Slot, request: SlotRequest, deadline: float) -> tuple[Done, ItemOutput]:
+        """Infer the image in ``slot`` and free it. Raises the engine's error; NotReady if the engine is gone."""
+        if slot.memory is not self._memory:
+            raise NotReady("the engine is gone")
+        slot.memory.write_request(slot.number, request)
+        ticket = next(self._tickets) & 0xFFFFFFFF
+        reply: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        self._running[slot.number] = (ticket, reply)
+        self._send(messages.request(INFER, slot.number, ticket, deadline))
+        try:
+            done = await reply
+            if done.status is not ItemStatus.OK:
+                raise messages.error_of(done.status)
+            return done, slot.memory.read_outputs(slot.number)
+        finally:
+            if not reply.cancelled():
+                self.release(slot)
+            elif slot.memory is self._memory:  # only the engine can free it
+                self._send(messages.request(CANCEL, slot.number, ticket))
 
     async def probe(self, timeout_s: float) -> Readiness:
         """Ask the engine for its readiness."""
         if self._socket is None:
-            return self._state if not self._state.ok else Readiness(False, "starting")
-        answer: asyncio.Future[Readiness] = asyncio.get_running_loop().create_future()
-        self._probes.append(answer)
-        if len(self._probes) == 1:
+            return self._state
+        answer = self._probe
+        if answer is None:
+            answer = self._probe = asyncio.get_running_loop().create_future()
             self._send(messages.request(PROBE, 0, 0))
         try:
             async with asyncio.timeout(timeout_s):
-                return await answer
+                return await asyncio.shield(answer)
         except TimeoutError:
             return Readiness(False, "late", self._state.info)
-        finally:
-            if answer in self._probes:
-                self._probes.remove(answer)
-
-    def _submit(self, memory: SlotMemory, slot: int, deadline: float) -> asyncio.Future[Done]:
-        if memory is not self._memory:
-            raise NotReady("the engine is gone")
-        reply: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        ticket = next(self._tickets) & 0xFFFFFFFF
-        self._running[slot] = (ticket, reply)
-        self._send(messages.request(INFER, slot, ticket, deadline))
-        return reply
-
-    def _cancel(self, memory: SlotMemory, slot: int) -> None:
-        if memory is self._memory and slot in self._running:
-            self._send(messages.request(CANCEL, slot, self._running[slot][0]))
-
-    def _free_slot(self, memory: SlotMemory, slot: int) -> None:
-        if memory is not self._memory or slot in self._running:
-            return
-        while self._waiting:
-            grant = self._waiting.popleft()
-            if not grant.done():
-                grant.set_result(Slot(self, memory, slot))
-                return
-        self._free.append(slot)
 
     async def _connect(self) -> None:
-        pause = _RETRY_S[0]
+        pause, longest = _RETRY_S
         while True:
-            try:
+            with contextlib.suppress(OSError):
                 self._open()
-            except OSError:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _RETRY_S[1])
-            else:
                 return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
 
     def _open(self) -> None:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -206,6 +162,7 @@ class EngineConnection:
         self._socket, self._memory = connected, memory
         # A stack: under light load few slots are touched, so little memory is used.
         self._free = list(range(self._layout.slots - 1, -1, -1))
+        self._permits = asyncio.Semaphore(self._layout.slots)
         asyncio.get_running_loop().add_reader(connected, self._readable)
 
     def _send(self, packet: bytes) -> None:
@@ -239,7 +196,7 @@ class EngineConnection:
             raise ValueError("an answer to an image that was not sent")
         if reply.done():  # the call was cancelled and could not free the slot
             assert self._memory is not None
-            self._free_slot(self._memory, done.slot)
+            self.release(Slot(self, self._memory, done.slot))
         else:
             reply.set_result(done)
 
@@ -247,26 +204,22 @@ class EngineConnection:
         if state.ok and not self._state.ok and state.info is not None:
             self._on_ready(state.info)
         self._state = state
-        probes, self._probes = self._probes, []
-        for probe in probes:
-            if not probe.done():
-                probe.set_result(state)
+        if self._probe is not None:
+            self._probe.set_result(state)
+            self._probe = None
 
     def _break(self) -> None:
         """Drop the connection and its memory, fail all calls that wait, and reconnect."""
         if self._socket is None:
             return
-        broken, self._socket = self._socket, None
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            asyncio.get_running_loop().remove_reader(broken)
-        broken.close()
-        self._memory = None
-        self._free = []
-        calls: list[asyncio.Future[Any]] = [*self._waiting, *(reply for _, reply in self._running.values())]
-        self._waiting, self._running = deque(), {}
-        for call in calls:
-            if not call.done():
-                call.set_exception(NotReady("the engine is gone"))
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self._socket = self._memory = None
+        running, self._running = self._running, {}
+        for _, reply in running.values():
+            if not reply.done():
+                reply.set_exception(NotReady("the engine is gone"))
+        for _ in range(self.waiting):
+            self._permits.release()  # wakes all who wait: they see that the memory has gone
         self._set_state(Readiness(False, "lost", self._state.info))
-        if not self._closed:
-            self._connecting = asyncio.ensure_future(self._connect())
+        self.start()

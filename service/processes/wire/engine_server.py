@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from service.engine.batcher import Answers, Item
 from service.engine.client import InferResult, Readiness
@@ -74,11 +74,11 @@ class EngineServer:
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
             accepted, _ = self._listener.accept()
-            if _user(accepted) != os.geteuid():  # any user may connect to an abstract socket
+            _, user, _ = _PEER.unpack(accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+            if user != os.geteuid():  # any user may connect to an abstract socket
                 accepted.close()
                 return
-            connection = _Connection(accepted, self._engine, self._layout, on_close=self._connections.discard)
-            self._connections.add(connection)
+            self._connections.add(_Connection(accepted, self._engine, self._layout, self._connections.discard))
 
     async def _send_states(self) -> None:
         last_state, sent_at = None, 0.0
@@ -96,12 +96,7 @@ class _Connection:
     """One worker: the receiver of its items' answers."""
 
     def __init__(
-        self,
-        accepted: socket.socket,
-        engine: LocalEngine,
-        layout: Layout,
-        *,
-        on_close: Callable[[_Connection], object],
+        self, accepted: socket.socket, engine: LocalEngine, layout: Layout, on_close: Callable[[_Connection], object]
     ) -> None:
         self._socket = accepted
         self._engine = engine
@@ -111,13 +106,12 @@ class _Connection:
         self._items: dict[int, _SlotItem] = {}  # by slot
         self._probe: asyncio.Task[None] | None = None
         accepted.setblocking(False)
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(accepted, self._readable)
+        asyncio.get_running_loop().add_reader(accepted, self._readable)
 
     def close(self) -> None:
         if self._socket.fileno() < 0:
             return
-        self._loop.remove_reader(self._socket)
+        asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         for item in self._items.values():
             item.cancelled = True
@@ -167,23 +161,19 @@ class _Connection:
             self.close()
 
     def _receive_hello(self) -> None:
-        """Map the worker's memory if its layout is the engine's."""
+        """Map the worker's memory. ValueError if the packet is not from a worker of this service."""
         packet, descriptors, _, _ = socket.recv_fds(self._socket, messages.MAX_PACKET, 1)
         try:
             if not packet:
                 raise ConnectionError("it closed before its first packet")
-            self._memory = SlotMemory(self._check_hello(packet, descriptors), os.dup(descriptors[0]))
+            layout = messages.read_hello(packet)
+            expected = self._layout._replace(slots=layout.slots)
+            if len(descriptors) != 1 or layout != expected or not 1 <= layout.slots <= 1 << 16:
+                raise ValueError("it is not a worker of this service")
+            self._memory = SlotMemory(layout, descriptors[0])
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-
-    def _check_hello(self, packet: bytes, descriptors: list[int]) -> Layout:
-        """The packet's layout; ValueError if it is not from a worker of this service."""
-        layout = messages.read_hello(packet)
-        expected = replace(self._layout, slots=layout.slots)
-        if len(descriptors) != 1 or layout != expected or not 1 <= layout.slots <= 1 << 16:
-            raise ValueError("it is not a worker of this service")
-        return layout
 
     def _handle(self, message: Request) -> None:
         if message.kind == INFER:
@@ -223,9 +213,3 @@ class _Connection:
 
     async def _answer_probe(self) -> None:
         self.send(messages.state(await self._engine.ready()))
-
-
-def _user(peer: socket.socket) -> int:
-    user: int
-    _, user, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    return user

@@ -68,19 +68,14 @@ class Done(NamedTuple):
 
 
 def hello(layout: Layout) -> bytes:
-    return _HELLO.pack(
-        HELLO, layout.image_size, layout.num_classes, layout.embedding_dim, layout.map_size, layout.slots
-    )
+    return _HELLO.pack(HELLO, *layout)
 
 
 def read_hello(packet: bytes) -> Layout:
     """ValueError if the packet is not a HELLO."""
-    try:
-        kind, *numbers = _HELLO.unpack(packet)
-    except struct.error:
-        kind = b""
-    if kind != HELLO:
+    if len(packet) != _HELLO.size or packet[:1] != HELLO:
         raise ValueError("its first packet is not a HELLO")
+    _, *numbers = _HELLO.unpack(packet)
     return Layout(*numbers)
 
 
@@ -93,7 +88,7 @@ def read_requests(packet: bytes) -> Iterator[Request]:
 
 
 def done(answer: Done) -> bytes:
-    return _DONE.pack(DONE, answer.status, answer.batch_size, answer.slot, answer.ticket, answer.infer_s)
+    return _DONE.pack(DONE, *answer)
 
 
 def read_done(packet: bytes) -> Iterator[Done]:

@@ -10,11 +10,9 @@ otherwise its pool would stay one thread short and its slot would never be free 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -79,9 +77,8 @@ class RemoteEngine:
         """Begin to connect; poll ``ready`` for the result."""
         for connection in self._connections:
             connection.start()
-        self._watch = asyncio.ensure_future(
-            self._watchdog.keep(serving=lambda: self._phase == "serving", end=self._end)
-        )
+        watch = self._watchdog.keep(serving=lambda: self._phase == "serving", end=self._end)
+        self._watch = asyncio.ensure_future(watch)
 
     async def infer(
         self, model: str, source: Source, deadline: float, classes: Sequence[int] = (), priority: Priority = "normal"
@@ -104,10 +101,11 @@ class RemoteEngine:
             call.set_result(None)
 
     async def _infer(self, request: SlotRequest, source: Source, deadline: float, started: float) -> InferResult:
-        slot = await self._least_loaded().acquire()
+        connection = self._least_loaded()
+        slot = await connection.acquire()
         item = _SlotItem(
             request.model,
-            _decode_into(slot.image, source),
+            _decode_into(slot.memory.images[slot.number], source),
             deadline,
             _NO_RECEIVER,
             request_id=request.request_id,
@@ -118,7 +116,7 @@ class RemoteEngine:
             await self._decode(item)
         finally:
             item.abandon()  # a cancelled job keeps the item in the pool's queue
-        done, output = await slot.infer(request, deadline)
+        done, output = await connection.infer(slot, request, deadline)
         queue_s = time.monotonic() - started - item.decode_s - done.infer_s
         return InferResult(output, item.decode_s, queue_s, done.infer_s, done.batch_size)
 
@@ -180,19 +178,24 @@ class RemoteEngine:
     async def _decode(self, item: _SlotItem) -> None:
         """Decode on a thread of the pool. If that fails, the slot is freed once the thread has finished."""
         loop = asyncio.get_running_loop()
+
+        def on_thread(item: Item, error: ServiceError | None) -> None:
+            # If the loop has ended, so have all calls: the pool ignores the RuntimeError.
+            loop.call_soon_threadsafe(self._decoded, item, error)
+
         try:
             if self._phase == "hung":
                 raise refusal("hung")
-            job = self._pool.submit(item, partial(_on_loop, loop, self._decoded))
+            job = self._pool.submit(item, on_thread)
         except BaseException:
-            item.slot.release()
+            item.slot.connection.release(item.slot)
             raise
         self._decoding.add(item)
         try:
             await item.decoded
         except asyncio.CancelledError:
             if not item.decoded.cancelled() and item.decoded.exception() is None:  # decoded at the same moment
-                item.slot.release()
+                item.slot.connection.release(item.slot)
             elif job.cancel():
                 self._decoded(item, None)
             raise
@@ -201,7 +204,7 @@ class RemoteEngine:
         assert isinstance(item, _SlotItem)
         self._decoding.discard(item)
         if error is not None or item.decoded.done():
-            item.slot.release()
+            item.slot.connection.release(item.slot)
         if item.decoded.done():
             return
         if error is None:
@@ -226,14 +229,3 @@ def _decode_into(image: Pixels, source: Source) -> Decode:
         return image
 
     return Decode(decode, source.pixel_count if isinstance(source, Decode) else None)
-
-
-def _on_loop(
-    loop: asyncio.AbstractEventLoop,
-    callback: Callable[[Item, ServiceError | None], None],
-    item: Item,
-    error: ServiceError | None,
-) -> None:
-    """Called on a thread of the pool."""
-    with contextlib.suppress(RuntimeError):  # the loop has ended, and all calls with it
-        loop.call_soon_threadsafe(callback, item, error)

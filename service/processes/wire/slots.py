@@ -7,11 +7,11 @@ after its connection has broken: an engine that was only slow could still write 
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ _SLOTS = 32
 _ALIGNMENT = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Sizes of a slot's fields. Both sides derive them from the artifact; the engine compares them on connection."""
 
     image_size: int
@@ -53,43 +52,24 @@ class Layout:
         return cls(size, network.num_classes, network.embedding_dim, network.feature_size(size), _SLOTS)
 
     @property
-    def maps(self) -> int:
-        return min(MAPS_PER_ITEM, self.num_classes)
-
-    @property
-    def parts(self) -> dict[str, np.dtype[np.generic]]:
-        """Fields in order."""
-        side = self.image_size
-        shapes = {
-            "image": ("u1", (side, side, 3)),
-            "log_sum_exp": ("f8", ()),
-            "top": ("i8", (self.maps,)),
-            "logits": ("f4", (self.num_classes,)),
-            "embedding": ("f4", (self.embedding_dim,)),
-            "maps": ("f4", (self.maps, self.map_size, self.map_size)),
-            "classes": ("i4", (self.maps,)),
-            "request_id": (f"S{REQUEST_ID_BYTES}", ()),
-            "model": (f"S{_MODEL_BYTES}", ()),
-            "priority": ("u1", ()),
-        }
-        return {name: np.dtype((kind, shape)) for name, (kind, shape) in shapes.items()}
-
-    @property
     def record(self) -> np.dtype[np.void]:
         """The dtype of one slot."""
-        offsets, end = [], 0
-        for part in self.parts.values():
-            end = -(-end // _ALIGNMENT) * _ALIGNMENT
-            offsets.append(end)
-            end += part.itemsize
-        return np.dtype(
-            {
-                "names": list(self.parts),
-                "formats": list(self.parts.values()),
-                "offsets": offsets,
-                "itemsize": -(-end // _ALIGNMENT) * _ALIGNMENT,
-            }
-        )
+        maps = min(MAPS_PER_ITEM, self.num_classes)
+        fields: dict[str, np.dtype[Any]] = {
+            "image": np.dtype(("u1", (self.image_size, self.image_size, 3))),
+            "log_sum_exp": np.dtype("f8"),
+            "top": np.dtype(("i8", (maps,))),
+            "logits": np.dtype(("f4", (self.num_classes,))),
+            "embedding": np.dtype(("f4", (self.embedding_dim,))),
+            "maps": np.dtype(("f4", (maps, self.map_size, self.map_size))),
+            "classes": np.dtype(("i4", (maps,))),
+            "request_id": np.dtype(f"S{REQUEST_ID_BYTES}"),
+            "model": np.dtype(f"S{_MODEL_BYTES}"),
+            "priority": np.dtype("u1"),
+        }
+        sizes = (-(-field.itemsize // _ALIGNMENT) * _ALIGNMENT for field in fields.values())
+        *offsets, end = itertools.accumulate(sizes, initial=0)
+        return np.dtype({"names": list(fields), "formats": list(fields.values()), "offsets": offsets, "itemsize": end})
 
 
 class SlotRequest(NamedTuple):
@@ -105,15 +85,12 @@ class SlotMemory:
     """``layout.slots`` slots in memory that two processes share."""
 
     def __init__(self, layout: Layout, fd: int) -> None:
-        """Map ``fd`` and close it. ValueError if it is too small for ``layout``."""
-        size = layout.record.itemsize * layout.slots
-        try:
-            if os.fstat(fd).st_size < size:
-                raise ValueError("the shared memory is smaller than its layout")
-            self._map = mmap.mmap(fd, size)
-        finally:
-            os.close(fd)
-        records = np.frombuffer(self._map, layout.record)
+        """Map ``fd``, which may be closed afterwards. ValueError if it is too small for ``layout``."""
+        record = layout.record
+        size = record.itemsize * layout.slots
+        if os.fstat(fd).st_size < size:
+            raise ValueError("the shared memory is smaller than its layout")
+        records = np.frombuffer(mmap.mmap(fd, size), record)
         # Fields are looked up here once: looking one up by name costs more than reading or writing it.
         self.images: list[NDArray[np.uint8]] = list(records["image"])
         self._outputs = [records[name] for name in ItemOutput._fields]
@@ -127,7 +104,7 @@ class SlotMemory:
         """New memory and a file descriptor of it, to send and close. Pages are allocated when they are written."""
         fd = os.memfd_create("mobilenet-slots", os.MFD_CLOEXEC)
         os.ftruncate(fd, layout.record.itemsize * layout.slots)
-        return cls(layout, os.dup(fd)), fd
+        return cls(layout, fd), fd
 
     def write_request(self, slot: int, request: SlotRequest) -> None:
         self._models[slot] = request.model.encode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,17 @@ from service.processes.wire.slots import REQUEST_ID_BYTES, Layout, SlotMemory, S
 from tests.engine.remote import LAYOUT
 
 
-def test_an_output_survives_the_slot_bit_for_bit() -> None:
-    layout = Layout(8, 10, 16, 2, slots=3)
+def both_sides(layout: Layout) -> tuple[SlotMemory, SlotMemory]:
+    """The worker's and the engine's."""
     memory, descriptor = SlotMemory.create(layout)
     other = SlotMemory(layout, descriptor)
+    os.close(descriptor)
+    return memory, other
+
+
+def test_an_output_survives_the_slot_bit_for_bit() -> None:
+    layout = Layout(8, 10, 16, 2, slots=3)
+    memory, other = both_sides(layout)
     rng = np.random.default_rng(0)
     sent = ItemOutput(
         rng.normal(size=10).astype(np.float32),
@@ -39,11 +48,11 @@ def test_shared_memory_that_is_too_small_is_refused() -> None:
     _, descriptor = SlotMemory.create(LAYOUT)
     with pytest.raises(ValueError, match="smaller"):
         SlotMemory(Layout(8, 10, 16, 1, slots=LAYOUT.slots + 1), descriptor)
+    os.close(descriptor)
 
 
 def test_a_slot_holds_a_request_and_forgets_the_one_before() -> None:
-    memory, descriptor = SlotMemory.create(LAYOUT)
-    other = SlotMemory(LAYOUT, descriptor)
+    memory, other = both_sides(LAYOUT)
     longest = "x" * REQUEST_ID_BYTES
     asked = SlotRequest(f"{'m' * 64}/{'v' * 64}", [7, 0], "low", longest)
     memory.write_request(1, asked)
@@ -54,7 +63,6 @@ def test_a_slot_holds_a_request_and_forgets_the_one_before() -> None:
 
 
 def test_another_process_cannot_make_a_slot_unreadable() -> None:
-    memory, descriptor = SlotMemory.create(LAYOUT)
-    other = SlotMemory(LAYOUT, descriptor)
+    memory, other = both_sides(LAYOUT)
     memory._request_ids[1], memory._models[1], memory._priorities[1] = b"\xff\n", b"\xff", 255
     assert other.read_request(1) == SlotRequest("\\xff", [0] * 5, "low", "\\xff\n")
