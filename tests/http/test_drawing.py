@@ -161,7 +161,7 @@ def fetch_nothing(app: RunningApp, body: bytes) -> socket.socket:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(20)
-    connection.connect((app.host, app.port))
+    connection.connect(app.address)
     head = f"POST /explain?opacity=0 HTTP/1.1\r\nHost: x\r\nAccept: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection

@@ -53,7 +53,7 @@ def test_malformed_requests_are_400(app: RunningApp, request_arguments: dict[str
 
 
 def test_a_declared_length_over_the_limit_is_refused_unread(app: RunningApp) -> None:
-    with socket.create_connection((app.host, app.port), 10) as connection:
+    with socket.create_connection(app.address, 10) as connection:
         connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 200001\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
@@ -177,7 +177,7 @@ def test_the_services_own_timeout_cannot_be_outbid(artifact: Artifact, blocking:
 def test_a_body_that_never_ends_meets_the_deadline(artifact: Artifact) -> None:
     with (
         running_app(artifact, request_timeout_ms=100) as app,
-        socket.create_connection((app.host, app.port), 10) as connection,
+        socket.create_connection(app.address, 10) as connection,
     ):
         connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
         assert connection.recv(1000).startswith(b"HTTP/1.1 504 ")
@@ -273,7 +273,7 @@ def test_a_client_that_leaves_frees_its_place_and_costs_no_inference(artifact: A
         first = Background(app)
         assert blocking.entered.wait(30)
         body = png(2)
-        with socket.create_connection((app.host, app.port), 10) as connection:
+        with socket.create_connection(app.address, 10) as connection:
             head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
             until(

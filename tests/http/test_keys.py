@@ -69,7 +69,7 @@ DISGUISES = (
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "PUT"])
 def test_no_path_leads_around_the_key(keyed: RunningApp, path: str, method: str) -> None:
     before = len(keyed.runtime.batches)
-    with wire((keyed.host, keyed.port)) as connection:
+    with wire(keyed.address) as connection:
         connection.send(post(png(1), path=path) if method == "POST" else get(path, method=method))
         answer = connection.answer(to_head=method == "HEAD")
     assert answer is not None
@@ -143,7 +143,7 @@ def test_each_key_has_a_share_of_its_own(artifact: Artifact) -> None:
         running_app(artifact, api_keys=f"{KEY}, {OTHER}", max_in_flight=4, max_client_share=0.5) as app,
         ExitStack() as stack,
     ):
-        first, second, third, other = (stack.enter_context(wire((app.host, app.port))) for _ in range(4))
+        first, second, third, other = (stack.enter_context(wire(app.address)) for _ in range(4))
         ask(first, KEY, -10)
         ask(second, KEY, -10)
         until(lambda: app.metric("mobilenet_in_flight") == 2, timeout=30, what="both are under way", every=0.01)

@@ -47,7 +47,7 @@ def test_a_file_has_its_type_and_is_sent_once(app: RunningApp, name: str) -> Non
     "path", ["/page", "/page/", "/page/index.html", "/page/__init__.py", "/page/../__init__.py", "/page/%2e%2e/app.js"]
 )
 def test_nothing_else_is_served(app: RunningApp, path: str) -> None:
-    with wire((app.host, app.port)) as connection:
+    with wire(app.address) as connection:
         connection.send(get(path))
         answer = connection.answer()
     assert answer is not None
