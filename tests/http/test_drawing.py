@@ -33,11 +33,6 @@ def app(artifact: Artifact) -> Iterator[RunningApp]:
         yield running
 
 
-def noisy(side: int = 1024) -> bytes:
-    """A photo whose drawing is as large as any, and larger than the buffers of sockets."""
-    return encode(noise(side, side), "PNG")
-
-
 def opened(answer: httpx.Response) -> Image.Image:
     assert answer.status_code == 200, answer.text
     return Image.open(io.BytesIO(answer.content))
@@ -154,7 +149,7 @@ def asked(app: RunningApp, body: bytes) -> Iterator[Wire]:
 
 def test_a_drawing_holds_its_place_until_it_is_fetched(artifact: Artifact) -> None:
     """In units of its photo's body, its preview and its PNG: memory in flight is never more than the limit says."""
-    body = noisy()
+    body = encode(noise(1024, 1024), "PNG")  # its drawing is larger than the buffers of sockets
     units = 1 + len(body) // BYTES_PER_UNIT + 4
     with running_app(artifact, max_in_flight=2 * units + 1) as app, asked(app, body) as first:
         assert first.said(20)

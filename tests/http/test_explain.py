@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,12 +11,6 @@ import pytest
 from service.model.artifact import Artifact
 from tests.fakes import FakeRuntime, Gate
 from tests.running import RunningApp, detail, png, running_app
-
-
-@pytest.fixture(scope="module")
-def app(artifact: Artifact) -> Iterator[RunningApp]:
-    with running_app(artifact) as running:
-        yield running
 
 
 def explained(response: httpx.Response) -> list[dict[str, Any]]:
