@@ -22,7 +22,6 @@ _TORCH_MODULES = (
     "test_checkpoint.py",
     "test_cuda.py",
     "test_gpu.py",
-    "test_mobilenetv2_torchvision.py",
     "test_published.py",
     "test_torch_module.py",
     "test_torch_replay.py",
