@@ -35,6 +35,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in _TORCH_MODULES:
             item.add_marker("extra")
+        if item.nodeid.startswith("tests/browser/"):
+            item.add_marker("browser")
+        if item.nodeid.startswith("tests/containers/"):
+            item.add_marker("container")
+            item.add_marker(pytest.mark.timeout(600))
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
