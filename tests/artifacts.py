@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,11 @@ from service.model.network import Network
 from service.store.write import manifest_bytes, serialize
 from tests import reference
 
-Rows = Sequence[tuple[int, int, int, int]]
-Triple = tuple[float, float, float]
+#: What ``make_artifact`` gives to the architecture and the preprocessing; ImageNet's mean and deviation.
+_FIELDS: dict[str, Any] = {
+    **{"width_mult": 0.35, "num_classes": 10, "resize_size": 256, "crop_size": 224},
+    **{"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+}
 
 
 def random_weights(net: Network, seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -49,47 +51,22 @@ def _images(rng: np.random.Generator) -> list[NDArray[np.float64]]:
     return [rng.uniform(-2, 2, (3, n, n)).repeat(64 // n, axis=1).repeat(64 // n, axis=2) for n in (1, 2, 4, 8, 64)]
 
 
-def make_artifact(
-    store: Path,
-    *,
-    name: str = "tiny",
-    version: str = "1",
-    width_mult: float = 0.35,
-    num_classes: int = 10,
-    round_nearest: int = 8,
-    inverted_residual_setting: Rows | None = None,
-    seed: int = 0,
-    rotate_180: bool = False,
-    resize_size: int = 256,
-    crop_size: int = 224,
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
-    mean: Triple = (0.485, 0.456, 0.406),
-    std: Triple = (0.229, 0.224, 0.225),
-) -> Artifact:
-    """A complete, verified artifact in ``store/name/version``; labels are "class 0", "class 1", …"""
-    rows = inverted_residual_setting
-    architecture = Architecture(
-        width_mult=width_mult,
-        num_classes=num_classes,
-        round_nearest=round_nearest,
-        inverted_residual_setting=None if rows is None else list(rows),
-    )
+def make_artifact(store: Path, *, name: str = "tiny", version: str = "1", seed: int = 0, **changes: Any) -> Artifact:
+    """A complete, verified artifact in ``store/name/version``; labels are "class 0", "class 1", …
+
+    ``changes`` are to the fields of its architecture and its preprocessing.
+    """
+    fields = _FIELDS | changes
+    architecture = Architecture(**{field: fields.pop(field) for field in Architecture.model_fields if field in fields})
     weights = serialize(random_weights(architecture.network(), seed))
-    labels = "".join(f"class {index}\n" for index in range(num_classes)).encode()
+    labels = "".join(f"class {index}\n" for index in range(architecture.num_classes)).encode()
     manifest = Manifest(
         name=name,
         version=version,
         description="random weights",
         licence="none",
         architecture=architecture,
-        preprocessing=Preprocessing(
-            resize_size=resize_size,
-            crop_size=crop_size,
-            interpolation=interpolation,
-            mean=mean,
-            std=std,
-            rotate_180=rotate_180,
-        ),
+        preprocessing=Preprocessing(**fields),
         source=WeightsSource(kind="local", origin="tests"),
         labels=digest(labels),
         weights=digest(weights),

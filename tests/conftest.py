@@ -22,7 +22,6 @@ _TORCH_MODULES = (
     "test_checkpoint.py",
     "test_cuda.py",
     "test_gpu.py",
-    "test_mobilenetv2_torchvision.py",
     "test_published.py",
     "test_torch_module.py",
     "test_torch_replay.py",
@@ -36,6 +35,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in _TORCH_MODULES:
             item.add_marker("extra")
+        if item.nodeid.startswith("tests/browser/"):
+            item.add_marker("browser")
+        if item.nodeid.startswith("tests/containers/"):
+            item.add_marker("container")
+            item.add_marker(pytest.mark.timeout(600))
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

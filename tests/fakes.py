@@ -61,8 +61,10 @@ class Gate:
         self._open = threading.Event()
 
     def __call__(self, images: NDArray[np.uint8]) -> None:
-        if image_is_probe(images):
-            return
+        if not image_is_probe(images):
+            self.wait()
+
+    def wait(self) -> None:
         self.entered.set()
         assert self._open.wait(30)
 

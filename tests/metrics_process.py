@@ -1,19 +1,15 @@
-"""A process that shares its metrics: ``python -m tests.metrics_process DIRECTORY NAME``, told what to do line by line.
-
-Each line is answered by one: of JSON, what the command returns.
-"""
+"""A process that shares its metrics and is told over a pipe what to do."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import sys
 import time
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from service import metrics
 from service.metrics import Metrics
@@ -75,10 +71,9 @@ class Process:
         raise AssertionError
 
 
-if __name__ == "__main__":
-    process = Process(Path(sys.argv[1]), sys.argv[2])
-    for line in sys.stdin:
-        command, *arguments = line.split()
-        answer = getattr(process, command)(*(json.loads(argument) for argument in arguments))
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+def obey(told: Connection[Any, tuple[Any, ...]], directory: Path, name: str) -> None:
+    """Answers every command, a method of ``Process`` and its arguments, with what that returns."""
+    process = Process(directory, name)
+    while True:
+        command, *arguments = told.recv()
+        told.send(getattr(process, command)(*arguments))

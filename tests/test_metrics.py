@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from prometheus_client import Gauge
 
 from service import metrics
 from service.metrics import Metrics
-from tests.metrics_process import DEPTH, MODEL, REQUESTS
+from tests.metrics_process import DEPTH, MODEL, REQUESTS, obey
 from tests.scrape import samples
 
 RESIDENT = 'process_resident_memory_bytes{{process="{}"}}'
@@ -28,42 +26,39 @@ class Child:
     """One process. ``ask`` returns once it has done what it was asked."""
 
     def __init__(self, directory: Path, name: str) -> None:
-        command = [sys.executable, "-m", "tests.metrics_process", str(directory), name]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, its = spawn.Pipe()
+        self._process = spawn.Process(target=obey, args=(its, directory, name))
+        self._process.start()
+        its.close()
 
     def ask(self, command: str, *arguments: float) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(" ".join([command, *(json.dumps(argument) for argument in arguments)]) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        self._pipe.send((command, *arguments))
+        return self._pipe.recv()
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.join()
 
 
-class Family:
-    """Processes that share a directory."""
-
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
-        self.directory = directory
-        self._stack = stack
-
-    def start(self, name: str) -> Child:
-        child = Child(self.directory, name)
-        self._stack.callback(child.kill)
-        return child
+Start = Callable[[str], Child]
 
 
 @pytest.fixture
-def family(tmp_path: Path) -> Iterator[Family]:
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a process of that name; all share one directory, the test's."""
     with ExitStack() as stack:
-        yield Family(tmp_path, stack)
+
+        def start(name: str) -> Child:
+            child = Child(tmp_path, name)
+            stack.callback(child.kill)
+            return child
+
+        yield start
 
 
-def test_one_render_sees_every_process(family: Family) -> None:
-    one, two = family.start("worker-0"), family.start("worker-1")
+def test_one_render_sees_every_process(start: Start) -> None:
+    one, two = start("worker-0"), start("worker-1")
     one.ask("count", 3)
     two.ask("count", 4)
     one.ask("hold", 5)
@@ -79,18 +74,18 @@ def test_one_render_sees_every_process(family: Family) -> None:
         assert any(name.startswith("python_info") for name in found)
 
 
-def test_counters_survive_a_kill_and_go_on_under_the_same_name(family: Family) -> None:
-    reader, child = family.start("worker-1"), family.start("worker-0")
+def test_counters_survive_a_kill_and_go_on_under_the_same_name(start: Start, tmp_path: Path) -> None:
+    reader, child = start("worker-1"), start("worker-0")
     child.ask("count", 3)
     reader.ask("render")  # it is up: its files are there as well
-    files = set(family.directory.iterdir())
+    files = set(tmp_path.iterdir())
     for turn in (1, 2):
         child.kill()
         assert reader.ask("render")[REQUESTS] == 3 * turn
-        child = family.start("worker-0")
+        child = start("worker-0")
         child.ask("count", 3)
         assert reader.ask("render")[REQUESTS] == 3 * (turn + 1)
-    assert set(family.directory.iterdir()) == files, "a restarted process has made files of its own"
+    assert set(tmp_path.iterdir()) == files, "a restarted process has made files of its own"
 
 
 def test_every_gauge_is_one_that_many_processes_can_share() -> None:
@@ -100,26 +95,26 @@ def test_every_gauge_is_one_that_many_processes_can_share() -> None:
     assert {gauge._multiprocess_mode for gauge in gauges} == {"livesum", "livemax"}
 
 
-def test_gauges_of_a_process_that_died_vanish_once_it_is_forgotten(family: Family) -> None:
-    reader, child = family.start("worker-1"), family.start("worker-0")
+def test_gauges_of_a_process_that_died_vanish_once_it_is_forgotten(start: Start, tmp_path: Path) -> None:
+    reader, child = start("worker-1"), start("worker-0")
     child.ask("count", 3)
     child.ask("hold", 5)
     child.kill()
     before = reader.ask("render")
     assert (before[DEPTH], before["mobilenet_ready"]) == (5, 1)
-    metrics.forget(family.directory, "worker-0")
+    metrics.forget(tmp_path, "worker-0")
     after = reader.ask("render")
     assert DEPTH not in after
     assert after["mobilenet_ready"] == 0
     assert after[REQUESTS] == 3
-    metrics.forget(family.directory, "worker-0")  # twice is once
-    family.start("worker-0").ask("hold", 2)
+    metrics.forget(tmp_path, "worker-0")  # twice is once
+    start("worker-0").ask("hold", 2)
     assert reader.ask("render")[DEPTH] == 2
 
 
-def test_process_figures_have_the_process_s_name(family: Family) -> None:
+def test_process_figures_have_the_process_s_name(start: Start, tmp_path: Path) -> None:
     """And the names that they have without any sharing."""
-    one, two = family.start("worker-0"), family.start("engine-0")
+    one, two = start("worker-0"), start("engine-0")
     two.ask("work", 0.1)
     used = two.ask("work", 0.1)
     found = one.ask("render")
@@ -132,35 +127,35 @@ def test_process_figures_have_the_process_s_name(family: Family) -> None:
     spent = found[CPU.format("engine-0")]
     assert spent == pytest.approx(used, abs=0.05)
     two.kill()
-    metrics.forget(family.directory, "engine-0")
+    metrics.forget(tmp_path, "engine-0")
     found = one.ask("render")
     assert RESIDENT.format("engine-0") not in found
     assert found[CPU.format("engine-0")] == spent
-    used += family.start("engine-0").ask("work", 0.1)
+    used += start("engine-0").ask("work", 0.1)
     found = one.ask("render")
     assert found[RESIDENT.format("engine-0")] > 0
     assert found[CPU.format("engine-0")] == pytest.approx(used, abs=0.1)
 
 
-def test_a_process_that_is_killed_while_it_writes_leaves_what_can_be_read(family: Family) -> None:
-    seen = family.start("reader").ask("storm", 30)
+def test_a_process_that_is_killed_while_it_writes_leaves_what_can_be_read(start: Start) -> None:
+    seen = start("reader").ask("storm", 30)
     assert len(seen) > 30
     assert seen == sorted(seen), "a counter fell"
     assert seen[-1] > 0
 
 
-def test_files_that_are_not_ours_or_not_whole_change_nothing(family: Family) -> None:
-    child = family.start("worker-0")
+def test_files_that_are_not_ours_or_not_whole_change_nothing(start: Start, tmp_path: Path) -> None:
+    child = start("worker-0")
     child.ask("count", 3)
-    whole = next(family.directory.glob("counter_*.db"))
-    (family.directory / "notes.txt").write_text("foreign")
-    (family.directory / "foreign.db").write_text("foreign")
-    (family.directory / "summary_foreign.db").write_text("foreign")
-    (family.directory / "counter_opened-just-now.db").touch()
-    (family.directory / "counter_nonsense.db").write_text("nonsense" * 100)
-    (family.directory / "gauge_livesum_folder.db").mkdir()
-    shutil.copy(whole, family.directory / "counter_worker-0.db.bak")
-    cut = family.directory / "counter_cut.db"
+    whole = next(tmp_path.glob("counter_*.db"))
+    (tmp_path / "notes.txt").write_text("foreign")
+    (tmp_path / "foreign.db").write_text("foreign")
+    (tmp_path / "summary_foreign.db").write_text("foreign")
+    (tmp_path / "counter_opened-just-now.db").touch()
+    (tmp_path / "counter_nonsense.db").write_text("nonsense" * 100)
+    (tmp_path / "gauge_livesum_folder.db").mkdir()
+    shutil.copy(whole, tmp_path / "counter_worker-0.db.bak")
+    cut = tmp_path / "counter_cut.db"
     cut.write_bytes(whole.read_bytes()[:100])
     found = child.ask("render")
     assert found[REQUESTS] == 3

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from service.model.artifact import Artifact
 from tests import photos as photo_files
 from tests.browser.pictures import File
+from tests.documents import ROOT
 from tests.e2e.process import ServerProcess, server
 from tests.requirements import missing
 
@@ -32,17 +32,9 @@ try:
 except ImportError:
     collect_ignore_glob = ["test_[!i]*.py"]  # test_installed says why
 
-ROOT = Path(__file__).parent.parent.parent
 AXE = ROOT / ".cache/axe/node_modules/axe-core/axe.min.js"
 
 NewVisit = Callable[..., "Visit"]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker("browser")
 
 
 @pytest.fixture(scope="package")

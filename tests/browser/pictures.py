@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tests.image.samples import exif, stored
+from tests.image.samples import encode, exif, stored
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ def encoded(image: Image.Image, name: str, **options: object) -> File:
     """``image`` in the format that the ending of ``name`` names."""
     ending = name.rpartition(".")[2]
     ending = {"jpg": "jpeg", "tif": "tiff"}.get(ending, ending)
-    buffer = io.BytesIO()
-    image.save(buffer, ending.upper(), **options)
-    return File(name, f"image/{ending}", buffer.getvalue())
+    return File(name, f"image/{ending}", encode(image, ending, **options))
 
 
 def picture(seed: int, name: str = "", width: int = 480, height: int = 360) -> File:

@@ -64,9 +64,8 @@ def test_six_and_more_are_laid_out_by_their_components(visit: Visit, served: Ser
     visit.add(*files)
     spots = visit.page.locator(".spot")
     expect(spots).to_have_count(9)
-    places = np.array(
-        spots.evaluate_all("all => all.map(n => [parseFloat(n.style.left), -parseFloat(n.style.top)])"), np.float64
-    )
+    positions = "all => all.map(n => [parseFloat(n.style.left), -parseFloat(n.style.top)])"
+    places = np.array(spots.evaluate_all(positions), np.float64)
     vectors = embeddings(served, files)
     left, strength, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     points = (left * strength)[:, :2]
@@ -80,9 +79,7 @@ def test_six_and_more_are_laid_out_by_their_components(visit: Visit, served: Ser
     visit.page.get_by_role("button", name="Remove all").click()
     visit.add(*files)
     expect(spots).to_have_count(9)
-    again = np.array(
-        spots.evaluate_all("all => all.map(n => [parseFloat(n.style.left), -parseFloat(n.style.top)])"), np.float64
-    )
+    again = np.array(spots.evaluate_all(positions), np.float64)
     np.testing.assert_allclose(again - again.mean(0), places, atol=0.5)
 
 

@@ -10,9 +10,10 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import pictures
-from tests.browser.conftest import ROOT, NewVisit
+from tests.browser.conftest import NewVisit
 from tests.browser.pictures import File
 from tests.browser.visit import Visit, payload
+from tests.documents import ROOT
 from tests.e2e.process import ServerProcess
 
 Theme = Literal["light", "dark"]

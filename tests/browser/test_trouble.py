@@ -72,24 +72,16 @@ def test_refused_requests_are_counted(visit: Visit) -> None:
     expect(visit.page.locator("#burst-words")).to_contain_text("0 answered, 50 refused in")
 
 
-def test_what_may_help_is_offered_again(visit: Visit) -> None:
-    visit.expects("500")
-    visit.page.route("**/explain?*", lambda route: route.fulfill(status=500, body=_FAILED))
-    visit.add(pictures.picture(2))
-    expect(visit.page.locator(".error")).to_contain_text("Inference failed")
-    expect(visit.page.locator(".error")).to_contain_text("The model failed on this image.")
-    visit.page.unroute("**/explain?*")
-    visit.page.get_by_role("button", name="Try again").click()
-    expect(visit.page.locator(".card")).to_have_attribute("data-state", "answered")
-
-
-def test_a_photo_that_is_tried_again_counts_once(visit: Visit) -> None:
+def test_what_may_help_is_offered_again_and_counts_once(visit: Visit) -> None:
     visit.expects("500")
     visit.page.route("**/explain?*", lambda route: route.fulfill(status=500, body=_FAILED))
     visit.add(pictures.picture(2), pictures.picture(3))
+    card = visit.card("drawn-2.jpg")
+    expect(card.locator(".error")).to_contain_text("Inference failed")
+    expect(card.locator(".error")).to_contain_text("The model failed on this image.")
     visit.page.unroute("**/explain?*")
-    visit.card("drawn-2.jpg").get_by_role("button", name="Try again").click()
-    expect(visit.card("drawn-2.jpg")).to_have_attribute("data-state", "answered")
+    card.get_by_role("button", name="Try again").click()
+    expect(card).to_have_attribute("data-state", "answered")
     visit.page.wait_for_timeout(2500)  # what is said is said two seconds later
     expect(visit.page.locator("#say")).to_have_text("2 of 2 photos answered")
 

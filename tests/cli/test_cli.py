@@ -235,6 +235,7 @@ def test_a_malformed_stage_table_is_refused(store: Path, tmp_path: Path, text: s
     [
         (["serve", "--port", "99999"], "error: --port: "),
         (["serve", "--precision", "int3"], "error: --precision: "),
+        (["serve", "--model", "huge"], "error: no model huge/1 in "),
         (["classify", "nowhere.jpg", "--model", "huge"], "error: no model huge/1 in "),
         (["models", "pull", "huge"], "error: no model huge/1 in "),
         (["models", "list", "--model-store", "/nowhere"], "error: the model store /nowhere cannot be read"),

@@ -10,24 +10,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
 
 from benchmarks import photos
 from service.model.artifact import Artifact
-from tests.containers.docker import ROOT, Stack, docker
+from tests.containers.docker import Stack, docker
+from tests.documents import ROOT
 from tests.requirements import missing
 
 BASE = "python:3.11-slim-bookworm"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker("container")
-            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")
@@ -60,9 +53,16 @@ def image(engine: None, tag: str, real_artifact: Artifact) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def stack(image: str, tag: str) -> Iterator[Stack]:
-    running = Stack(tag, SERVICE_IMAGE=image, BALANCER_IMAGE=balancer_image())
+    with stack_of(3, tag, image) as running:
+        yield running
+
+
+@contextmanager
+def stack_of(replicas: int, project: str, image: str, **environment: str) -> Iterator[Stack]:
+    """A compose project, until the block ends."""
+    running = Stack(project, SERVICE_IMAGE=image, BALANCER_IMAGE=balancer_image(), **environment)
     try:
-        running.up(3)
+        running.up(replicas)
         yield running
     finally:
         running.down()

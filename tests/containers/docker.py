@@ -8,15 +8,13 @@ import signal
 import socket
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.documents import ROOT
 from tests.scrape import samples
 from tests.waiting import until
-
-ROOT = Path(__file__).parents[2]
 
 #: Kills, stops or continues the service inside its container; process 1 there is the init.
 _SIGNAL = """
@@ -56,6 +54,11 @@ def address(container: str) -> str:
     """Its IP address in its one network."""
     (network,) = inspect(container)["NetworkSettings"]["Networks"].values()
     return str(network["IPAddress"])
+
+
+def metric(container: str, name: str) -> float:
+    """Its value in the service, 0 if there is none yet."""
+    return samples(httpx.get(f"http://{address(container)}:8000/metrics", timeout=10).text).get(name, 0.0)
 
 
 def send_signal(container: str, number: int) -> None:
@@ -105,11 +108,7 @@ class Stack:
     def served(self) -> dict[str, int]:
         """Classifications answered with 200, by replica."""
         wanted = 'mobilenet_requests_total{code="200",endpoint="classify"}'
-        return {replica: int(self.metric(replica, wanted)) for replica in self.replicas()}
-
-    def metric(self, replica: str, name: str) -> float:
-        """Its value, 0 if there is none yet."""
-        return samples(httpx.get(f"http://{address(replica)}:8000/metrics", timeout=10).text).get(name, 0.0)
+        return {replica: int(metric(replica, wanted)) for replica in self.replicas()}
 
     def in_rotation(self) -> int:
         """Replicas that the balancer sends requests to."""

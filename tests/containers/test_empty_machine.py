@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.containers.docker import ROOT, docker
+from tests.containers.docker import docker
+from tests.documents import ROOT
 from tests.running import png
 from tests.waiting import until
 
@@ -133,14 +134,13 @@ def cloned(machine: Machine) -> Machine:
     return machine
 
 
-def test_from_a_clone_to_the_first_classified_photo(machine: Machine, report: Report) -> None:
-    machine.sh(f"git clone --quiet file:///origin.git '{CLONE}'")
-    began, before = time.monotonic(), machine.received()
-    machine.serve()
-    answer = machine.classify()
-    took, received = time.monotonic() - began, machine.received() - before
+def test_from_a_clone_to_the_first_classified_photo(cloned: Machine, report: Report) -> None:
+    began, before = time.monotonic(), cloned.received()
+    cloned.serve()
+    answer = cloned.classify()
+    took, received = time.monotonic() - began, cloned.received() - before
     assert '"predictions"' in answer
-    sizes = machine.sh(f"du -sm '{CLONE}/.venv' '{CLONE}/model_store'")
+    sizes = cloned.sh(f"du -sm '{CLONE}/.venv' '{CLONE}/model_store'")
     lines = (line.split(maxsplit=1) for line in sizes.splitlines())
     shown = ", ".join(f"{path.rsplit('/', 1)[-1]} {size} MB" for size, path in lines)
     report(f"make serve to the first answer in {took:.0f} s, {received / 1e6:.0f} MB received; {shown}")
@@ -148,13 +148,12 @@ def test_from_a_clone_to_the_first_classified_photo(machine: Machine, report: Re
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("target", "environment"), [("test", ".venv-test"), ("test-all", ".venv")])
-def test_the_tests_on_an_empty_machine(machine: Machine, report: Report, target: str, environment: str) -> None:
-    machine.sh(f"git clone --quiet file:///origin.git '{CLONE}'")
-    began, before = time.monotonic(), machine.received()
-    said = machine.sh(f"make {target}", folder=CLONE, timeout=3500)
-    took, received = time.monotonic() - began, machine.received() - before
+def test_the_tests_on_an_empty_machine(cloned: Machine, report: Report, target: str, environment: str) -> None:
+    began, before = time.monotonic(), cloned.received()
+    said = cloned.sh(f"make {target}", folder=CLONE, timeout=3500)
+    took, received = time.monotonic() - began, cloned.received() - before
     (summary,) = re.findall(r"=+ (.*passed.*) =+", said)
-    sizes = machine.sh(f"du -sm '{CLONE}/{environment}'")
+    sizes = cloned.sh(f"du -sm '{CLONE}/{environment}'")
     figures = f"{took:.0f} s, {received / 1e6:.0f} MB received, {environment} {sizes.split()[0]} MB"
     report(f"make {target} in {figures}: {summary}")
     report("\n".join(line for line in said.splitlines() if line.startswith("SKIPPED")))

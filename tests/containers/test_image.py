@@ -15,10 +15,10 @@ import pytest
 
 from service import __version__
 from tests.containers.conftest import build
-from tests.containers.docker import ROOT, address, docker, inspect, records, run
+from tests.containers.docker import address, docker, inspect, metric, records, run
 from tests.containers.traffic import Traffic
+from tests.documents import ROOT
 from tests.running import png
-from tests.scrape import samples
 from tests.waiting import until
 
 MOST_BYTES = 500 * 10**6
@@ -38,10 +38,6 @@ def container(image: str, *options: str) -> Iterator[str]:
 
 def wait_until_healthy(name: str) -> None:
     until(lambda: inspect(name)["State"]["Health"]["Status"] == "healthy", timeout=60, what="healthy")
-
-
-def metric(name: str, container_name: str) -> float:
-    return samples(httpx.get(f"http://{address(container_name)}:8000/metrics", timeout=10).text)[name]
 
 
 def test_size(image: str, report: Callable[[str], None]) -> None:
@@ -98,8 +94,8 @@ def test_it_sizes_itself_from_its_limits(image: str) -> None:
     ):
         wait_until_healthy(small)
         wait_until_healthy(large)
-        assert metric("mobilenet_in_flight_limit", small) == 32
-        assert metric("mobilenet_in_flight_limit", large) == 96
+        assert metric(small, "mobilenet_in_flight_limit") == 32
+        assert metric(large, "mobilenet_in_flight_limit") == 96
         (ready,) = [record for record in records(small) if record["message"] == "model ready"]
         assert ready["runners"] == 1
 
@@ -137,14 +133,11 @@ def test_the_same_inputs_give_the_same_layers(image: str, tag: str, report: Call
 def test_workers_and_an_engine_run_as_confined_as_one_process(image: str) -> None:
     with container(image, "--env", "MOBILENET_WORKERS=2") as name:
         wait_until_healthy(name)
-        url = f"http://{address(name)}:8000"
-        assert httpx.post(f"{url}/classify", content=png(1), timeout=30).status_code == 200
+        answer = httpx.post(f"http://{address(name)}:8000/classify", content=png(1), timeout=30)
+        assert answer.status_code == 200
         # Healthy is one worker that is ready; the other may still start.
-        until(
-            lambda: 'mobilenet_processes{kind="worker",state="ready"} 2.0' in httpx.get(f"{url}/metrics").text,
-            timeout=30,
-            what="both workers ready",
-        )
+        workers = 'mobilenet_processes{kind="worker",state="ready"}'
+        until(lambda: metric(name, workers) == 2, timeout=30, what="both workers ready")
         docker("stop", "--time", "30", name)
         assert inspect(name)["State"]["ExitCode"] == 0
 

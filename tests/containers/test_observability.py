@@ -10,28 +10,19 @@ import httpx
 import pytest
 
 from service.metrics import Metrics
-from tests.containers.conftest import balancer_image
-from tests.containers.docker import ROOT, Stack, address, docker, free_port
+from tests.containers.conftest import stack_of
+from tests.containers.docker import Stack, address, docker, free_port
 from tests.containers.traffic import Traffic
 from tests.deploy.promql import expressions
 from tests.waiting import until
 
-_RULES = ROOT / "deploy/observability/prometheus"
+_HERE = "tests/containers"
 
 
 @pytest.fixture(scope="module")
 def prometheus_image(engine: None, tag: str) -> Iterator[str]:
     name = f"{tag}-prometheus"
-    docker(
-        "build",
-        "--quiet",
-        "--tag",
-        name,
-        "-f",
-        "tests/containers/prometheus.Dockerfile",
-        "tests/containers",
-        timeout=300,
-    )
+    docker("build", "--quiet", "--tag", name, "-f", f"{_HERE}/prometheus.Dockerfile", _HERE, timeout=300)
     yield name
     docker("image", "rm", "--force", name)
 
@@ -39,15 +30,8 @@ def prometheus_image(engine: None, tag: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def watched(image: str, tag: str, prometheus_image: str, bodies: list[bytes]) -> Iterator[Stack]:
     """Three replicas that have had traffic, good and bad, and a Prometheus that has seen it."""
-    stack = Stack(
-        f"{tag}-watched",
-        SERVICE_IMAGE=image,
-        BALANCER_IMAGE=balancer_image(),
-        PROMETHEUS_IMAGE=prometheus_image,
-        PROMETHEUS_PORT=str(free_port()),
-    )
-    try:
-        stack.up(3)
+    environment = {"PROMETHEUS_IMAGE": prometheus_image, "PROMETHEUS_PORT": str(free_port())}
+    with stack_of(3, f"{tag}-watched", image, **environment) as stack:
         stack.compose("up", "--detach", "prometheus")
         until(lambda: ups(stack) == [1.0, 1.0, 1.0], timeout=60, what="three replicas are up")
         with Traffic(stack.url, bodies, clients=4) as traffic:
@@ -58,8 +42,6 @@ def watched(image: str, tag: str, prometheus_image: str, bodies: list[bytes]) ->
             until(lambda: bool(query(stack, "sum(rate(mobilenet_requests_total[1m])) > 1")), timeout=60, what="a rate")
             until(lambda: bool(query(stack, "rate(mobilenet_rejected_total[1m])")), timeout=60, what="rates of all")
         yield stack
-    finally:
-        stack.down()
 
 
 def query(stack: Stack, expression: str) -> list[dict[str, Any]]:
@@ -125,23 +107,6 @@ def test_metrics_are_there_as_the_service_declares_them(watched: Stack) -> None:
         and family.name not in _OF_SUPERVISORS
     ]
     assert missing == []
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("check", "config", "/etc/prometheus/prometheus.yml"),
-        ("check", "rules", "/etc/prometheus/alerts.yml"),
-        ("test", "rules", "/etc/prometheus/alerts.test.yml"),
-    ],
-    ids=" ".join,
-)
-def test_promtool_is_content(prometheus_image: str, arguments: tuple[str, ...]) -> None:
-    docker(
-        *("run", "--rm", "--volume", f"{_RULES}:/etc/prometheus:ro", "--entrypoint", "/usr/bin/promtool"),
-        prometheus_image,
-        *arguments,
-    )
 
 
 def test_an_alert_fires_when_a_replica_dies(watched: Stack, report: Callable[[str], None]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from tests.containers.conftest import balancer_image
-from tests.containers.docker import Stack
+from tests.containers.conftest import stack_of
 from tests.containers.traffic import Traffic
 from tests.waiting import until
 
@@ -14,14 +13,12 @@ from tests.waiting import until
 def test_a_refusal_reaches_the_client_as_the_service_said_it(
     image: str, tag: str, bodies: list[bytes], report: Callable[[str], None]
 ) -> None:
-    stack = Stack(f"{tag}-full", SERVICE_IMAGE=image, BALANCER_IMAGE=balancer_image(), MOBILENET_MAX_IN_FLIGHT="1")
-    try:
-        stack.up(2)
-        with Traffic(stack.url, bodies, clients=32) as traffic:
-            until(lambda: len(traffic.refusals) >= 100, timeout=60, what="a hundred refusals")
-            traffic.wait_for(50)
-    finally:
-        stack.down()
+    with (
+        stack_of(2, f"{tag}-full", image, MOBILENET_MAX_IN_FLIGHT="1") as stack,
+        Traffic(stack.url, bodies, clients=32) as traffic,
+    ):
+        until(lambda: len(traffic.refusals) >= 100, timeout=60, what="a hundred refusals")
+        traffic.wait_for(50)
     report(f"two replicas that take one image each, 32 clients: {dict(traffic.statuses)}")
     assert traffic.broken == []
     assert set(traffic.statuses) == {200, 503}

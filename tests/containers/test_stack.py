@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.containers.conftest import build
-from tests.containers.docker import Stack, address, docker, inspect, send_signal
+from tests.containers.docker import Stack, address, docker, inspect, metric, send_signal
 from tests.containers.traffic import Traffic
 from tests.running import png
 from tests.waiting import until
@@ -48,8 +48,7 @@ def test_a_replica_that_is_killed_costs_no_request(stack: Stack, bodies: list[by
         until(lambda: inspect(victim)["RestartCount"] > restarts, timeout=30, what="the replica is started again")
         stack.wait_for_rotation(3)
         traffic.wait_for(100)
-    report(f"kill -9 of a replica under load: {traffic.failed} failed of {traffic.statuses.total()}")
-    assert traffic.failed == 0, (traffic.statuses, traffic.broken, traffic.refusals[:3])
+    traffic.all_answered(report, "kill -9 of a replica under load")
 
 
 def test_scaling_up_and_down_costs_no_request(stack: Stack, bodies: list[bytes], report: Report) -> None:
@@ -59,8 +58,7 @@ def test_scaling_up_and_down_costs_no_request(stack: Stack, bodies: list[bytes],
             stack.up(replicas)
             stack.wait_for_rotation(replicas)
         traffic.wait_for(100)
-    report(f"3 to 5 to 2 replicas under load: {traffic.failed} failed of {traffic.statuses.total()}")
-    assert traffic.failed == 0, (traffic.statuses, traffic.broken, traffic.refusals[:3])
+    traffic.all_answered(report, "3 to 5 to 2 replicas under load")
 
 
 def test_a_rolling_update_costs_no_request(
@@ -80,10 +78,9 @@ def test_a_rolling_update_costs_no_request(
     finally:
         stack.roll(image)
         docker("image", "rm", "--force", following)
-    report(f"rolling update of three replicas under load: {traffic.failed} failed of {traffic.statuses.total()}")
+    traffic.all_answered(report, "rolling update of three replicas under load")
     assert len(new) == 3
     assert not old & set(new)
-    assert traffic.failed == 0, (traffic.statuses, traffic.broken, traffic.refusals[:3])
 
 
 def test_a_stopped_replica_leaves_the_rotation_and_comes_back(
@@ -100,8 +97,7 @@ def test_a_stopped_replica_leaves_the_rotation_and_comes_back(
             send_signal(victim, signal.SIGCONT)
         stack.wait_for_rotation(3)
         traffic.wait_for(100)
-    report(f"SIGSTOP and SIGCONT of a replica under load: {traffic.failed} failed of {traffic.statuses.total()}")
-    assert traffic.failed == 0, (traffic.statuses, traffic.broken, traffic.refusals[:3])
+    traffic.all_answered(report, "SIGSTOP and SIGCONT of a replica under load")
 
 
 def test_a_replica_out_of_memory_is_started_again_and_hurts_no_other(
@@ -121,9 +117,8 @@ def test_a_replica_out_of_memory_is_started_again_and_hurts_no_other(
         docker("update", "--memory", "1536m", "--memory-swap", "1536m", victim)
         stack.wait_for_rotation(3)
         traffic.wait_for(50)
-    report(f"out-of-memory kill of a replica under load: {traffic.failed} failed of {traffic.statuses.total()}")
+    traffic.all_answered(report, "out-of-memory kill of a replica under load")
     assert [inspect(replica)["RestartCount"] for replica in others] == restarts[1:]
-    assert traffic.failed == 0, (traffic.statuses, traffic.broken, traffic.refusals[:3])
 
 
 def test_a_slow_client_holds_no_replica(stack: Stack, bodies: list[bytes]) -> None:
@@ -133,7 +128,7 @@ def test_a_slow_client_holds_no_replica(stack: Stack, bodies: list[bytes]) -> No
     with socket.create_connection(("127.0.0.1", stack.port), timeout=30) as client:
         client.sendall(head.encode() + bodies[0][:-1])
         for _ in range(10):
-            assert [stack.metric(replica, "mobilenet_in_flight") for replica in stack.replicas()] == [0, 0, 0]
+            assert [metric(replica, "mobilenet_in_flight") for replica in stack.replicas()] == [0, 0, 0]
         client.sendall(bodies[0][-1:])
         assert client.recv(15) == b"HTTP/1.1 200 OK"
     assert sum(stack.served().values()) == before + 1
@@ -141,10 +136,7 @@ def test_a_slow_client_holds_no_replica(stack: Stack, bodies: list[bytes]) -> No
 
 def test_errors_of_the_balancer_are_problems_too(stack: Stack) -> None:
     with httpx.Client(base_url=stack.url) as client:
-        answers = {
-            413: client.post("/classify", content=bytes(16 * 2**20 + 1)),
-            404: client.get("/metrics"),
-        }
+        answers = {413: client.post("/classify", content=bytes(16 * 2**20 + 1)), 404: client.get("/metrics")}
     for status, answer in answers.items():
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"

@@ -6,7 +6,7 @@ import http.client
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -37,6 +37,11 @@ class Traffic:
     def failed(self) -> int:
         """Requests without an answer, or with another than 200."""
         return len(self.broken) + sum(count for status, count in self.statuses.items() if status != 200)
+
+    def all_answered(self, report: Callable[[str], None], during: str) -> None:
+        """Reports how many failed ``during`` what happened, and fails unless it is none."""
+        report(f"{during}: {self.failed} failed of {self.statuses.total()}")
+        assert self.failed == 0, (self.statuses, self.broken, self.refusals[:3])
 
     def __enter__(self) -> Self:
         for thread in self._threads:

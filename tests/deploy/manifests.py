@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,11 +15,10 @@ from service import __version__
 from service.config import Settings
 from service.metrics import Metrics
 from service.serving.memory_limits import USUAL_PIXELS, pixels_per_image, units_in_flight
+from tests.documents import ROOT
 
 Objects = dict[str, dict[str, Any]]
 Check = Callable[[Objects], Iterator[str]]
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def template(objects: Objects) -> Any:
@@ -216,9 +214,3 @@ def service_monitor(objects: Objects) -> Iterator[str]:
     interval, timeout = (re.fullmatch(r"(\d+)s", endpoint[name]) for name in ("interval", "scrapeTimeout"))
     if interval is None or timeout is None or int(timeout[1]) > int(interval[1]):
         yield "a scrape takes longer than the time between two"
-
-
-CHECKS: tuple[Check, ...] = (
-    selectors, scaling, resources, ports, probes, stopping, environment, confinement, updates,
-    service_monitor,
-)  # fmt: skip

@@ -23,8 +23,7 @@ from service.metrics import STAGES, Metrics
 from service.model.artifact import load
 from service.serving.build import create_intake, create_served
 from service.serving.lifecycle import Lifecycle
-from tests.deploy.manifests import ROOT
-from tests.documents import errors
+from tests.documents import ROOT, errors
 from tests.fakes import FakeRuntime, engine_of
 
 OBSERVABILITY = ROOT / "deploy/observability"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from service.config import Settings
+from tests.documents import ROOT, read
 
-ROOT = Path(__file__).parents[2]
-COMPOSE = (ROOT / "docker-compose.yml").read_text()
-EXAMPLE = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+COMPOSE = read("docker-compose.yml")
+EXAMPLE = dict(re.findall(r"^([A-Z_]+)=(.*)$", read(".env.example"), re.MULTILINE))
 
 
 def variables(text: str) -> dict[str, str]:
@@ -25,7 +23,7 @@ def variables(text: str) -> dict[str, str]:
 
 
 def test_the_example_lists_every_variable_with_its_default() -> None:
-    wanted = variables(COMPOSE) | {"GPU_IDS": variables((ROOT / "docker-compose.gpu.yml").read_text())["GPU_IDS"]}
+    wanted = variables(COMPOSE) | {"GPU_IDS": variables(read("docker-compose.gpu.yml"))["GPU_IDS"]}
     assert wanted == EXAMPLE
 
 
@@ -39,10 +37,8 @@ def test_what_is_passed_on_are_settings() -> None:
         assert name.removeprefix("MOBILENET_").lower() in Settings.model_fields
 
 
-@pytest.mark.parametrize("script", ["up.sh"])
-def test_the_scripts_fall_back_to_the_same_images(script: str) -> None:
-    text = (ROOT / "deploy/compose" / script).read_text()
-    for name, default in re.findall(r"\$\(setting ([A-Z_]+) (\S+)\)", text):
+def test_the_script_falls_back_to_the_same_images() -> None:
+    for name, default in re.findall(r"\$\(setting ([A-Z_]+) (\S+)\)", read("deploy/compose/up.sh")):
         assert EXAMPLE[name] == default
 
 
@@ -60,7 +56,7 @@ def test_replicas_are_confined_and_limited() -> None:
 
 
 def test_the_balancer_refuses_what_the_service_would() -> None:
-    config = (ROOT / "deploy/compose/haproxy.cfg").read_text()
+    config = read("deploy/compose/haproxy.cfg")
     (limit,) = re.findall(r"req\.hdr_val\(content-length\) gt (\d+)", config)
     assert int(limit) == Settings.model_fields["max_body_bytes"].default
     (server_s,) = re.findall(r"timeout server (\d+)s", config)

@@ -20,18 +20,9 @@ import pytest
 import yaml
 
 from service.metrics import STAGES
-from tests.deploy.manifests import ROOT
-from tests.deploy.promql import (
-    OBSERVABILITY,
-    PROMETHEUS,
-    alerts,
-    complaints,
-    dashboard,
-    expressions,
-    panels,
-    substitute,
-)
-from tests.documents import anchors, prose
+from tests.deploy import promql
+from tests.deploy.promql import OBSERVABILITY, PROMETHEUS, alerts, complaints, dashboard, expressions, panels
+from tests.documents import anchors, prose, read
 from tests.requirements import missing
 
 Board = dict[str, Any]
@@ -76,9 +67,8 @@ def test_a_wrong_expression_is_noticed(expression: str, legend: str) -> None:
 
 def has_unit(panel: dict[str, Any]) -> bool:
     """A heat map's is that of its axis."""
-    return bool(
-        (panel["options"]["yAxis"] if panel["type"] == "heatmap" else panel["fieldConfig"]["defaults"]).get("unit")
-    )
+    holder = panel["options"]["yAxis"] if panel["type"] == "heatmap" else panel["fieldConfig"]["defaults"]
+    return bool(holder.get("unit"))
 
 
 def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
@@ -98,7 +88,9 @@ def dashboard_complaints(board: Board) -> Iterator[str]:
     for one, other in combinations(everything, 2):
         if overlap(one["gridPos"], other["gridPos"]):
             yield f"{one['title']} and {other['title']} overlap"
-    yield from (f"{panel['title']} is too wide" for panel in everything if _right(panel) > 24)
+    for panel in everything:
+        if panel["gridPos"]["x"] + panel["gridPos"]["w"] > 24:
+            yield f"{panel['title']} is too wide"
     for panel in panels(board):
         title = panel["title"]
         if not (title and panel.get("description") and has_unit(panel)):
@@ -109,15 +101,11 @@ def dashboard_complaints(board: Board) -> Iterator[str]:
         if panel["datasource"] not in sources:
             yield f"{title}: no such data source"
         for target in panel["targets"]:
-            yield from complaints(substitute(target["expr"]), target.get("legendFormat", ""))
+            yield from complaints(promql.substitute(target["expr"]), target.get("legendFormat", ""))
             used = set(re.findall(r"\$(\w+)", target["expr"])) - {"__rate_interval"}
             yield from (f"{title}: no variable {name}" for name in used - set(variables))
     if variables["stage"]["query"].split(",") != list(STAGES):
         yield "the stages to choose from are others"
-
-
-def _right(panel: dict[str, Any]) -> int:
-    return int(panel["gridPos"]["x"] + panel["gridPos"]["w"])
 
 
 def test_the_dashboard_is_sound() -> None:
@@ -150,10 +138,9 @@ def test_a_mistake_in_the_dashboard_is_noticed(spoil: Callable[[dict[str, Any], 
 
 
 def test_the_dashboard_is_found_by_its_provider() -> None:
-    (provider,) = yaml.safe_load((OBSERVABILITY / "grafana/provisioning/dashboards/mobilenet.yml").read_text())[
-        "providers"
-    ]
-    mounts = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]["volumes"]
+    provisioned = read("deploy/observability/grafana/provisioning/dashboards/mobilenet.yml")
+    (provider,) = yaml.safe_load(provisioned)["providers"]
+    mounts = yaml.safe_load(read("docker-compose.yml"))["services"]["grafana"]["volumes"]
     assert f"./deploy/observability/grafana/dashboards:{provider['options']['path']}:ro" in mounts
 
 
@@ -174,13 +161,9 @@ def alert_complaints(rules: list[dict[str, Any]], runbook: str) -> Iterator[str]
     yield from (f"{name} is no alert" for name in sorted(documented - {rule["alert"] for rule in rules}))
 
 
-def runbook() -> str:
-    return (ROOT / "docs/runbook.md").read_text()
-
-
 def test_every_alert_has_its_section_in_the_runbook() -> None:
     assert len(alerts()) > 10
-    assert list(alert_complaints(alerts(), runbook())) == []
+    assert list(alert_complaints(alerts(), read("docs/runbook.md"))) == []
 
 
 @pytest.mark.parametrize(
@@ -197,7 +180,7 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
 def test_a_mistake_in_an_alert_is_noticed(spoil: Callable[[dict[str, Any]], object]) -> None:
     rules = alerts()
     spoil(rules[0])
-    assert list(alert_complaints(rules, runbook())) != []
+    assert list(alert_complaints(rules, read("docs/runbook.md"))) != []
 
 
 def test_every_alert_fires_in_a_scenario_and_is_silent_in_another() -> None:

@@ -59,14 +59,11 @@ def test_the_index_lists_every_document() -> None:
 
 
 def security_complaints(text: str) -> Iterator[str]:
-    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    named = set(re.findall(r"`(test_\w+)`", text))
-    yield from (f"{name}: no such test" for name in sorted(named) if f"def {name}(" not in tests)
+    """Whether the tests that are named exist is asked of all documents."""
     for row in rows(text):
-        if row[0] != "sends" and not any(span in named for span in spans(row[-1])):
+        if row[0] != "sends" and not any(span.startswith("test_") for span in spans(row[-1])):
             yield f"'{row[0]}' is shown by no test"
 
 
-def test_every_threat_names_tests_that_exist() -> None:
-    text = read("SECURITY.md")
-    assert list(security_complaints(text)) == []
+def test_every_threat_names_a_test() -> None:
+    assert list(security_complaints(read("SECURITY.md"))) == []

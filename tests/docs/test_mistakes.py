@@ -26,7 +26,7 @@ MISTAKES: dict[Check, list[str | tuple[str, str, str]]] = {
     ],
     security_complaints: [
         f"| sends | what bounds it | shown by |\n|---|---|---|\n| a bomb | a limit | {test} |\n"
-        for test in ("`test_a_bomb_of_no_kind`", "")
+        for test in ("`max_pixels`", "")
     ],
     command_complaints: [
         "```sh\nmake sreve\n```\n",

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tests.documents import FENCE, PAGES, ROOT, page_name
 from tests.e2e.process import ServerProcess
 from tests.photos import Photo
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
-
-_FENCE = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ADDRESS = "http://127.0.0.1:8000"
 
 #: Beginnings of commands and the file that runs them.
@@ -53,23 +48,15 @@ RUN_BY_NOBODY = {
 }
 
 
-def fences(kind: str) -> Iterator[tuple[str, str]]:
-    for page in PAGES:
-        for found, body in _FENCE.findall(page.read_text()):
-            if found == kind:
-                yield str(page.relative_to(ROOT)), body
+def fences(kind: str) -> list[tuple[str, str]]:
+    """(page, body) of every fenced block of that kind."""
+    found = [(page_name(page), fence) for page in PAGES for fence in FENCE.findall(page.read_text())]
+    return [(page, body) for page, (language, body) in found if language == kind]
 
 
-def commands() -> list[tuple[str, str]]:
-    """(page, line) of every command of a shell."""
-    return [(page, line) for page, body in fences("sh") for line in body.splitlines() if line.strip()]
-
-
-def elsewhere(line: str) -> bool:
-    return any(line.startswith(beginning) for beginning in (*RUN_ELSEWHERE, *RUN_BY_NOBODY))
-
-
-RUN_HERE = [(page, line) for page, line in commands() if not elsewhere(line)]
+#: (page, line) of every command of a shell, and of those that are run here.
+COMMANDS = [(page, line) for page, body in fences("sh") for line in body.splitlines() if line.strip()]
+RUN_HERE = [(page, line) for page, line in COMMANDS if not line.startswith((*RUN_ELSEWHERE, *RUN_BY_NOBODY))]
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +73,9 @@ def folder(photos: list[Photo], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_each_command_that_is_run_elsewhere_stands_in_a_document() -> None:
-    lines = [line for _, line in commands()]
     for beginning in (*RUN_ELSEWHERE, *RUN_BY_NOBODY):
-        assert any(line.startswith(beginning) for line in lines), f"no document has {beginning} any more"
-    for file in RUN_ELSEWHERE.values():
-        assert (ROOT / file).is_file()
+        assert any(line.startswith(beginning) for _, line in COMMANDS), f"no document has {beginning} any more"
+    assert all((ROOT / file).is_file() for file in RUN_ELSEWHERE.values())
     assert len(RUN_HERE) > 10
 
 
@@ -116,7 +101,7 @@ def test_the_command_works(openvino_server: ServerProcess, folder: Path, page: s
     assert done.stdout or "-o" in arguments
 
 
-@pytest.mark.parametrize(("page", "body"), list(fences("python")), ids=[page for page, _ in fences("python")])
+@pytest.mark.parametrize(("page", "body"), fences("python"), ids=[page for page, _ in fences("python")])
 def test_the_program_works(openvino_server: ServerProcess, folder: Path, page: str, body: str) -> None:
     program = body.replace(_ADDRESS, openvino_server.url)
     assert program != body

@@ -24,10 +24,9 @@ pytestmark = pytest.mark.slow
 DRAWING = {"Accept": "image/png"}
 
 
-def turned(data: bytes, orientation: int) -> bytes:
-    """A PNG that shows the photo by means of EXIF's ``orientation``."""
-    with Image.open(io.BytesIO(data)) as image:
-        return encode(stored(image.convert("RGB"), orientation), "PNG", exif=exif(orientation))
+def rgb(photo: Photo) -> Image.Image:
+    with Image.open(io.BytesIO(photo.data)) as image:
+        return image.convert("RGB")
 
 
 def test_the_mean_of_a_map_plus_the_bias_is_the_logit(
@@ -57,12 +56,9 @@ def test_a_turned_photo_has_the_drawing_of_the_upright_one(openvino_server: Serv
     """The artifact is a rotated one, too: all turns cancel out."""
     with openvino_server.client() as client:
         for photo in photos[:4]:
-            buffer = io.BytesIO()
-            with Image.open(io.BytesIO(photo.data)) as image:
-                image.convert("RGB").save(buffer, "PNG")
-            expected = drawing(client, buffer.getvalue())
+            expected = drawing(client, encode(rgb(photo), "PNG"))
             for orientation in (3, 5, 6):
-                actual = drawing(client, turned(photo.data, orientation))
+                actual = drawing(client, encode(stored(rgb(photo), orientation), "PNG", exif=exif(orientation)))
                 assert actual.size == expected.size
                 difference = np.abs(np.asarray(actual).astype(int) - np.asarray(expected))
                 assert difference.max() <= 1, "the level of a place may round the other way"
@@ -79,15 +75,8 @@ def test_a_mirrored_photo_has_the_mirrored_map(openvino_server: ServerProcess, p
     alike, crossed = [], []
     with openvino_server.client() as client:
         for photo in photos:
-            buffer = io.BytesIO()
-            with Image.open(io.BytesIO(photo.data)) as image:
-                ImageOps.mirror(image.convert("RGB")).save(buffer, "PNG")
-            plain, mirrored = (
-                np.array(
-                    client.post(f"/explain?class={photo.label}", content=data).json()["results"][0]["maps"][0]["map"]
-                )
-                for data in (photo.data, buffer.getvalue())
-            )
+            plain = class_map(client, photo.data, photo.label)
+            mirrored = class_map(client, encode(ImageOps.mirror(rgb(photo)), "PNG"), photo.label)
             alike.append(np.corrcoef(plain[:, ::-1].ravel(), mirrored.ravel())[0, 1])
             crossed.append(np.corrcoef(plain.ravel(), mirrored.ravel())[0, 1])
     assert np.median(alike) > 0.9

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 import time
@@ -111,18 +110,6 @@ def test_corrupt_weights_are_refused(tmp_path: Path) -> None:
         assert running.wait() == 1
     assert "weights.safetensors is corrupt" in running.output
     assert "Traceback" not in running.output
-
-
-def test_a_model_that_is_not_there_is_one_clear_line(store: Path) -> None:
-    with server("--model-store", str(store), "--model", "huge") as running:
-        assert running.wait() == 1
-    assert re.fullmatch(r"error: no model huge/1 in \S+; see: mobilenet-service models list\n", running.output)
-
-
-def test_a_bad_setting_names_itself(store: Path) -> None:
-    with server(*tiny(store), environment={"MOBILENET_MAX_IN_FLIGHT": "many"}) as running:
-        assert running.wait() == 1
-    assert running.output.startswith("error: MOBILENET_MAX_IN_FLIGHT: ")
 
 
 def test_json_logs_are_json(store: Path) -> None:

@@ -6,11 +6,9 @@ The fake's map of a class is its index.
 from __future__ import annotations
 
 import io
-import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -21,13 +19,12 @@ from PIL import Image
 from service.http import overlay
 from service.model.artifact import Artifact
 from service.serving.admission import BYTES_PER_UNIT
+from tests.fakes import Gate
+from tests.hostile.http.wire import Wire, post, wire
 from tests.image.samples import encode, exif, noise
 from tests.running import RunningApp, detail, png, running_app
-from tests.waiting import until
 
 DRAWING = {"Accept": "image/png"}
-
-soon = partial(until, timeout=20, every=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -36,34 +33,22 @@ def app(artifact: Artifact) -> Iterator[RunningApp]:
         yield running
 
 
-def noisy(side: int = 1024) -> bytes:
-    """A photo whose drawing is as large as any, and larger than the buffers of sockets."""
-    return encode(noise(side, side), "PNG")
-
-
 def opened(answer: httpx.Response) -> Image.Image:
     assert answer.status_code == 200, answer.text
     return Image.open(io.BytesIO(answer.content))
 
 
-class HeldDrawing:
-    """``overlay.draw``, waiting until ``release`` is set."""
-
-    def __init__(self) -> None:
-        self.entered, self.release = threading.Event(), threading.Event()
-        self._draw = overlay.draw
-
-    def __call__(self, *given: Any, **others: Any) -> bytes:
-        self.entered.set()
-        self.release.wait(20)
-        return self._draw(*given, **others)
-
-
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> HeldDrawing:
-    drawing = HeldDrawing()
-    monkeypatch.setattr(overlay, "draw", drawing)
-    return drawing
+def held(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """``overlay.draw`` waits until it is open."""
+    draw = overlay.draw
+
+    def wait_and_draw(*given: Any, **others: Any) -> bytes:
+        gate.wait()
+        return draw(*given, **others)
+
+    monkeypatch.setattr(overlay, "draw", wait_and_draw)
+    return gate
 
 
 @pytest.mark.parametrize("query", ["class=1,2", "top_k=2", "opacity=1.1", "opacity=-1", "opacity=x", "opacity=nan"])
@@ -125,61 +110,56 @@ def test_a_fault_while_drawing_is_ours_and_the_next_one_is_drawn(
     assert app.client.post("/explain", content=png(1), headers=DRAWING).status_code == 200
 
 
-def test_the_deadline_holds_while_drawing_and_waiting(app: RunningApp, held: HeldDrawing) -> None:
+def test_the_deadline_holds_while_drawing_and_waiting(app: RunningApp, threads: ThreadPoolExecutor, held: Gate) -> None:
     headers = {**DRAWING, "X-Request-Timeout-Ms": "300"}
-    with ThreadPoolExecutor(3) as threads:
-        late = [threads.submit(app.client.post, "/explain", content=png(n), headers=headers) for n in range(3)]
-        answers = [answer.result() for answer in late]
-    assert {detail(answer, 504) for answer in answers} == {"the deadline passed before the class map was drawn"}
-    held.release.set()
+    late = [threads.submit(app.client.post, "/explain", content=png(n), headers=headers) for n in range(3)]
+    answers = {detail(answer.result(), 504) for answer in late}
+    assert answers == {"the deadline passed before the class map was drawn"}
+    held.open()
     assert app.client.post("/explain", content=png(1), headers=DRAWING).status_code == 200
 
 
-def test_nobody_else_waits_for_a_drawing(app: RunningApp, held: HeldDrawing) -> None:
-    with ThreadPoolExecutor(1) as threads:
-        drawing = threads.submit(app.client.post, "/explain", content=png(1), headers=DRAWING)
-        assert held.entered.wait(20)
-        for path in ("/explain", "/classify"):
-            assert app.client.post(path, content=png(1)).status_code == 200
-        assert not drawing.done()
-        held.release.set()
-        assert drawing.result().status_code == 200
+def test_nobody_else_waits_for_a_drawing(app: RunningApp, threads: ThreadPoolExecutor, held: Gate) -> None:
+    drawing = threads.submit(app.client.post, "/explain", content=png(1), headers=DRAWING)
+    assert held.entered.wait(20)
+    for path in ("/explain", "/classify"):
+        assert app.client.post(path, content=png(1)).status_code == 200
+    assert not drawing.done()
+    held.open()
+    assert drawing.result().status_code == 200
 
 
-def test_a_client_that_leaves_while_its_class_map_is_drawn_is_forgotten(app: RunningApp, held: HeldDrawing) -> None:
+def test_a_client_that_leaves_while_its_class_map_is_drawn_is_forgotten(app: RunningApp, held: Gate) -> None:
     before = app.metric("mobilenet_cancelled_total")
-    with fetch_nothing(app, png(1)):
+    with asked(app, png(1)):
         assert held.entered.wait(20)
-    soon(lambda: app.metric("mobilenet_cancelled_total") == before + 1, what="it is counted as gone")
-    held.release.set()
-    soon(lambda: app.metric("mobilenet_in_flight") == 0, what="nothing is in flight")
+    app.wait_for_metric("mobilenet_cancelled_total", before + 1)
+    held.open()
+    app.wait_for_metric("mobilenet_in_flight", 0)
     assert app.client.post("/explain", content=png(1), headers=DRAWING).status_code == 200
 
 
-def fetch_nothing(app: RunningApp, body: bytes) -> socket.socket:
-    """A connection that has asked for a drawing and reads nothing of it."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(20)
-    connection.connect((app.host, app.port))
-    head = f"POST /explain?opacity=0 HTTP/1.1\r\nHost: x\r\nAccept: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
-    connection.sendall(head.encode() + body)
-    return connection
+@contextmanager
+def asked(app: RunningApp, body: bytes) -> Iterator[Wire]:
+    """A connection that has asked for a drawing, and fetches little of it unasked."""
+    with wire(app.address, receive_buffer=4096) as connection:
+        connection.send(post(body, "Accept: image/png", path="/explain?opacity=0"))
+        yield connection
 
 
 def test_a_drawing_holds_its_place_until_it_is_fetched(artifact: Artifact) -> None:
     """In units of its photo's body, its preview and its PNG: memory in flight is never more than the limit says."""
-    body = noisy()
+    body = encode(noise(1024, 1024), "PNG")  # its drawing is larger than the buffers of sockets
     units = 1 + len(body) // BYTES_PER_UNIT + 4
-    with running_app(artifact, max_in_flight=2 * units + 1) as app, fetch_nothing(app, body) as first:
-        assert first.recv(12) == b"HTTP/1.1 200"
+    with running_app(artifact, max_in_flight=2 * units + 1) as app, asked(app, body) as first:
+        assert first.said(20)
         assert app.metric("mobilenet_in_flight") == units
-        with fetch_nothing(app, body) as second:
-            assert second.recv(12) == b"HTTP/1.1 200"
+        with asked(app, body) as second:
+            assert second.said(20)
+            assert app.metric("mobilenet_in_flight") == 2 * units, "it is drawn, too"
             refused = app.client.post("/explain", content=png(1), headers=DRAWING)
             assert detail(refused, 503) == "the service is at its limit of images in flight"
             assert app.client.post("/explain", content=png(1)).status_code == 200
-        while first.recv(1 << 20).find(b"IEND") < 0:
-            pass
-        soon(lambda: app.metric("mobilenet_in_flight") == 0, what="nothing is in flight")
+        assert first.status() == 200
+        app.wait_for_metric("mobilenet_in_flight", 0)
         assert app.client.post("/explain", content=png(1), headers=DRAWING).status_code == 200

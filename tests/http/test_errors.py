@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service.model.artifact import Artifact
-from tests.fakes import FakeRuntime
+from tests.fakes import FakeRuntime, Gate
+from tests.hostile.http.wire import post, wire
 from tests.running import RunningApp, detail, png, problem, running_app
-from tests.waiting import until
 
 
 def form(body: bytes, boundary: str = "x") -> dict[str, Any]:
@@ -26,36 +23,31 @@ def form(body: bytes, boundary: str = "x") -> dict[str, Any]:
 PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 
 
-@pytest.mark.parametrize(
-    "request_arguments",
-    [
-        {"content": b""},
-        form(b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nabc\r\n--x--\r\n'),
-        form(b""),
-        form(b"no boundary in here"),
-        form(PART + png(1)),  # never ends
-        form(PART + png(1) + b"\r\n--x--\r\n", boundary=""),
-        form(PART + png(1) + b"\r\n--x--\r\n", boundary="y" * 71),
-        form(b"--x\r\nX-Long: " + b"a" * 5000 + b"\r\n\r\n--x--\r\n"),
-        {"content": png(1), "headers": {"Content-Type": "multipart/form-data"}},
-        {"content": png(1), "headers": {"Content-Type": "multipart/mixed; boundary=x"}},
-        {"files": [("file", (str(index), png(index))) for index in range(5)]},  # max_images is 4
-        {"files": [("other", (str(index), b"x")) for index in range(65)]},
-    ],
-    ids=[
-        "empty", "no file part", "empty form", "form without boundary lines", "unfinished form", "empty boundary",
-        "long boundary", "huge part header", "no boundary parameter", "multipart/mixed", "too many images",
-        "too many other parts",
-    ],
-)  # fmt: skip
+MALFORMED: dict[str, dict[str, Any]] = {
+    "empty": {"content": b""},
+    "no file part": form(b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nabc\r\n--x--\r\n'),
+    "empty form": form(b""),
+    "form without boundary lines": form(b"no boundary in here"),
+    "unfinished form": form(PART + png(1)),
+    "empty boundary": form(PART + png(1) + b"\r\n--x--\r\n", boundary=""),
+    "long boundary": form(PART + png(1) + b"\r\n--x--\r\n", boundary="y" * 71),
+    "huge part header": form(b"--x\r\nX-Long: " + b"a" * 5000 + b"\r\n\r\n--x--\r\n"),
+    "no boundary parameter": {"content": png(1), "headers": {"Content-Type": "multipart/form-data"}},
+    "multipart/mixed": {"content": png(1), "headers": {"Content-Type": "multipart/mixed; boundary=x"}},
+    "too many images": {"files": [("file", (str(index), png(index))) for index in range(5)]},  # max_images is 4
+    "too many other parts": {"files": [("other", (str(index), b"x")) for index in range(65)]},
+}
+
+
+@pytest.mark.parametrize("request_arguments", MALFORMED.values(), ids=MALFORMED)
 def test_malformed_requests_are_400(app: RunningApp, request_arguments: dict[str, Any]) -> None:
     problem(app.client.post("/classify", **request_arguments), 400)
 
 
 def test_a_declared_length_over_the_limit_is_refused_unread(app: RunningApp) -> None:
-    with socket.create_connection((app.host, app.port), 10) as connection:
-        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 200001\r\n\r\n")
-        assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+    with wire(app.address) as connection:
+        connection.send(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 200001\r\n\r\n")
+        assert connection.status() == 413
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(app: RunningApp) -> None:
@@ -97,12 +89,12 @@ def test_parameters_out_of_range_are_422(app: RunningApp, query: str) -> None:
 @pytest.mark.parametrize("value", ["0", "-5", "soon", "1.5", "", "9" * 30, "²"])
 def test_a_timeout_that_is_no_number_of_milliseconds_is_422(app: RunningApp, value: str) -> None:
     headers = [(b"X-Request-Timeout-Ms", value.encode("latin-1"))]
-    answer = app.client.post("/classify", content=png(1), headers=headers)
-    problem(answer, 422)
+    problem(app.client.post("/classify", content=png(1), headers=headers), 422)
 
 
 def test_unknown_paths_and_methods(app: RunningApp) -> None:
     problem(app.client.get("/nothing"), 404)
+    problem(app.client.post("/classify/", content=png(1)), 404)
     refused = app.client.get("/classify")
     problem(refused, 405)
     assert refused.headers["allow"] == "POST"
@@ -121,111 +113,65 @@ def test_a_request_id_comes_back_or_is_made(app: RunningApp) -> None:
     assert made.isalnum()
 
 
-class Blocking(FakeRuntime):
-    """Runs nothing that a request brought until released."""
-
-    def __init__(self) -> None:
-        super().__init__(before=self._wait)
-        self.entered = threading.Event()
-        self.release = threading.Event()
-
-    def _wait(self, images: NDArray[np.uint8]) -> None:
-        if images[0, 0, 0, 2] == 1:
-            self.entered.set()
-            assert self.release.wait(30)
+def fails(*arguments: object) -> None:
+    raise RuntimeError("secret path /service/x.py")
 
 
-@pytest.fixture
-def blocking() -> Iterator[Blocking]:
-    runtime = Blocking()
-    yield runtime
-    runtime.release.set()
-
-
-class Background:
-    """A request on a thread of its own."""
-
-    def __init__(self, app: RunningApp, marker: int = 1) -> None:
-        self.response: httpx.Response | None = None
-        self._thread = threading.Thread(target=self._run, args=(app, marker))
-        self._thread.start()
-
-    def _run(self, app: RunningApp, marker: int) -> None:
-        with httpx.Client(base_url=app.url, timeout=30) as client:
-            self.response = client.post("/classify", content=png(marker))
-
-    def result(self) -> httpx.Response:
-        self._thread.join(30)
-        assert self.response is not None
-        return self.response
-
-
-def test_a_deadline_that_passes_is_504(artifact: Artifact, blocking: Blocking) -> None:
-    with running_app(artifact, blocking) as app:
-        answer = app.client.post("/classify", content=png(1), headers={"X-Request-Timeout-Ms": "50"})
-        problem(answer, 504)
-        blocking.release.set()
+def test_a_deadline_that_passes_is_504(artifact: Artifact, gate: Gate) -> None:
+    with running_app(artifact, FakeRuntime(before=gate)) as app:
+        problem(app.client.post("/classify", content=png(1), headers={"X-Request-Timeout-Ms": "50"}), 504)
+        gate.open()
         assert app.metric('mobilenet_images_total{format="png",model="tiny",outcome="deadline",version="1"}') == 1
 
 
-def test_the_services_own_timeout_cannot_be_outbid(artifact: Artifact, blocking: Blocking) -> None:
-    with running_app(artifact, blocking, request_timeout_ms=50) as app:
-        problem(app.client.post("/classify", content=png(1), headers={"X-Request-Timeout-Ms": "60000"}), 504)
-        blocking.release.set()
-
-
 def test_a_body_that_never_ends_meets_the_deadline(artifact: Artifact) -> None:
-    with (
-        running_app(artifact, request_timeout_ms=100) as app,
-        socket.create_connection((app.host, app.port), 10) as connection,
-    ):
-        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-        assert connection.recv(1000).startswith(b"HTTP/1.1 504 ")
+    with running_app(artifact, request_timeout_ms=100) as app, wire(app.address) as connection:
+        connection.send(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        assert connection.status() == 504
 
 
-def test_over_the_limit_is_503_at_once_with_retry_after(artifact: Artifact, blocking: Blocking) -> None:
-    with running_app(artifact, blocking, max_in_flight=1) as app:
-        first = Background(app)
-        assert blocking.entered.wait(30)
+def test_over_the_limit_is_503_at_once_with_retry_after(
+    artifact: Artifact, threads: ThreadPoolExecutor, gate: Gate
+) -> None:
+    with running_app(artifact, FakeRuntime(before=gate), max_in_flight=1) as app:
+        first = threads.submit(app.client.post, "/classify", content=png(1))
+        assert gate.entered.wait(30)
         refused = app.client.post("/classify", content=png(2))
         problem(refused, 503)
         assert int(refused.headers["retry-after"]) >= 1
-        blocking.release.set()
+        gate.open()
         assert first.result().status_code == 200
         assert app.client.post("/classify", content=png(2)).status_code == 200
         assert app.metric('mobilenet_rejected_total{reason="overloaded"}') == 1
         assert app.metric("mobilenet_in_flight") == 0
 
 
-def test_draining_turns_readiness_off_and_still_answers(artifact: Artifact, blocking: Blocking) -> None:
-    with running_app(artifact, blocking) as app, pytest.MonkeyPatch.context() as patch:
-        first = Background(app)
-        assert blocking.entered.wait(30)
+def test_draining_turns_readiness_off_and_still_answers(
+    artifact: Artifact, threads: ThreadPoolExecutor, gate: Gate
+) -> None:
+    with running_app(artifact, FakeRuntime(before=gate)) as app, pytest.MonkeyPatch.context() as patch:
+        first = threads.submit(app.client.post, "/classify", content=png(1))
+        assert gate.entered.wait(30)
+        assert app.metric("mobilenet_ready") == 1
         patch.setattr(app.lifecycle, "draining", True)  # the server goes on listening
         assert app.client.get("/readyz").json() == {"status": "draining"}
         assert app.client.get("/readyz").status_code == 503
         assert app.client.get("/livez").status_code == 200
-        blocking.release.set()
+        assert app.metric("mobilenet_ready") == 0
+        gate.open()
         assert first.result().status_code == 200
         late = app.client.post("/classify", content=png(2))
         assert late.status_code == 200
         assert late.headers["connection"] == "close"
 
 
-def test_work_that_outlasts_the_drain_is_told_so(artifact: Artifact, blocking: Blocking) -> None:
-    with running_app(artifact, blocking, drain_timeout_ms=1000) as app:
-        first = Background(app)
-        assert blocking.entered.wait(30)
+def test_work_that_outlasts_the_drain_is_told_so(artifact: Artifact, threads: ThreadPoolExecutor, gate: Gate) -> None:
+    with running_app(artifact, FakeRuntime(before=gate), drain_timeout_ms=1000) as app:
+        first = threads.submit(app.client.post, "/classify", content=png(1))
+        assert gate.entered.wait(30)
         app.stop()
         problem(first.result(), 503)
-        blocking.release.set()
-
-
-def test_draining_shows_in_the_metrics(artifact: Artifact) -> None:
-    with running_app(artifact) as app, pytest.MonkeyPatch.context() as patch:
-        assert app.metric("mobilenet_ready") == 1
-        patch.setattr(app.lifecycle, "draining", True)
-        assert app.metric("mobilenet_ready") == 0
+        gate.open()
 
 
 def test_a_closed_engine_is_503(artifact: Artifact) -> None:
@@ -245,13 +191,10 @@ def test_before_the_model_is_loaded_it_is_alive_but_not_ready(artifact: Artifact
 
 
 def test_a_failing_model_is_500_and_not_ready(artifact: Artifact) -> None:
-    def before(images: NDArray[np.uint8]) -> None:
-        raise RuntimeError("secret path /service/x.py")
-
     runtime = FakeRuntime()
     with running_app(artifact, runtime) as app:
         assert app.client.get("/readyz").status_code == 200
-        runtime.before = before
+        runtime.before = fails
         problem(app.client.post("/classify", content=png(1)), 500)
         assert app.client.get("/readyz").status_code == 503
         runtime.before = lambda images: None
@@ -259,32 +202,24 @@ def test_a_failing_model_is_500_and_not_ready(artifact: Artifact) -> None:
 
 
 def test_a_bug_in_the_service_is_a_clean_500(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: object) -> None:
-        raise ZeroDivisionError("secret path /service/x.py")
-
     with running_app(artifact) as app:
-        monkeypatch.setattr("service.http.encode.classify", broken)
+        monkeypatch.setattr("service.http.encode.classify", fails)
         problem(app.client.post("/classify", content=png(1)), 500)
         assert app.metric('mobilenet_requests_total{code="500",endpoint="classify"}') == 1
 
 
-def test_a_client_that_leaves_frees_its_place_and_costs_no_inference(artifact: Artifact, blocking: Blocking) -> None:
-    with running_app(artifact, blocking, max_in_flight=2) as app:
-        first = Background(app)
-        assert blocking.entered.wait(30)
-        body = png(2)
-        with socket.create_connection((app.host, app.port), 10) as connection:
-            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-            connection.sendall(head.encode() + body)
-            until(
-                lambda: app.metric('mobilenet_queue_depth{model="tiny",version="1"}') == 1,
-                timeout=30,
-                what="it waits",
-                every=0.01,
-            )
-        until(lambda: app.metric("mobilenet_cancelled_total") == 1, timeout=30, what="it is gone", every=0.01)
+def test_a_client_that_leaves_frees_its_place_and_costs_no_inference(
+    artifact: Artifact, threads: ThreadPoolExecutor, gate: Gate
+) -> None:
+    with running_app(artifact, FakeRuntime(before=gate), max_in_flight=2) as app:
+        first = threads.submit(app.client.post, "/classify", content=png(1))
+        assert gate.entered.wait(30)
+        with wire(app.address) as connection:
+            connection.send(post(png(2)))
+            app.wait_for_metric('mobilenet_queue_depth{model="tiny",version="1"}', 1)
+        app.wait_for_metric("mobilenet_cancelled_total", 1)
         assert app.metric("mobilenet_in_flight") == 1
-        blocking.release.set()
+        gate.open()
         assert first.result().status_code == 200
         assert app.client.post("/classify", content=png(3)).status_code == 200
-        assert blocking.batches == [1, 1], "the image of the client that left must not have been inferred"
+        assert app.runtime.batches == [1, 1], "the image of the client that left must not have been inferred"

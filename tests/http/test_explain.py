@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service.model.artifact import Artifact
-from tests.fakes import FakeRuntime
+from tests.fakes import FakeRuntime, Gate
 from tests.running import RunningApp, detail, png, running_app
-from tests.waiting import until
-
-soon = partial(until, timeout=20, every=0.01)
-
-
-@pytest.fixture(scope="module")
-def app(artifact: Artifact) -> Iterator[RunningApp]:
-    with running_app(artifact) as running:
-        yield running
 
 
 def explained(response: httpx.Response) -> list[dict[str, Any]]:
@@ -92,26 +78,15 @@ def test_several_images_and_a_bad_one(app: RunningApp) -> None:
     assert detail(answer, 400) == "more than 1 image in one request"
 
 
-def test_it_shares_a_batch_with_the_others(artifact: Artifact) -> None:
-    gate = threading.Event()
-
-    def wait(images: NDArray[np.uint8]) -> None:
-        assert gate.wait(20)
-
-    runtime = FakeRuntime(before=wait)
-    gate.set()
-    with running_app(artifact, runtime) as app, ThreadPoolExecutor(4) as threads:
-        gate.clear()
+def test_it_shares_a_batch_with_the_others(artifact: Artifact, threads: ThreadPoolExecutor, gate: Gate) -> None:
+    with running_app(artifact, FakeRuntime(before=gate)) as app:
         first = threads.submit(app.client.post, "/classify", content=png(0))
-        soon(lambda: runtime.batches == [1], what="the first batch runs")
+        assert gate.entered.wait(30)
         paths = ("/classify", "/embed", "/explain?class=8")
         others = [threads.submit(app.client.post, path, content=png(5)) for path in paths]
-        soon(
-            lambda: app.metric('mobilenet_queue_depth{model="tiny",version="1"}') == 3,
-            what="three wait, or were refused",
-        )
-        gate.set()
+        app.wait_for_metric('mobilenet_queue_depth{model="tiny",version="1"}', 3)
+        gate.open()
         assert first.result().status_code == 200
         assert [other.result().status_code for other in others] == [200] * 3
-        assert runtime.batches == [1, 3]
+        assert app.runtime.batches == [1, 3]
         assert explained(others[2].result())[0]["maps"][0]["map"] == [[8.0]]

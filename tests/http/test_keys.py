@@ -15,7 +15,6 @@ from service.errors import OperatorError
 from service.model.artifact import Artifact
 from tests.hostile.http.wire import Wire, get, post, wire
 from tests.running import RunningApp, png, problem, running_app
-from tests.waiting import until
 
 KEY = "Zq7-secret-of-the-environment"
 OTHER = "Kx9-secret-of-the-file"
@@ -69,7 +68,7 @@ DISGUISES = (
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "PUT"])
 def test_no_path_leads_around_the_key(keyed: RunningApp, path: str, method: str) -> None:
     before = len(keyed.runtime.batches)
-    with wire((keyed.host, keyed.port)) as connection:
+    with wire(keyed.address) as connection:
         connection.send(post(png(1), path=path) if method == "POST" else get(path, method=method))
         answer = connection.answer(to_head=method == "HEAD")
     assert answer is not None
@@ -83,6 +82,9 @@ def test_metrics_ask_for_a_key_where_that_is_wanted(keyed: RunningApp, artifact:
     assert {"security", "responses"} <= keyed.client.get("/openapi.json").json()["paths"]["/metrics"]["get"].keys()
     with running_app(artifact, api_keys=KEY) as running:
         assert running.client.get("/metrics").status_code == 200
+        paths = running.client.get("/openapi.json").json()["paths"]
+    secured = {path for path, item in paths.items() for operation in item.values() if "security" in operation}
+    assert secured == {"/classify", "/embed", "/explain", "/models"}, "only what asks for a key says so"
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/docs", "/openapi.json", "/docs/assets/swagger-ui.css"])
@@ -143,10 +145,10 @@ def test_each_key_has_a_share_of_its_own(artifact: Artifact) -> None:
         running_app(artifact, api_keys=f"{KEY}, {OTHER}", max_in_flight=4, max_client_share=0.5) as app,
         ExitStack() as stack,
     ):
-        first, second, third, other = (stack.enter_context(wire((app.host, app.port))) for _ in range(4))
+        first, second, third, other = (stack.enter_context(wire(app.address)) for _ in range(4))
         ask(first, KEY, -10)
         ask(second, KEY, -10)
-        until(lambda: app.metric("mobilenet_in_flight") == 2, timeout=30, what="both are under way", every=0.01)
+        app.wait_for_metric("mobilenet_in_flight", 2)
         ask(third, KEY, 10_000)
         ask(other, OTHER, 10_000)
         statuses = [answer.status for answer in (third.answer(), other.answer()) if answer is not None]

@@ -113,7 +113,7 @@ def _paths(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_path_cannot_write_into_the_log(app: RunningApp, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", "service.access"), wire((app.host, app.port)) as connection:
+    with caplog.at_level("INFO", "service.access"), wire(app.address) as connection:
         connection.send(get("/a%0ainfo%20forged%1b[31m" + "b" * 5000))
         assert connection.status() == 404
         until(lambda: _paths(caplog) != [], timeout=10, what="its line, which may come after its answer", every=0.005)

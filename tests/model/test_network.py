@@ -1,4 +1,4 @@
-"""``service/model/network.py`` against the paper; ``test_mobilenetv2_torchvision.py`` has torchvision's model."""
+"""``service/model/network.py`` against the paper; ``test_torchvision.py`` has torchvision's model."""
 
 from __future__ import annotations
 

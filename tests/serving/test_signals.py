@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
@@ -65,20 +66,14 @@ async def test_a_second_one_ends_the_process_whatever_the_log_says(
     lifecycle = Lifecycle(drain_s=1.0)
     ended: list[int] = []
 
-    def leave(status: int) -> None:
-        ended.append(status)
-
     def refuse(*given: object) -> None:
         raise RuntimeError("reentrant call")
 
-    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr("os._exit", ended.append)
     if within_a_line:
         monkeypatch.setattr(logging.getLogger("service.serving.lifecycle"), "warning", refuse)
     lifecycle.handle_signal(signal.SIGINT, None)
     assert ended == []
-    if within_a_line:
-        with pytest.raises(RuntimeError):
-            lifecycle.handle_signal(signal.SIGINT, None)
-    else:
+    with pytest.raises(RuntimeError) if within_a_line else nullcontext():
         lifecycle.handle_signal(signal.SIGINT, None)
     assert ended == [130]

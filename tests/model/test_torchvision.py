@@ -1,4 +1,4 @@
-"""``service/mobilenetv2.py`` against torchvision's ``MobileNetV2``."""
+"""``service/model/network.py`` against torchvision's ``MobileNetV2``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from torchvision.models import MobileNetV2
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from service.model import network as mobilenetv2
-from service.model.network import PAPER_STAGES, Network, Stage
+from service.model.network import PAPER_STAGES, Stage
 from tests.model.test_network import PAPER_OUTPUTS, stage_ends
 
 SETTING = [[1, 16, 1, 1], [4, 24, 2, 2], [3, 40, 3, 2], [6, 56, 1, 1]]
 SMALL_STAGES = tuple(Stage(*row) for row in SETTING)
-
-
-@pytest.fixture(scope="module")
-def paper() -> Network:
-    return mobilenetv2.build()
+PAPER = mobilenetv2.build()
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +39,11 @@ def test_each_stage_has_the_papers_output_shape(reference: MobileNetV2) -> None:
     assert shapes[-1] == (1, 1280, 7, 7)
 
 
-def test_the_paper_network_has_as_many_parameters(paper: Network, reference: MobileNetV2) -> None:
-    assert paper.parameter_count() == sum(p.numel() for p in reference.parameters())
+def test_residuals_are_where_torchvision_has_them(reference: MobileNetV2) -> None:
+    assert [block.residual for block in PAPER.blocks] == [block.use_res_connect for block in blocks_of(reference)]
 
 
-def test_residuals_are_where_torchvision_has_them(paper: Network, reference: MobileNetV2) -> None:
-    assert [block.residual for block in paper.blocks] == [block.use_res_connect for block in blocks_of(reference)]
-
-
-def test_multiply_adds_are_those_of_the_layers_that_run(paper: Network, reference: MobileNetV2) -> None:
+def test_multiply_adds_are_those_of_the_layers_that_run(reference: MobileNetV2) -> None:
     counted = 0
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -65,31 +57,22 @@ def test_multiply_adds_are_those_of_the_layers_that_run(paper: Network, referenc
     for size in (224, 160):
         counted = 0
         reference(torch.zeros(1, 3, size, size, device="meta"))
-        assert counted == paper.multiply_adds(size)
+        assert counted == PAPER.multiply_adds(size)
     for hook in hooks:
         hook.remove()
 
 
-def test_bottlenecks_are_linear_in_torchvision(reference: MobileNetV2) -> None:
-    for block in blocks_of(reference):
-        *inner, projection, norm = block.conv
-        assert isinstance(projection, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        for part in inner:
-            assert [type(module) for module in part] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU6]
-    activations = [m for m in reference.modules() if isinstance(m, nn.ReLU | nn.ReLU6 | nn.SiLU | nn.Hardswish)]
-    assert all(type(module) is nn.ReLU6 for module in activations)
-
-
-def test_activations_are_where_torchvision_has_them(paper: Network, reference: MobileNetV2) -> None:
-    """Every convolution is followed by ReLU6 in torchvision exactly where ``Network`` says so."""
-    modules = [(name, m) for name, m in reference.named_modules() if not list(m.children())]
+def test_activations_are_where_torchvision_has_them(reference: MobileNetV2) -> None:
+    """Every convolution is followed by ReLU6 in torchvision exactly where ``Network`` says so, and nothing else is."""
+    modules = [(name, module) for name, module in reference.named_modules() if not list(module.children())]
     followed = {
         name: type(modules[at + 2][1]) is nn.ReLU6
         for at, (name, module) in enumerate(modules)
         if isinstance(module, nn.Conv2d)
     }
-    assert followed == {layer.conv: layer.activation for layer in paper.convs()}
+    assert followed == {layer.conv: layer.activation for layer in PAPER.convs()}
+    kinds = [type(module) for _, module in modules if not isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    assert kinds == [nn.ReLU6] * sum(followed.values()) + [nn.Dropout, nn.Linear]
     assert nn.BatchNorm2d(1).eps == mobilenetv2.BATCH_NORM_EPSILON
 
 
