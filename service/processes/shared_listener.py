@@ -13,6 +13,7 @@ import logging
 import mmap
 import os
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,8 @@ _EXHAUSTED_S = 0.1
 
 #: The count of a worker that is not running or does not listen yet.
 _NOT_LISTENING = 2**32 - 1
+#: Added to the count of a worker that cannot infer yet: it would refuse what a ready one can answer.
+_NOT_READY = 2**31
 
 
 class ConnectionCounts:
@@ -46,8 +49,11 @@ class ConnectionCounts:
         counts._counts[:] = _NOT_LISTENING
         return counts
 
-    def set(self, worker: int, connections: int) -> None:
-        self._counts[worker] = connections
+    def set(self, worker: int, connections: int, *, ready: bool = True) -> int:
+        """Publish ``connections`` of ``worker``; returns the number by which workers are compared."""
+        count = connections + (0 if ready else _NOT_READY)
+        self._counts[worker] = count
+        return count
 
     def clear(self, worker: int) -> None:
         """For the supervisor, after the worker has ended."""
@@ -60,10 +66,20 @@ class ConnectionCounts:
 class SharedListener:
     """Accepts connections from ``listener`` until ``close``. Belongs to one event loop.
 
-    The number of connections of ``server`` is published as that of ``worker`` in ``counts``.
+    The number of connections of ``server`` is published as that of ``worker`` in ``counts``; while ``ready`` returns
+    False, connections are left to workers that are ready.
     """
 
-    def __init__(self, listener: socket.socket, server: Server, *, counts: ConnectionCounts, worker: int) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        server: Server,
+        *,
+        counts: ConnectionCounts,
+        worker: int,
+        ready: Callable[[], bool],
+    ) -> None:
+        self._ready = ready
         self._listener = listener
         self._server = server
         self._counts = counts
@@ -91,9 +107,8 @@ class SharedListener:
             self._take()
 
     def _publish(self) -> int:
-        count = self._server.connections + len(self._accepting)
-        self._counts.set(self._worker, count)
-        return count
+        connections = self._server.connections + len(self._accepting)
+        return self._counts.set(self._worker, connections, ready=self._ready())
 
     def _take(self) -> None:
         """Accept one connection, unless another process was faster."""

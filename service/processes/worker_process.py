@@ -39,14 +39,15 @@ async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int
     served = create_served(settings, artifact, engine, max_pixels, metrics)
     app = create_app(settings, served, intake, lifecycle, metrics)
     counts = ConnectionCounts(handover.counts, settings.workers)
-    accept = partial(SharedListener, counts=counts, worker=handover.worker_index)
+    accept = partial(SharedListener, counts=counts, worker=handover.worker_index, ready=lambda: engine.state == "ready")
     server = Server(app.front, settings, metrics, lifecycle, accept=accept)
 
     def ready() -> bool:
+        infers = engine.state == "ready"
         if server.started:
             # Connections may have closed since one was last accepted.
-            counts.set(handover.worker_index, server.connections)
-        return server.started and engine.state == "ready"
+            counts.set(handover.worker_index, server.connections, ready=infers)
+        return server.started and infers
 
     engine.start()
     heartbeats = asyncio.ensure_future(send_heartbeats(handover, metrics, ready=ready))

@@ -41,11 +41,12 @@ class Side:
     def __init__(self, *, elsewhere: int = 0) -> None:
         """``elsewhere``: the number of connections that the other process says it has."""
         self.taken: list[Made] = []
+        self.ready = True
         self.counts = ConnectionCounts.create(2)
         self.counts.set(1, elsewhere)
 
     def listen(self, listener: socket.socket) -> SharedListener:
-        return SharedListener(listener, cast(Server, self), counts=self.counts, worker=0)
+        return SharedListener(listener, cast(Server, self), counts=self.counts, worker=0, ready=lambda: self.ready)
 
     @property
     def connections(self) -> int:
@@ -104,6 +105,18 @@ async def test_who_has_more_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPat
         with socket.create_connection(address), socket.create_connection(address):
             await eventually(lambda: len(few.taken) == 2)
     assert len(many.taken) == 1
+
+
+async def test_who_cannot_infer_yet_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be refused, although the other could answer it."""
+    monkeypatch.setattr(shared_listener, "_DEFER_S", 60)
+    starting, serving = Side(elsewhere=5), Side(elsewhere=100)
+    starting.ready = False
+    serving.taken = [Made() for _ in range(5)]
+    async with listening(starting, serving) as address:
+        with socket.create_connection(address):
+            await eventually(lambda: len(serving.taken) == 6)
+    assert not starting.taken
 
 
 async def test_what_the_other_does_not_take_is_taken_all_the_same() -> None:
