@@ -57,7 +57,7 @@ def explain_command(photo: Path, out: Path, index: int | None, opacity: float, *
         predictions, class_map, png = asyncio.run(_explain(settings, artifact, data, classes, opacity))
     except ServiceError as error:
         raise OperatorError(f"{photo}: {error.detail}") from None
-    write_output(out, lambda file: file.write(png))
+    write_output(out, png)
     for p in predictions:
         click.echo(f"  {p.probability:6.1%}  {p.index:4d}  {p.label}")
     click.echo(f"{out}: {overlay.caption(class_map)}")

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
@@ -29,7 +28,7 @@ from service.model.outputs import ItemOutput
 from service.serving.build import create_engine, create_served, engine_plan
 from service.serving.intake import Served
 from service.store.photos import image_files, read_photo
-from service.store.write import replacement
+from service.store.write import replace_file
 
 #: The settings that have an effect without a server.
 LOCAL_SETTINGS = ("model_store", "model", "version", "device", "runtime", "precision", "decode", "max_pixels")
@@ -105,10 +104,9 @@ async def infer_locally(served: Served, source: Source, classes: Sequence[int] =
     return result.output
 
 
-def write_output(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` fill a new file, which then replaces ``path``. OperatorError if it cannot be written."""
+def write_output(path: Path, data: bytes) -> None:
+    """Make ``path`` or replace it in one step. OperatorError if it cannot be written."""
     try:
-        with replacement(path) as file:
-            write(file)
+        replace_file(path, data)
     except OSError as error:
         raise OperatorError(f"{path} cannot be written: {error.strerror}") from None
