@@ -47,7 +47,6 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 def infer_files(settings: Settings, files: Sequence[Path]) -> tuple[Artifact, list[ItemOutput | ServiceError]]:
     """The model of ``settings``, and its output or a ServiceError for each of ``files``."""
-    logs.configure("text", "warning")
     artifact = load_artifact(settings.model_store, settings.model, settings.version)
     with click.progressbar(
         length=len(files),
@@ -89,6 +88,7 @@ def for_one_photo(settings: Settings) -> Settings:
 @asynccontextmanager
 async def served_locally(settings: Settings, artifact: Artifact) -> AsyncIterator[Served]:
     """``artifact`` on an engine of this process, closed at the end."""
+    logs.configure("text", "warning")
     plan, metrics = engine_plan(settings), Metrics()
     engine = create_engine(settings, plan, artifact, metrics, lambda reason: click.echo(f"error: {reason}", err=True))
     try:
