@@ -3,9 +3,9 @@
 ``build_model`` follows the description in ``service.model.network``, so it covers every width, class count and stage
 table of an artifact. Steps that are separate in torchvision are part of the convolutions:
 
-* batch norms: see ``folding``;
-* the scale of the pixels: the stem receives ``u - 255 * mean`` and its kernel includes ``1 / (255 * std)``. The
-  subtraction remains a separate step, so that the padding's zeros mean the same as in torchvision;
+* batch norms and the standard deviation of pixels: see ``folding``;
+* the scale of the pixels: the stem receives ``u - 255 * mean``. The subtraction remains a separate step, so that the
+  padding's zeros mean the same as in torchvision;
 * the rotation of ``rotate_180`` artifacts: see ``_pads``.
 """
 
@@ -49,8 +49,7 @@ def build_model(
     pixels = ops.subtract(ops.convert(images, "f32"), _constant(255.0 * np.array(mean, np.float32).reshape(1, 1, 1, 3)))
     node = ops.transpose(pixels, np.array([0, 3, 1, 2]))
 
-    red, green, blue = (1.0 / (255.0 * value) for value in std)
-    folded = fold(network, weights, precision, (red, green, blue))
+    folded = fold(network, weights, precision, std)
 
     def conv(node: ov.Node, layer: Conv) -> ov.Node:
         nonlocal size
