@@ -44,10 +44,7 @@ SEARCH_LIMIT = 0
 
 def bucket_sizes(max_batch: int) -> tuple[int, ...]:
     """1, 2, 4, … below ``max_batch``, then ``max_batch`` itself."""
-    sizes = [1]
-    while sizes[-1] * 2 < max_batch:
-        sizes.append(sizes[-1] * 2)
-    return (*sizes, max_batch) if max_batch > 1 else (1,)
+    return (*(2**exponent for exponent in range((max_batch - 1).bit_length())), max_batch)
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -86,7 +83,8 @@ class Lane:
         self._done: torch.cuda.Event | None = None
         pool = None
         if device.type == "cuda":
-            self.stream = _stream(device)
+            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types here
+            self.stream.wait_stream(torch.cuda.current_stream(device))  # on which the weights were copied
             # Blocking: a thread that spins until the device has finished would take a core from the decoders.
             self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types here
             pool = torch.cuda.graph_pool_handle()
@@ -181,13 +179,6 @@ def gather(images: Images, rows: NDArray[np.uint8]) -> None:
     target, size = rows.data.cast("B"), rows[0].nbytes
     for index, image in enumerate(images):
         target[index * size : (index + 1) * size] = image.reshape(-1).data
-
-
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types here
-    # The weights were copied on the default stream.
-    stream.wait_stream(torch.cuda.current_stream(device))
-    return stream
 
 
 def _eager(forward: Callable[[], DeviceOutputs]) -> tuple[Launch, DeviceOutputs]:
