@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import click
@@ -63,21 +62,21 @@ async def _infer_all(
     # Enough files at once to keep decoders and runners busy; the others are not read yet.
     room = asyncio.Semaphore(4 * available_cores() + 64)
 
-    def pixels(served: Served, path: Path) -> Pixels:
-        data = read_photo(path)
-        return served.source(data, inspect(data, served.limits)).call()
+    async def infer(path: Path) -> ItemOutput | ServiceError:
+        def pixels() -> Pixels:
+            data = read_photo(path)
+            return served.source(data, inspect(data, served.limits)).call()
 
-    async def infer(served: Served, path: Path) -> ItemOutput | ServiceError:
         async with room:
             try:
-                return await infer_locally(served, Decode(partial(pixels, served, path)))
+                return await infer_locally(served, Decode(pixels))
             except ServiceError as error:
                 return error
             finally:
                 advance()
 
     async with served_locally(for_one_photo(settings) if len(files) == 1 else settings, artifact) as served:
-        return await asyncio.gather(*(infer(served, path) for path in files))
+        return await asyncio.gather(*map(infer, files))
 
 
 def for_one_photo(settings: Settings) -> Settings:

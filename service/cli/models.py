@@ -184,7 +184,6 @@ def _parity_table(report: ParityReport) -> Iterator[str]:
         yield f"{row.precision:11}{row.mode:8}{shares}{agreement}{cosines}{row.milliseconds:8.2f}"
     yield report.conditions
     yield from report.notes
-    yield from report.skipped
 
 
 def _split(reference: str) -> tuple[str, str]:

@@ -68,7 +68,6 @@ class Comparison:
 class ParityReport:
     rows: Sequence[Comparison]
     photos: int
-    skipped: Sequence[str]
     labelled: bool
     conditions: str
     notes: Sequence[str]
@@ -99,14 +98,13 @@ def compare(store: Path, name: str, version: str, folder: Path, progress: Progre
     forwards, notes = _forwards(artifact)
     labels = _labels(files, artifact.manifest.architecture.num_classes)
     rows = {(precision, mode): Comparison(precision, mode) for precision in forwards for mode in _MODES}
-    skipped: list[str] = []
     image: Pixels | None = None
     for index, path in enumerate(files):
         progress("comparing", index, len(files))
         try:
             images = _preprocess(path, artifact)
         except ServiceError as error:
-            skipped.append(f"left out: {path}: {error.detail}")
+            notes.append(f"left out: {path}: {error.detail}")
             continue
         image = images["exact"]
         reference = _output(forwards["fp32"], image)
@@ -118,9 +116,9 @@ def compare(store: Path, name: str, version: str, folder: Path, progress: Progre
     times = _times(forwards, image, progress)
     for row in rows.values():
         row.milliseconds = times[row.precision]
-    count = len(files) - len(skipped)
+    count = len(rows["fp32", "exact"].cosines)
     conditions = f"{count} photos, {datetime.now(UTC):%Y-%m-%d}, {_cpu()}, {available_cores()} cores"
-    return ParityReport(list(rows.values()), count, skipped, labels is not None, conditions, notes)
+    return ParityReport(list(rows.values()), count, labels is not None, conditions, notes)
 
 
 def record(store: Path, name: str, version: str, report: ParityReport) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.cuda import Stream
 
 from service.errors import OperatorError
 from service.model.outputs import BatchOutputs
@@ -79,11 +80,11 @@ class Lane:
 
     def __init__(self, module: Classifier, sizes: Sequence[int], side: int, device: torch.device) -> None:
         self.device = device
-        self.stream: torch.cuda.Stream | None = None
+        self.stream: Stream | None = None
         self._done: torch.cuda.Event | None = None
         pool = None
         if device.type == "cuda":
-            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types here
+            self.stream = Stream(device)  # type: ignore[no-untyped-call]  # torch has no types here
             self.stream.wait_stream(torch.cuda.current_stream(device))  # on which the weights were copied
             # Blocking: a thread that spins until the device has finished would take a core from the decoders.
             self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types here
@@ -133,15 +134,8 @@ class Replay:
     """Forward passes of exactly ``size`` images through fixed buffers; to be called inside its lane's stream."""
 
     def __init__(
-        self,
-        module: Classifier,
-        size: int,
-        side: int,
-        device: torch.device,
-        stream: torch.cuda.Stream | None = None,
-        pool: Any = None,
+        self, module: Classifier, size: int, side: int, device: torch.device, stream: Stream | None, pool: Any
     ) -> None:
-        self.size = size
         pinned = stream is not None  # a copy from or to pageable memory would block the stream
         self._host_images = torch.zeros((size, side, side, 3), dtype=torch.uint8, pin_memory=pinned)
         self._rows = self._host_images.numpy()
@@ -192,7 +186,7 @@ def _eager(forward: Callable[[], DeviceOutputs]) -> tuple[Launch, DeviceOutputs]
     return launch, outputs
 
 
-def capture(forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream, pool: Any) -> tuple[Launch, DeviceOutputs]:
+def capture(forward: Callable[[], DeviceOutputs], stream: Stream, pool: Any) -> tuple[Launch, DeviceOutputs]:
     """Record one forward pass as a CUDA graph that reads the inputs of ``forward``; the outputs have fixed addresses.
 
     TF32 is off: it has 10 bits of mantissa where fp32 has 23. The first launch, which uploads the graph to the device,
@@ -212,7 +206,7 @@ def capture(forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream, poo
     return graph.replay, outputs
 
 
-def warm_up(forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream) -> None:
+def warm_up(forward: Callable[[], DeviceOutputs], stream: Stream) -> None:
     """Let cuDNN choose its algorithms and libraries allocate their workspaces: neither may happen in a capture."""
     for _ in range(3):
         forward()
@@ -220,7 +214,7 @@ def warm_up(forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream) -> 
 
 
 def record(
-    forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream, pool: Any
+    forward: Callable[[], DeviceOutputs], stream: Stream, pool: Any
 ) -> tuple[torch.cuda.CUDAGraph, DeviceOutputs]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool, stream=stream):
