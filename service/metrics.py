@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -74,20 +75,18 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        PlatformCollector(registry=registry)
         #: Gauges, or children of gauges: two engines that watch one gauge have a child each.
         self._watched: dict[Gauge, Callable[[], float]] = {}
         self._models: dict[str, ModelMetrics] = {}
         self._process_metrics: _ProcessMetrics | None = None
         #: What ``render`` shows.
-        self._rendered = registry
+        self._rendered = registry if _shared is None else CollectorRegistry()
+        PlatformCollector(registry=self._rendered)
         if _shared is None:
             ProcessCollector(registry=registry)
         else:
             directory, process = _shared
             self._process_metrics = _ProcessMetrics(process, registry)
-            self._rendered = CollectorRegistry()
-            PlatformCollector(registry=self._rendered)
             self._rendered.register(_AllProcesses(directory))
         counter = partial(Counter, registry=registry)
         histogram = partial(Histogram, registry=registry, buckets=_SECONDS)
@@ -208,7 +207,12 @@ class _AllProcesses(Collector):
             return _merged(files)
         except Exception:
             logger.exception("a file of metrics cannot be read and is left out")
-            return _merged([file for file in files if _is_readable(file)])
+            readable = []
+            for file in files:
+                with suppress(Exception):
+                    _merged([file])
+                    readable.append(file)
+            return _merged(readable)
 
 
 def _merged(files: list[str]) -> list[Metric]:
@@ -221,11 +225,3 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _is_readable(file: str) -> bool:
-    try:
-        _merged([file])
-    except Exception:
-        return False
-    return True

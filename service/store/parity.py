@@ -97,12 +97,15 @@ def compare(store: Path, name: str, version: str, folder: Path, progress: Progre
     files = image_files(folder)
     forwards, notes = _forwards(artifact)
     labels = _labels(files, artifact.manifest.architecture.num_classes)
+    transform = artifact.manifest.preprocessing.transform()
     rows = {(precision, mode): Comparison(precision, mode) for precision in forwards for mode in _MODES}
     image: Pixels | None = None
     for index, path in enumerate(files):
         progress("comparing", index, len(files))
         try:
-            images = _preprocess(path, artifact)
+            data = read_photo(path)
+            header = inspect(data)
+            images = {mode: preprocess(data, header, transform, mode) for mode in _MODES}
         except ServiceError as error:
             notes.append(f"left out: {path}: {error.detail}")
             continue
@@ -162,12 +165,6 @@ def _labels(files: Sequence[Path], num_classes: int) -> list[int] | None:
     return labels
 
 
-def _preprocess(path: Path, artifact: Artifact) -> dict[Mode, Pixels]:
-    data = read_photo(path)
-    header, transform = inspect(data), artifact.manifest.preprocessing.transform()
-    return {mode: preprocess(data, header, transform, mode) for mode in _MODES}
-
-
 def _output(forward: Forward, image: Pixels) -> ItemOutput:
     return forward(image[np.newaxis]).items()[0]
 
@@ -188,9 +185,9 @@ def _times(forwards: dict[str, Forward], image: Pixels, progress: Progress) -> d
     return best
 
 
-def _cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def _cpu() -> str:
     try:
-        match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
         match = None
     return match[1].strip() if match else platform.processor() or platform.machine()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from service.errors import require_extra
-
 
 class Recipe(NamedTuple):
     """Convolutions with int8 weights, scaled per output channel, and uint8 activations; pooling, classifier and class
@@ -25,8 +23,3 @@ RECIPES = {
     "fast": Recipe(0, "all but residual sums and classifier"),
 }
 DEFAULT_RECIPE = "close"
-
-
-def require_nncf() -> None:
-    """Raise MissingExtra unless NNCF is installed."""
-    require_extra("quantising a model", "int8", "nncf")

@@ -192,13 +192,9 @@ def capture(forward: Callable[[], DeviceOutputs], stream: Stream, pool: Any) -> 
     TF32 is off: it has 10 bits of mantissa where fp32 has 23. The first launch, which uploads the graph to the device,
     is done here so that no request waits for it.
     """
-    searching = SEARCH_LIMIT > 0
-    # To torch a limit of 0 means all algorithms.
-    limit = max(1, SEARCH_LIMIT)
-    flags = torch.backends.cudnn.flags(
-        enabled=True, benchmark=searching, benchmark_limit=limit, deterministic=False, allow_tf32=False
-    )
-    with flags:
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=SEARCH_LIMIT > 0, benchmark_limit=SEARCH_LIMIT, deterministic=False, allow_tf32=False
+    ):
         warm_up(forward, stream)
         graph, outputs = record(forward, stream, pool)
     graph.replay()
