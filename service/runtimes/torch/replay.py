@@ -32,6 +32,7 @@ from service.runtimes.torch.network import Classifier, DeviceOutputs
 
 logger = logging.getLogger(__name__)
 
+Forward = Callable[[], DeviceOutputs]
 Launch = Callable[[], None]
 
 #: The result of ``map_rows``.
@@ -175,7 +176,7 @@ def gather(images: Images, rows: NDArray[np.uint8]) -> None:
         target[index * size : (index + 1) * size] = image.reshape(-1).data
 
 
-def _eager(forward: Callable[[], DeviceOutputs]) -> tuple[Launch, DeviceOutputs]:
+def _eager(forward: Forward) -> tuple[Launch, DeviceOutputs]:
     """The equivalent of ``capture`` on a device without CUDA graphs."""
     outputs = forward()
 
@@ -186,7 +187,7 @@ def _eager(forward: Callable[[], DeviceOutputs]) -> tuple[Launch, DeviceOutputs]
     return launch, outputs
 
 
-def capture(forward: Callable[[], DeviceOutputs], stream: Stream, pool: Any) -> tuple[Launch, DeviceOutputs]:
+def capture(forward: Forward, stream: Stream, pool: Any) -> tuple[Launch, DeviceOutputs]:
     """Record one forward pass as a CUDA graph that reads the inputs of ``forward``; the outputs have fixed addresses.
 
     TF32 is off: it has 10 bits of mantissa where fp32 has 23. The first launch, which uploads the graph to the device,
@@ -202,16 +203,14 @@ def capture(forward: Callable[[], DeviceOutputs], stream: Stream, pool: Any) -> 
     return graph.replay, outputs
 
 
-def warm_up(forward: Callable[[], DeviceOutputs], stream: Stream) -> None:
+def warm_up(forward: Forward, stream: Stream) -> None:
     """Let cuDNN choose its algorithms and libraries allocate their workspaces: neither may happen in a capture."""
     for _ in range(3):
         forward()
     stream.synchronize()
 
 
-def record(
-    forward: Callable[[], DeviceOutputs], stream: Stream, pool: Any
-) -> tuple[torch.cuda.CUDAGraph, DeviceOutputs]:
+def record(forward: Forward, stream: Stream, pool: Any) -> tuple[torch.cuda.CUDAGraph, DeviceOutputs]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool, stream=stream):
         outputs = forward()
