@@ -107,17 +107,13 @@ class OperatorError(Exception):
     """The process cannot do what its operator asked. The message is for a terminal: one sentence and a remedy."""
 
 
-class ArtifactError(OperatorError):
-    """Manifest, labels or weights are missing, corrupt or inconsistent."""
+class ArtifactError(OperatorError): ...
 
 
-class PullError(OperatorError):
-    """A download failed or did not match its hash."""
+class PullError(OperatorError): ...
 
 
 class MissingExtra(OperatorError):
-    """An optional dependency is not installed."""
-
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
             f"{what} needs the extra {extra!r}; in a clone: .venv/bin/pip install -c constraints.txt -e '.[{extra}]'"

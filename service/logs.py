@@ -16,8 +16,6 @@ from typing import Literal
 #: The id of the request that is being answered; empty outside of a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
 
 def configure(
     log_format: Literal["text", "json"],
@@ -34,9 +32,9 @@ def configure(
     handler.setFormatter(_JsonFormatter(common) if log_format == "json" else _TextFormatter(common))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(_LEVELS[log_level])
+    root.setLevel(log_level.upper())
     # uvicorn's messages at start repeat ours; its warnings and errors are kept.
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, _LEVELS[log_level]))
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
 
 
 def _timestamp(record: logging.LogRecord) -> str:

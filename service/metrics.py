@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -74,18 +75,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        PlatformCollector(registry=registry)
         #: Gauges, or children of gauges: two engines that watch one gauge have a child each.
         self._watched: dict[Gauge, Callable[[], float]] = {}
         self._models: dict[str, ModelMetrics] = {}
-        self._directory, self._process_metrics = None, None
+        self._process_metrics: _ProcessMetrics | None = None
+        #: What ``render`` shows.
+        self._rendered = registry if _shared is None else CollectorRegistry()
+        PlatformCollector(registry=self._rendered)
         if _shared is None:
             ProcessCollector(registry=registry)
         else:
-            self._directory, process = _shared
+            directory, process = _shared
             self._process_metrics = _ProcessMetrics(process, registry)
+            self._rendered.register(_AllProcesses(directory))
         counter = partial(Counter, registry=registry)
-        histogram = partial(Histogram, registry=registry)
+        histogram = partial(Histogram, registry=registry, buckets=_SECONDS)
         # How processes that share their metrics combine: gauges of work add up; for facts the largest value is shown.
         summed = partial(Gauge, multiprocess_mode="livesum", registry=registry)
         largest = partial(Gauge, multiprocess_mode="livemax", registry=registry)
@@ -94,13 +98,11 @@ class Metrics:
             "mobilenet_request_duration_seconds",
             "From the request's head to the last byte of the answer.",
             ["endpoint"],
-            buckets=_SECONDS,
         )
         self.stage_duration = histogram(
             "mobilenet_stage_duration_seconds",
             "Time in one stage: read (body), decode, queue (for a decode thread and for a runner), infer, encode.",
             (*_MODEL, "stage"),
-            buckets=_SECONDS,
         )
         self.batch_size = histogram("mobilenet_batch_size", "Images in one forward pass.", _MODEL, buckets=_BATCHES)
         self.queue_depth = summed("mobilenet_queue_depth", "Images waiting for a runner, decoded or not.", _MODEL)
@@ -153,12 +155,7 @@ class Metrics:
 
     def render(self) -> bytes:
         self.sample()
-        if self._directory is None:
-            return generate_latest(self.registry)
-        registry = CollectorRegistry()
-        PlatformCollector(registry=registry)
-        registry.register(_AllProcesses(self._directory))
-        return generate_latest(registry)
+        return generate_latest(self._rendered)
 
 
 class ModelMetrics:
@@ -180,23 +177,21 @@ class _ProcessMetrics:
     def __init__(self, process: str, registry: CollectorRegistry) -> None:
         self._process = process
         self._source = ProcessCollector(registry=None)
-        self._gauges: dict[str, Gauge] = {}
-        self._counters: dict[str, Counter] = {}
+        self._metrics: dict[str, Gauge | Counter] = {}
         self._counted: dict[str, float] = {}  # this process's part of each counter; the rest is its predecessors'
+        gauge = partial(Gauge, multiprocess_mode="livemax")
         for family in self._source.collect():
-            name, text = family.name, family.documentation
-            if family.type == "counter":
-                self._counters[name] = Counter(name, text, ["process"], registry=registry)
-            else:
-                self._gauges[name] = Gauge(name, text, ["process"], multiprocess_mode="livemax", registry=registry)
+            kind = Counter if family.type == "counter" else gauge
+            self._metrics[family.name] = kind(family.name, family.documentation, ["process"], registry=registry)
 
     def sample(self) -> None:
         for family in self._source.collect():
             name, value = family.name, family.samples[0].value
-            if name in self._gauges:
-                self._gauges[name].labels(self._process).set(value)
-            elif name in self._counters:
-                self._counters[name].labels(self._process).inc(max(0.0, value - self._counted.get(name, 0.0)))
+            metric = self._metrics.get(name)
+            if isinstance(metric, Gauge):
+                metric.labels(self._process).set(value)
+            elif isinstance(metric, Counter):
+                metric.labels(self._process).inc(max(0.0, value - self._counted.get(name, 0.0)))
                 self._counted[name] = value
 
 
@@ -212,7 +207,12 @@ class _AllProcesses(Collector):
             return _merged(files)
         except Exception:
             logger.exception("a file of metrics cannot be read and is left out")
-            return _merged([file for file in files if _is_readable(file)])
+            readable = []
+            for file in files:
+                with suppress(Exception):
+                    _merged([file])
+                    readable.append(file)
+            return _merged(readable)
 
 
 def _merged(files: list[str]) -> list[Metric]:
@@ -225,11 +225,3 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _is_readable(file: str) -> bool:
-    try:
-        _merged([file])
-    except Exception:
-        return False
-    return True

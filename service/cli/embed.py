@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from service.cli.local_inference import LOCAL_SETTINGS, files_of, infer_files, write_output
 from service.cli.options import setting_options, settings_from
@@ -34,19 +34,20 @@ def embed_command(paths: Sequence[Path], out: Path, unit_length: bool, skip_erro
     settings = settings_from(**options)
     files = files_of(paths)
     _, results = infer_files(settings, files)
-    rows: list[NDArray[np.float32]] = []
-    names: list[str] = []
+    embeddings, names = [], ""
     for path, result in zip(files, results, strict=True):
         if isinstance(result, ServiceError):
             click.echo(f"error: {path}: {result.detail}", err=True)
         else:
-            rows.append(normalize(result.embedding) if unit_length else result.embedding)
-            names.append(str(path))
-    if len(rows) < len(files) and not skip_errors:
+            embeddings.append(result.embedding)
+            names += f"{path}\n"
+    if len(embeddings) < len(files) and not skip_errors:
         raise OperatorError("nothing was written because some files failed; --skip-errors skips them")
-    if not rows:
+    if not embeddings:
         raise OperatorError("nothing was written because all files failed")
-    matrix = np.stack(rows)
-    write_output(out, lambda file: np.save(file, matrix, allow_pickle=False))
-    write_output(out.with_suffix(".txt"), lambda file: file.write("".join(f"{name}\n" for name in names).encode()))
+    matrix = np.stack([normalize(row) for row in embeddings] if unit_length else embeddings)
+    npy = io.BytesIO()
+    np.save(npy, matrix, allow_pickle=False)
+    write_output(out, npy.getvalue())
+    write_output(out.with_suffix(".txt"), names.encode())
     click.echo(f"{out}: {matrix.shape[0]} × {matrix.shape[1]} float32")

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from service import logs
 from service.cli.local_inference import for_one_photo, infer_locally, served_locally, write_output
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
@@ -47,7 +46,6 @@ def explain_command(photo: Path, out: Path, index: int | None, opacity: float, *
     settings = settings_from(**options)
     if out.suffix != ".png":
         raise OperatorError(f"--out {out}: the name must end in .png")
-    logs.configure("text", "warning")
     artifact = load_artifact(settings.model_store, settings.model, settings.version)
     if index is not None and index >= len(artifact.labels):
         raise OperatorError(f"--class {index}: the model's classes are 0 to {len(artifact.labels) - 1}")
@@ -57,7 +55,7 @@ def explain_command(photo: Path, out: Path, index: int | None, opacity: float, *
         predictions, class_map, png = asyncio.run(_explain(settings, artifact, data, classes, opacity))
     except ServiceError as error:
         raise OperatorError(f"{photo}: {error.detail}") from None
-    write_output(out, lambda file: file.write(png))
+    write_output(out, png)
     for p in predictions:
         click.echo(f"  {p.probability:6.1%}  {p.index:4d}  {p.label}")
     click.echo(f"{out}: {overlay.caption(class_map)}")

@@ -10,9 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
@@ -29,7 +27,7 @@ from service.model.outputs import ItemOutput
 from service.serving.build import create_engine, create_served, engine_plan
 from service.serving.intake import Served
 from service.store.photos import image_files, read_photo
-from service.store.write import replacement
+from service.store.write import replace_file
 
 #: The settings that have an effect without a server.
 LOCAL_SETTINGS = ("model_store", "model", "version", "device", "runtime", "precision", "decode", "max_pixels")
@@ -48,7 +46,6 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 def infer_files(settings: Settings, files: Sequence[Path]) -> tuple[Artifact, list[ItemOutput | ServiceError]]:
     """The model of ``settings``, and its output or a ServiceError for each of ``files``."""
-    logs.configure("text", "warning")
     artifact = load_artifact(settings.model_store, settings.model, settings.version)
     with click.progressbar(
         length=len(files),
@@ -65,21 +62,21 @@ async def _infer_all(
     # Enough files at once to keep decoders and runners busy; the others are not read yet.
     room = asyncio.Semaphore(4 * available_cores() + 64)
 
-    def pixels(served: Served, path: Path) -> Pixels:
-        data = read_photo(path)
-        return served.source(data, inspect(data, served.limits)).call()
+    async def infer(path: Path) -> ItemOutput | ServiceError:
+        def pixels() -> Pixels:
+            data = read_photo(path)
+            return served.source(data, inspect(data, served.limits)).call()
 
-    async def infer(served: Served, path: Path) -> ItemOutput | ServiceError:
         async with room:
             try:
-                return await infer_locally(served, Decode(partial(pixels, served, path)))
+                return await infer_locally(served, Decode(pixels))
             except ServiceError as error:
                 return error
             finally:
                 advance()
 
     async with served_locally(for_one_photo(settings) if len(files) == 1 else settings, artifact) as served:
-        return await asyncio.gather(*(infer(served, path) for path in files))
+        return await asyncio.gather(*map(infer, files))
 
 
 def for_one_photo(settings: Settings) -> Settings:
@@ -90,6 +87,7 @@ def for_one_photo(settings: Settings) -> Settings:
 @asynccontextmanager
 async def served_locally(settings: Settings, artifact: Artifact) -> AsyncIterator[Served]:
     """``artifact`` on an engine of this process, closed at the end."""
+    logs.configure("text", "warning")
     plan, metrics = engine_plan(settings), Metrics()
     engine = create_engine(settings, plan, artifact, metrics, lambda reason: click.echo(f"error: {reason}", err=True))
     try:
@@ -105,10 +103,9 @@ async def infer_locally(served: Served, source: Source, classes: Sequence[int] =
     return result.output
 
 
-def write_output(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` fill a new file, which then replaces ``path``. OperatorError if it cannot be written."""
+def write_output(path: Path, data: bytes) -> None:
+    """Make ``path`` or replace it in one step. OperatorError if it cannot be written."""
     try:
-        with replacement(path) as file:
-            write(file)
+        replace_file(path, data)
     except OSError as error:
         raise OperatorError(f"{path} cannot be written: {error.strerror}") from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic import TypeAdapter, ValidationError
 
 from service.cli.options import setting_options, settings_from
 from service.cli.progress_bars import ProgressBars
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # each command imports what it needs when it runs
     from service.store.parity import ParityReport
 
 _DEFAULT = "mobilenet_v2/1"
+_ROWS = TypeAdapter(list[tuple[int, int, int, int]])
 
 
 @click.group("models")
@@ -183,7 +184,6 @@ def _parity_table(report: ParityReport) -> Iterator[str]:
         yield f"{row.precision:11}{row.mode:8}{shares}{agreement}{cosines}{row.milliseconds:8.2f}"
     yield report.conditions
     yield from report.notes
-    yield from report.skipped
 
 
 def _split(reference: str) -> tuple[str, str]:
@@ -191,15 +191,11 @@ def _split(reference: str) -> tuple[str, str]:
     return name, version or "1"
 
 
-def _rows(text: str | None) -> list[list[int]] | None:
+def _rows(text: str | None) -> list[tuple[int, int, int, int]] | None:
     if text is None:
         return None
     try:
-        rows = json.loads(text)
-    except json.JSONDecodeError:
-        rows = None
-    if not isinstance(rows, list) or not all(
-        isinstance(row, list) and len(row) == 4 and all(isinstance(value, int) for value in row) for row in rows
-    ):
-        raise OperatorError("--inverted-residual-setting: must be a JSON list of rows [t, c, n, s] of whole numbers")
-    return rows
+        return _ROWS.validate_json(text, strict=True)
+    except ValidationError:
+        message = "--inverted-residual-setting: must be a JSON list of rows [t, c, n, s] of whole numbers"
+        raise OperatorError(message) from None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import uvloop
 
 from service.config import Settings
-from service.engine import ENGINE_EXITS, LocalEngine
+from service.engine import ENGINE_EXITS
 from service.errors import OperatorError
 from service.host import memory
 from service.host.cores import available_cores
@@ -17,7 +17,6 @@ from service.http.app import create_app
 from service.http.server.http_server import Server
 from service.metrics import Metrics
 from service.model.artifact import Artifact
-from service.serving.admission import Admission
 from service.serving.build import Plan, create_engine, create_intake, create_served, engine_plan
 from service.serving.lifecycle import Lifecycle
 
@@ -52,24 +51,22 @@ async def _serve(
     intake = create_intake(settings, plan.max_in_flight, metrics, memory.GiveBackWhenIdle(loop).worked)
     app = create_app(settings, served, intake, lifecycle, metrics)
     server = Server(app.front, settings, metrics, lifecycle)
-    start = asyncio.create_task(_start(engine, intake.admission, lifecycle, on_ready))
+
+    async def start() -> None:
+        """Load the model while the server already answers health checks."""
+        try:
+            await engine.start()
+        except OperatorError as error:
+            lifecycle.fail(str(error), exit_status=1)
+            return
+        memory.give_back()
+        info = engine.info
+        assert info is not None
+        intake.admission.seed(info.batch_cost)
+        on_ready(f"{info.device}, {info.runtime}, {info.precision}")
+
+    starting = asyncio.create_task(start())
     with lifecycle.signals():
         await server.serve(sockets=[listener])
-        start.cancel()
+        starting.cancel()
         return await lifecycle.close("the engine", engine.aclose())
-
-
-async def _start(
-    engine: LocalEngine, admission: Admission, lifecycle: Lifecycle, on_ready: Callable[[str], object]
-) -> None:
-    """Load the model while the server already answers health checks."""
-    try:
-        await engine.start()
-    except OperatorError as error:
-        lifecycle.fail(str(error), exit_status=1)
-        return
-    memory.give_back()
-    info = engine.info
-    assert info is not None
-    admission.seed(info.batch_cost)
-    on_ready(f"{info.device}, {info.runtime}, {info.precision}")

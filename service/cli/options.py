@@ -61,17 +61,12 @@ def _describe(name: str, details: list[ErrorDetails], on_the_command_line: bool)
 def _option(name: str) -> Callable[[Command], Command]:
     field = Settings.model_fields[name]
     flag = name.replace("_", "-")
-    if field.annotation is bool:
-        return click.option(f"--{flag}/--no-{flag}", name, default=None, help=_help(name))
-    return click.option(f"--{flag}", name, default=None, metavar=_metavar(name), help=_help(name))
-
-
-def _help(name: str) -> str:
-    field = Settings.model_fields[name]
     text = " ".join((field.description or "").split())
-    if field.default in (PydanticUndefined, None, ()) or field.annotation is bool:
-        return text
-    return f"{text}  [default: {field.default}]"
+    if field.annotation is bool:
+        return click.option(f"--{flag}/--no-{flag}", name, default=None, help=text)
+    if field.default not in (PydanticUndefined, None, ()):
+        text += f"  [default: {field.default}]"
+    return click.option(f"--{flag}", name, default=None, metavar=_metavar(name), help=text)
 
 
 def _metavar(name: str) -> str:

@@ -18,8 +18,9 @@ _UNLIMITED = 2**60
 
 def cpu_quota(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> float | None:
     """The number of cores, possibly fractional; None if there is no limit."""
-    limits = [_cpu_max(group / "cpu.max") for group in _groups(mount, membership, "")]
-    limits += [_cfs_quota(group) for group in _groups(mount / "cpu", membership, "cpu")]
+    limits = [_quota(group / "cpu.max") for group in _groups(mount, membership, "")]
+    for group in _groups(mount / "cpu", membership, "cpu"):
+        limits.append(_quota(group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -55,21 +56,12 @@ def _group_path(membership: Path, controller: str) -> str:
     return "/"
 
 
-def _cpu_max(path: Path) -> float | None:
-    """Reads "max 100000" or "200000 100000": microseconds of CPU per period, and the period in microseconds."""
+def _quota(*paths: Path) -> float | None:
+    """Reads microseconds of CPU per period, and the period in microseconds, from one file or from two."""
     try:
-        quota, period = path.read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
-
-
-def _cfs_quota(group: Path) -> float | None:
-    try:
-        quota = int((group / "cpu.cfs_quota_us").read_text())
-        period = int((group / "cpu.cfs_period_us").read_text())
+        quota, period = (int(word) for path in paths for word in path.read_text().split())
         return quota / period if quota > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
+    except (OSError, ValueError, ZeroDivisionError):  # no limit: "max" in version 2, -1 in version 1
         return None
 
 

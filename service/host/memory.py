@@ -12,6 +12,7 @@ faults and 6 % more of a core. At 16 and 8 MiB the faults are gone and 15 MiB mo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 
@@ -29,14 +30,12 @@ def available_memory() -> int:
 
 def limit_arenas(cores: int) -> None:
     """Allow one arena per two cores, at least two. Call before threads start; does nothing without glibc."""
-    if (library := _glibc()) is not None:
-        library.mallopt(_M_ARENA_MAX, max(2, cores // 2))
+    _call_glibc("mallopt", _M_ARENA_MAX, max(2, cores // 2))
 
 
 def give_back() -> None:
-    """Return freed memory to the system, for instance after loading."""
-    if (library := _glibc()) is not None:
-        library.malloc_trim(0)
+    """Return freed memory to the system, for instance after loading; does nothing without glibc."""
+    _call_glibc("malloc_trim", 0)
 
 
 #: Seconds without work before memory is given back. Sooner would slow the next request by page faults: by a tenth, for
@@ -69,9 +68,6 @@ class GiveBackWhenIdle:
             give_back()
 
 
-def _glibc() -> ctypes.CDLL | None:
-    try:
-        library = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return None
-    return library if hasattr(library, "malloc_trim") else None
+def _call_glibc(function: str, *arguments: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6")[function](*arguments)

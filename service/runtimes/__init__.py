@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import re
-import sys
 
 from service.errors import MissingExtra, OperatorError, installed, require_extra
 from service.model.artifact import Artifact
@@ -86,7 +85,7 @@ def cuda_usable() -> bool:
 def nvidia_driver() -> bool:
     """Whether the CUDA driver library can be loaded; needs no CUDA toolkit and starts nothing on the GPU."""
     try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        ctypes.CDLL("libcuda.so.1")
     except OSError:
         return False
     return True

@@ -31,15 +31,10 @@ class Folded(NamedTuple):
     bias: NDArray[np.float32]  # (out,)
 
 
-def fold(
-    network: Network,
-    weights: Weights,
-    precision: str = "fp32",
-    input_scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
-) -> dict[str, Folded]:
+def fold(network: Network, weights: Weights, precision: str, std: tuple[float, float, float]) -> dict[str, Folded]:
     """Every convolution of ``network`` by its parameter prefix (``Conv.conv``), for "fp32", "bf16" or "fp16".
 
-    The stem's kernel is multiplied by ``input_scale``, one factor per input channel.
+    The stem's kernel includes ``1 / (255 * std)``, so it takes pixels u as ``u - 255 * mean``.
     """
     folded: dict[str, Folded] = {}
 
@@ -54,8 +49,9 @@ def fold(
         return relu6_mean(center, np.abs(spread)) if layer.activation else center
 
     kernel, bias = _fold_one(network.stem, weights)
+    scale = 1.0 / (255.0 * np.array(std))[:, np.newaxis, np.newaxis]
     # Normalised pixels have a mean near 0, so the stem needs no correction.
-    mean = add(network.stem, kernel * np.array(input_scale)[:, np.newaxis, np.newaxis], bias, np.zeros(3))
+    mean = add(network.stem, kernel * scale, bias, np.zeros(3))
     for block in network.blocks:
         shortcut = mean
         for layer in block.convs:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from service.errors import ArtifactError
 from service.model import artifact
-from service.model.artifact import Artifact, FileDigest, Manifest, WeightsSource
+from service.model.artifact import Artifact, FileDigest, Manifest
 from service.store import write
 from service.store.checkpoint import read_checkpoint
 
@@ -52,7 +52,7 @@ def add(
         raise ArtifactError(f"{labels.name} has {len(names)} labels, but num_classes is {num_classes}")
     if crop_size > resize_size:
         raise ArtifactError(f"crop_size {crop_size} is larger than resize_size {resize_size}; set both")
-    rows = inverted_residual_setting
+    raw_labels = "".join(f"{label}\n" for label in names).encode()
     content = {
         "name": name,
         "version": version,
@@ -62,40 +62,35 @@ def add(
             "width_mult": width_mult,
             "num_classes": len(names),
             "round_nearest": round_nearest,
-            "inverted_residual_setting": rows and [tuple(row) for row in rows],
+            "inverted_residual_setting": inverted_residual_setting,
         },
         "preprocessing": {
             "resize_size": resize_size,
             "crop_size": crop_size,
             "interpolation": interpolation,
-            "mean": tuple(mean),
-            "std": tuple(std),
+            "mean": mean,
+            "std": std,
         },
+        "source": {"kind": "local", "origin": f"the file {checkpoint.name}"},
+        "labels": FileDigest.of(raw_labels),
     }
-    files = _files(content, checkpoint, names)
+    files = _files(content, checkpoint, raw_labels)
     model = store / name
     with write.explained(ArtifactError, f"{name}/{version}", store):
         model.mkdir(parents=True, exist_ok=True)
         with write.exclusive(model, lambda: None):
-            identical = _identical(model / version, files)
-            if not identical and not force and (model / version).exists():
-                raise ArtifactError(f"{name}/{version} exists and differs; choose another --version or use --force")
-            if not identical:
+            if not _identical(model / version, files):
+                if (model / version).exists() and not force:
+                    raise ArtifactError(f"{name}/{version} exists and differs; choose another --version or use --force")
                 write.create_directory(model / version, files)
     return artifact.load(store, name, version)
 
 
-def _files(content: dict[str, Any], checkpoint: Path, names: Sequence[str]) -> dict[str, bytes]:
+def _files(content: dict[str, Any], checkpoint: Path, raw_labels: bytes) -> dict[str, bytes]:
     """The artifact's three files, checked against each other."""
     reference = f"{content['name']}/{content['version']}"
-    placeholder = FileDigest.of(b"")
-    raw_labels = "".join(f"{label}\n" for label in names).encode()
     try:
-        manifest = Manifest.model_validate(
-            content
-            | {"source": WeightsSource(kind="local", origin=f"the file {checkpoint.name}")}
-            | {"labels": FileDigest.of(raw_labels), "weights": placeholder}
-        )
+        manifest = Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

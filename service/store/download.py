@@ -57,8 +57,7 @@ def check_digest(source: WeightsSource, digest: str, what: str) -> None:
 
 def _stream(response: http.client.HTTPResponse, destination: Path, report: Callable[[int, int | None], None]) -> str:
     """Copy the body to ``destination``; returns its sha256 in hex."""
-    length = response.headers.get("Content-Length", "")
-    total = int(length) if length.isdecimal() else None
+    total = response.length  # None if the server does not say
     sha256 = hashlib.sha256()
     done = 0
     report(done, total)

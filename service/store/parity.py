@@ -68,7 +68,6 @@ class Comparison:
 class ParityReport:
     rows: Sequence[Comparison]
     photos: int
-    skipped: Sequence[str]
     labelled: bool
     conditions: str
     notes: Sequence[str]
@@ -98,15 +97,17 @@ def compare(store: Path, name: str, version: str, folder: Path, progress: Progre
     files = image_files(folder)
     forwards, notes = _forwards(artifact)
     labels = _labels(files, artifact.manifest.architecture.num_classes)
+    transform = artifact.manifest.preprocessing.transform()
     rows = {(precision, mode): Comparison(precision, mode) for precision in forwards for mode in _MODES}
-    skipped: list[str] = []
     image: Pixels | None = None
     for index, path in enumerate(files):
         progress("comparing", index, len(files))
         try:
-            images = _preprocess(path, artifact)
+            data = read_photo(path)
+            header = inspect(data)
+            images = {mode: preprocess(data, header, transform, mode) for mode in _MODES}
         except ServiceError as error:
-            skipped.append(f"left out: {path}: {error.detail}")
+            notes.append(f"left out: {path}: {error.detail}")
             continue
         image = images["exact"]
         reference = _output(forwards["fp32"], image)
@@ -118,9 +119,9 @@ def compare(store: Path, name: str, version: str, folder: Path, progress: Progre
     times = _times(forwards, image, progress)
     for row in rows.values():
         row.milliseconds = times[row.precision]
-    count = len(files) - len(skipped)
+    count = len(rows["fp32", "exact"].cosines)
     conditions = f"{count} photos, {datetime.now(UTC):%Y-%m-%d}, {_cpu()}, {available_cores()} cores"
-    return ParityReport(list(rows.values()), count, skipped, labels is not None, conditions, notes)
+    return ParityReport(list(rows.values()), count, labels is not None, conditions, notes)
 
 
 def record(store: Path, name: str, version: str, report: ParityReport) -> None:
@@ -164,12 +165,6 @@ def _labels(files: Sequence[Path], num_classes: int) -> list[int] | None:
     return labels
 
 
-def _preprocess(path: Path, artifact: Artifact) -> dict[Mode, Pixels]:
-    data = read_photo(path)
-    header, transform = inspect(data), artifact.manifest.preprocessing.transform()
-    return {mode: preprocess(data, header, transform, mode) for mode in _MODES}
-
-
 def _output(forward: Forward, image: Pixels) -> ItemOutput:
     return forward(image[np.newaxis]).items()[0]
 
@@ -190,9 +185,9 @@ def _times(forwards: dict[str, Forward], image: Pixels, progress: Progress) -> d
     return best
 
 
-def _cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def _cpu() -> str:
     try:
-        match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
         match = None
     return match[1].strip() if match else platform.processor() or platform.machine()

@@ -1,16 +1,12 @@
-"""``Progress``: how long operations report their progress. The store never prints; the command line shows bars."""
+"""How long operations report their progress. The store never prints; the command line shows bars."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
-
-class Progress(Protocol):
-    def __call__(self, description: str, done: int, total: int | None) -> None:
-        """``done`` of ``total`` (None if unknown) of the step ``description``, in bytes, photos or rounds.
-
-        A new ``description`` starts a new step.
-        """
+#: Takes the description of a step, how much is done, and the total (None if unknown), in bytes, photos or rounds. A new
+#: description starts a new step.
+Progress = Callable[[str, int, int | None], None]
 
 
 def silent(description: str, done: int, total: int | None) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.errors import ArtifactError
+from service.errors import ArtifactError, require_extra
 from service.model.artifact import MANIFEST, Artifact, Derived, FileDigest, derived_files, read_manifest
 from service.model.artifact import load as load_artifact
-from service.runtimes.openvino.recipes import DEFAULT_RECIPE, RECIPES, require_nncf
+from service.runtimes.openvino.recipes import DEFAULT_RECIPE, RECIPES
 from service.store import calibration, write
 from service.store.photos import image_files
 from service.store.progress import Progress, silent
@@ -35,7 +35,7 @@ def quantize(
     nothing is written before everything is computed. Raises MissingExtra, ArtifactError, PullError (the package cannot
     be fetched) or OperatorError (the photos in ``images`` cannot be used).
     """
-    require_nncf()
+    require_extra("quantising a model", "int8", "nncf")
     artifact = load_artifact(store, name, version)
     artifact.load_weights()  # check them before minutes of work
     with write.explained(ArtifactError, artifact.reference, store):

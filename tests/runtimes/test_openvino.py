@@ -85,25 +85,6 @@ def test_more_runners_and_threads_than_cores(artifact_of: Callable[[str], Artifa
     assert model.run(images_for(artifact, 1)).logits.shape == (1, 10)
 
 
-def test_the_graph_takes_an_open_batch_dimension(artifact_of: Callable[[str], Artifact]) -> None:
-    artifact = artifact_of("tiny-rotated")
-    preprocessing = artifact.manifest.preprocessing
-    model = build_model(
-        artifact.network,
-        artifact.load_weights(),
-        size=64,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        rotate_180=True,
-        batch=-1,
-    )
-    images = images_for(artifact, 3)
-    answers = ov.Core().compile_model(model, "CPU", properties("fp32", 1))([images, np.full((3, 5), -1, np.int32)])
-    expected = create(artifact, RuntimeOptions("openvino", max_batch=3)).run(images)
-    assert relative_error(answers["logits"], expected.logits) < 1e-4
-    assert relative_error(answers["maps"], expected.maps) < 1e-4
-
-
 def test_the_graph_for_a_lone_image_answers_as_the_others(artifact_of: Callable[[str], Artifact]) -> None:
     artifact = artifact_of("paper")
     images = images_for(artifact, 4)

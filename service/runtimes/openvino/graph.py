@@ -3,9 +3,9 @@
 ``build_model`` follows the description in ``service.model.network``, so it covers every width, class count and stage
 table of an artifact. Steps that are separate in torchvision are part of the convolutions:
 
-* batch norms: see ``folding``;
-* the scale of the pixels: the stem receives ``u - 255 * mean`` and its kernel includes ``1 / (255 * std)``. The
-  subtraction remains a separate step, so that the padding's zeros mean the same as in torchvision;
+* batch norms and the standard deviation of pixels: see ``folding``;
+* the scale of the pixels: the stem receives ``u - 255 * mean``. The subtraction remains a separate step, so that the
+  padding's zeros mean the same as in torchvision;
 * the rotation of ``rotate_180`` artifacts: see ``_pads``.
 """
 
@@ -35,22 +35,19 @@ def build_model(
     std: tuple[float, float, float],
     rotate_180: bool = False,
     precision: str = "fp32",
-    batch: int = 1,
 ) -> ov.Model:
-    """``images`` uint8 (batch, size, size, 3), ``classes`` int32 (batch, K) as ``map_rows`` makes it → logits,
-    embeddings, top (int32), maps as in ``BatchOutputs``.
+    """``images`` uint8 (1, size, size, 3), ``classes`` int32 (1, K) as ``map_rows`` makes it → logits, embeddings, top
+    (int32), maps as in ``BatchOutputs``.
 
-    ``weights`` are those of ``Artifact.load_weights()``; ``precision`` is what the model will be compiled for;
-    ``batch=-1`` leaves the batch dimension open. Maps have the orientation of ``images``, whatever ``rotate_180`` is. A
-    convolution's node is named ``layer.conv``, a residual sum ``layer.conv + SUM`` after its projection: quantisation
-    excludes some of them by name.
+    ``weights`` are those of ``Artifact.load_weights()``; ``precision`` is what the model will be compiled for. Maps
+    have the orientation of ``images``, whatever ``rotate_180`` is. A convolution's node is named ``layer.conv``, a
+    residual sum ``layer.conv + SUM`` after its projection: quantisation excludes some of them by name.
     """
-    images = ops.parameter([batch, size, size, 3], np.uint8, name="images")
+    images = ops.parameter([1, size, size, 3], np.uint8, name="images")
     pixels = ops.subtract(ops.convert(images, "f32"), _constant(255.0 * np.array(mean, np.float32).reshape(1, 1, 1, 3)))
     node = ops.transpose(pixels, np.array([0, 3, 1, 2]))
 
-    red, green, blue = (1.0 / (255.0 * value) for value in std)
-    folded = fold(network, weights, precision, (red, green, blue))
+    folded = fold(network, weights, precision, std)
 
     def conv(node: ov.Node, layer: Conv) -> ov.Node:
         nonlocal size
@@ -66,7 +63,7 @@ def build_model(
         if block.residual:
             node = ops.add(node, shortcut, name=block.convs[-1].conv + SUM)
     features = conv(node, network.head)
-    classes = ops.parameter([batch, min(MAPS_PER_ITEM, network.num_classes)], np.int32, name="classes")
+    classes = ops.parameter([1, min(MAPS_PER_ITEM, network.num_classes)], np.int32, name="classes")
     return ov.Model(_heads(features, classes, network, weights), [images, classes], "mobilenet_v2")
 
 

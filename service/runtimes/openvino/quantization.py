@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import re
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,79 +23,61 @@ from service.model.network import Network
 from service.model.outputs import MAPS_PER_ITEM
 from service.runtimes.openvino.graph import SUM
 from service.runtimes.openvino.imports import ov
-from service.runtimes.openvino.recipes import Recipe, require_nncf
+from service.runtimes.openvino.recipes import Recipe
 from service.runtimes.openvino.runtime import graph_from_weights
-
-#: The graph's inputs for one image.
-Inputs = tuple[NDArray[np.uint8], NDArray[np.int32]]
 
 
 def quantize_network(
     artifact: Artifact,
     images: Sequence[NDArray[np.uint8]],
     recipe: Recipe,
-    advance: Callable[[int], object] = lambda calls: None,
+    advance: Callable[[int], object],
 ) -> tuple[bytes, bytes]:
     """(graph, constants) of ``artifact`` in int8, calibrated on ``images``, each (S, S, 3).
 
     ``advance`` is called with the number of images read so far: one pass for the ranges, another for the biases. Takes
-    about ten seconds for 200 images. Raises MissingExtra or ArtifactError.
+    about ten seconds for 200 images. Raises ArtifactError.
     """
-    require_nncf()
     model = graph_from_weights(artifact, "fp32")
-    calls = 0
-
+    calls = itertools.count(1)
     no_classes = np.full((1, min(MAPS_PER_ITEM, artifact.network.num_classes)), -1, np.int32)
 
-    def feed(image: NDArray[np.uint8]) -> Inputs:
-        nonlocal calls
-        calls += 1
-        advance(calls)
+    def feed(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """The graph's inputs for ``image``."""
+        advance(next(calls))
         return image[np.newaxis], no_classes
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # from NNCF and its dependencies
-        with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
-            quantized = _nncf_quantize(model, images, feed, recipe, artifact.network)
+    # NNCF and its dependencies warn; its progress bars go to standard output.
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+        # NNCF imports torch if it is installed, and torch logs that there is no GPU.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(list(images), feed),
+            # Symmetric weights; asymmetric activations, because after ReLU6 they are never negative.
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            subset_size=len(images),
+            fast_bias_correction=False,
+            ignored_scope=nncf.IgnoredScope(
+                names=kept_in_fp32(recipe, artifact.network), types=["MatMul", "Gather", "ReduceMean"], validate=False
+            ),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # Not minimum and maximum: rare outliers would make every step wider.
+                activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
+            ),
+        )
     return xml_and_constants(quantized)
-
-
-def _nncf_quantize(
-    model: ov.Model,
-    images: Sequence[NDArray[np.uint8]],
-    feed: Callable[[NDArray[np.uint8]], Inputs],
-    recipe: Recipe,
-    network: Network,
-) -> Any:
-    # NNCF imports torch if it is installed, and torch logs that there is no GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    import nncf
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
-
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    return nncf.quantize(
-        model,
-        nncf.Dataset(list(images), feed),
-        # Symmetric weights; asymmetric activations, because after ReLU6 they are never negative.
-        preset=nncf.QuantizationPreset.MIXED,
-        target_device=nncf.TargetDevice.CPU,
-        subset_size=len(images),
-        fast_bias_correction=False,
-        ignored_scope=nncf.IgnoredScope(
-            names=kept_in_fp32(recipe, network), types=["MatMul", "Gather", "ReduceMean"], validate=False
-        ),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            # Not minimum and maximum: rare outliers would make every step wider.
-            activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
-        ),
-    )
 
 
 def kept_in_fp32(recipe: Recipe, network: Network) -> list[str]:
     """Names of the graph's operations that ``recipe`` does not quantise."""
     convs = [layer.conv for layer in network.convs()][: recipe.fp32_convs]
-    sums = [block.convs[-1].conv + SUM for block in network.blocks if block.residual]
-    return convs + (sums if recipe.fp32_sums else [])
+    return convs + [block.convs[-1].conv + SUM for block in network.blocks if block.residual]
 
 
 def xml_and_constants(model: ov.Model) -> tuple[bytes, bytes]:

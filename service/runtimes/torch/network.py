@@ -122,16 +122,9 @@ def load_classifier(artifact: Artifact, *, folded_to: str | None = None) -> Clas
     weights = artifact.load_weights()
     state = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
     try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
+        model.load_state_dict(state)  # which does not ask for the batch norms' counters of training steps
     except RuntimeError as error:
         raise ArtifactError(f"{artifact.reference}: weights do not fit torchvision's MobileNetV2 ({error})") from None
-    # A counter of training steps, used only with a momentum of None.
-    missing = [name for name in missing if not name.endswith(".num_batches_tracked")]
-    if missing or unexpected:
-        raise ArtifactError(
-            f"{artifact.reference}: weights do not fit torchvision's MobileNetV2: {missing + unexpected}"
-        )
-
     model.eval().requires_grad_(False)
     normalize: nn.Module
     if folded_to is None:
@@ -151,8 +144,7 @@ def _fold_into(
 
     The stem then expects ``Center``'s output.
     """
-    red, green, blue = (1.0 / (255.0 * value) for value in std)
-    folded = fold(network, weights, precision, (red, green, blue))
+    folded = fold(network, weights, precision, std)
     for layer in network.convs():
         conv = model.get_submodule(layer.conv)
         conv.weight, conv.bias = (

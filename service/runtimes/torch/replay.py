@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.cuda import Stream
 
 from service.errors import OperatorError
 from service.model.outputs import BatchOutputs
@@ -31,6 +32,7 @@ from service.runtimes.torch.network import Classifier, DeviceOutputs
 
 logger = logging.getLogger(__name__)
 
+Forward = Callable[[], DeviceOutputs]
 Launch = Callable[[], None]
 
 #: The result of ``map_rows``.
@@ -44,10 +46,7 @@ SEARCH_LIMIT = 0
 
 def bucket_sizes(max_batch: int) -> tuple[int, ...]:
     """1, 2, 4, … below ``max_batch``, then ``max_batch`` itself."""
-    sizes = [1]
-    while sizes[-1] * 2 < max_batch:
-        sizes.append(sizes[-1] * 2)
-    return (*sizes, max_batch) if max_batch > 1 else (1,)
+    return (*(2**exponent for exponent in range((max_batch - 1).bit_length())), max_batch)
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -82,11 +81,12 @@ class Lane:
 
     def __init__(self, module: Classifier, sizes: Sequence[int], side: int, device: torch.device) -> None:
         self.device = device
-        self.stream: torch.cuda.Stream | None = None
+        self.stream: Stream | None = None
         self._done: torch.cuda.Event | None = None
         pool = None
         if device.type == "cuda":
-            self.stream = _stream(device)
+            self.stream = Stream(device)  # type: ignore[no-untyped-call]  # torch has no types here
+            self.stream.wait_stream(torch.cuda.current_stream(device))  # on which the weights were copied
             # Blocking: a thread that spins until the device has finished would take a core from the decoders.
             self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types here
             pool = torch.cuda.graph_pool_handle()
@@ -135,15 +135,8 @@ class Replay:
     """Forward passes of exactly ``size`` images through fixed buffers; to be called inside its lane's stream."""
 
     def __init__(
-        self,
-        module: Classifier,
-        size: int,
-        side: int,
-        device: torch.device,
-        stream: torch.cuda.Stream | None = None,
-        pool: Any = None,
+        self, module: Classifier, size: int, side: int, device: torch.device, stream: Stream | None, pool: Any
     ) -> None:
-        self.size = size
         pinned = stream is not None  # a copy from or to pageable memory would block the stream
         self._host_images = torch.zeros((size, side, side, 3), dtype=torch.uint8, pin_memory=pinned)
         self._rows = self._host_images.numpy()
@@ -183,14 +176,7 @@ def gather(images: Images, rows: NDArray[np.uint8]) -> None:
         target[index * size : (index + 1) * size] = image.reshape(-1).data
 
 
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types here
-    # The weights were copied on the default stream.
-    stream.wait_stream(torch.cuda.current_stream(device))
-    return stream
-
-
-def _eager(forward: Callable[[], DeviceOutputs]) -> tuple[Launch, DeviceOutputs]:
+def _eager(forward: Forward) -> tuple[Launch, DeviceOutputs]:
     """The equivalent of ``capture`` on a device without CUDA graphs."""
     outputs = forward()
 
@@ -201,19 +187,15 @@ def _eager(forward: Callable[[], DeviceOutputs]) -> tuple[Launch, DeviceOutputs]
     return launch, outputs
 
 
-def capture(forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream, pool: Any) -> tuple[Launch, DeviceOutputs]:
+def capture(forward: Forward, stream: Stream, pool: Any) -> tuple[Launch, DeviceOutputs]:
     """Record one forward pass as a CUDA graph that reads the inputs of ``forward``; the outputs have fixed addresses.
 
     TF32 is off: it has 10 bits of mantissa where fp32 has 23. The first launch, which uploads the graph to the device,
     is done here so that no request waits for it.
     """
-    searching = SEARCH_LIMIT > 0
-    # To torch a limit of 0 means all algorithms.
-    limit = max(1, SEARCH_LIMIT)
-    flags = torch.backends.cudnn.flags(
-        enabled=True, benchmark=searching, benchmark_limit=limit, deterministic=False, allow_tf32=False
-    )
-    with flags:
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=SEARCH_LIMIT > 0, benchmark_limit=SEARCH_LIMIT, deterministic=False, allow_tf32=False
+    ):
         warm_up(forward, stream)
         graph, outputs = record(forward, stream, pool)
     graph.replay()
@@ -221,16 +203,14 @@ def capture(forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream, poo
     return graph.replay, outputs
 
 
-def warm_up(forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream) -> None:
+def warm_up(forward: Forward, stream: Stream) -> None:
     """Let cuDNN choose its algorithms and libraries allocate their workspaces: neither may happen in a capture."""
     for _ in range(3):
         forward()
     stream.synchronize()
 
 
-def record(
-    forward: Callable[[], DeviceOutputs], stream: torch.cuda.Stream, pool: Any
-) -> tuple[torch.cuda.CUDAGraph, DeviceOutputs]:
+def record(forward: Forward, stream: Stream, pool: Any) -> tuple[torch.cuda.CUDAGraph, DeviceOutputs]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool, stream=stream):
         outputs = forward()

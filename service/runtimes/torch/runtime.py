@@ -7,9 +7,6 @@ CPU: torchvision's graph unchanged, eager, fp32 only; for comparison, not for sp
 
 from __future__ import annotations
 
-import contextlib
-from typing import Protocol
-
 import numpy as np
 import torch
 
@@ -20,13 +17,6 @@ from service.model.runtime import Classes, Images, RuntimeOptions, check_images,
 from service.runtimes.pool import Pool
 from service.runtimes.torch.network import DTYPES, Classifier, load_classifier
 from service.runtimes.torch.replay import Lane, Rows, bucket_sizes, gather, out_of_memory, run_or_halve
-
-
-class _AnyLane(Protocol):
-    """An ``EagerLane`` or a ``Lane``; a runner thread uses one during each call."""
-
-    def run(self, images: Images, rows: Rows) -> BatchOutputs: ...
-    def alive(self) -> bool: ...
 
 
 class TorchRuntime:
@@ -41,7 +31,7 @@ class TorchRuntime:
         self._size = artifact.manifest.preprocessing.crop_size
         self._num_classes = artifact.network.num_classes
         self._maps = min(MAPS_PER_ITEM, self._num_classes)
-        lanes: list[_AnyLane]
+        self._lanes: Pool[Lane | EagerLane] | None  # a runner thread uses one lane during each call
         if target.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False
             try:
@@ -51,15 +41,14 @@ class TorchRuntime:
                     raise
                 raise OperatorError(f"device={target} has not enough free memory for the weights") from None
             sizes = bucket_sizes(options.max_batch)
-            graph_lanes = [Lane(module, sizes, self._size, target) for _ in range(options.runners)]
+            lanes = [Lane(module, sizes, self._size, target) for _ in range(options.runners)]
             # A later lane may have had less memory left than the first.
-            self.max_batch = min(lane.max_batch for lane in graph_lanes)
-            lanes = list(graph_lanes)
+            self.max_batch = min(lane.max_batch for lane in lanes)
+            self._lanes = Pool(lanes)
         else:
             torch.set_num_threads(options.threads_per_runner)
             self.max_batch = options.max_batch
-            lanes = [EagerLane(load_classifier(artifact), self._size)] * options.runners
-        self._lanes: Pool[_AnyLane] | None = Pool(lanes)
+            self._lanes = Pool([EagerLane(load_classifier(artifact), self._size)] * options.runners)
 
     def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         """B images, each (S, S, 3) uint8 → ``BatchOutputs``.
@@ -69,19 +58,16 @@ class TorchRuntime:
         """
         check_images(images, self._size, self.max_batch)
         rows = None if classes is None else map_rows(classes, self._maps, self._num_classes)
-        with self._lane() as lane:
+        lanes = self._lanes
+        if lanes is None:
+            raise RuntimeError("the runtime is closed")
+        with lanes.lease() as lane:
             try:
                 return run_or_halve(lane.run, images, rows)
             except RuntimeError as error:
                 if lane.alive():
                     raise
                 raise DeviceLost(f"{self.device} no longer answers: {error}") from error
-
-    def _lane(self) -> contextlib.AbstractContextManager[_AnyLane]:
-        lanes = self._lanes
-        if lanes is None:
-            raise RuntimeError("the runtime is closed")
-        return lanes.lease()
 
     def close(self) -> None:
         """Release the device's memory once running calls have ended. Idempotent."""
