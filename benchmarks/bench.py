@@ -23,7 +23,7 @@ import uvloop
 
 from benchmarks import load, photos, report
 from benchmarks.loops import Result, loop
-from benchmarks.processes import Server, environment
+from benchmarks.processes import Cpu, Server, environment
 from benchmarks.report import RESULTS, say
 from service.config import Settings
 from service.errors import OperatorError
@@ -95,13 +95,13 @@ class Bench:
                 for name, measure in running.items():
                     loops[name].append(measure(self.seconds, self.files[photos.STANDARD]))
                 for concurrency in concurrencies:
-                    before, own = server.cpu(), time.process_time()
+                    before = (*Cpu.of(server.process.pid), time.process_time())
                     sample = await self.closed(server, photos.STANDARD, concurrency, self.seconds)
                     taken[concurrency].append(sample)
                     if concurrency == 32:
-                        used = (*server.cpu().since(before), time.process_time() - own)
-                        for name, seconds in zip(cpu, used, strict=True):
-                            cpu[name].append(seconds / sum(sample.statuses.values()))
+                        after = (*Cpu.of(server.process.pid), time.process_time())
+                        for name, then, now in zip(cpu, before, after, strict=True):
+                            cpu[name].append((now - then) / sum(sample.statuses.values()))
         cpu |= {name: [result["cpu"] for result in results] for name, results in loops.items()}
         samples = {concurrency: load.merged(rounds) for concurrency, rounds in taken.items()}
         return {

@@ -113,7 +113,7 @@ def main() -> None:
             ]
             for name, (rates, medians, _) in measured.items()
         ]
-        last = [f"{name} {tree_memory(pid):.0f} MiB" for pid, name in descendants(server.process.pid)]
+        last = [f"{name} {tree_memory(pid):.0f} MiB" for pid, name in descendants(server.process.pid).items()]
     head = ["", f"requests/s at {given.concurrency}", "over the first", "p50 of one at a time", "over the first"]
     sys.stdout.write("\n".join([*bullets(environment(["openvino"])), "", table([*head, "memory"], rows), ""]))
     if last:

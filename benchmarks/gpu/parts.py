@@ -123,7 +123,7 @@ def end(process: subprocess.Popen[str]) -> None:
             process.wait(GRACE_S)
     # More than once: a process may have been starting another.
     while members := descendants(os.getpid()):
-        for pid, _ in members:
+        for pid in members:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             if pid != process.pid:

@@ -84,7 +84,7 @@ started = time.monotonic()
 printed = []
 outcomes = parts.run([Part(*part) for part in given], Options("cpu"), budget, started, printed.append)
 seconds = time.monotonic() - started
-print(json.dumps([outcomes, "".join(printed), seconds, [name for _, name in descendants(os.getpid())]]))
+print(json.dumps([outcomes, "".join(printed), seconds, list(descendants(os.getpid()).values())]))
 """
 SHORT = (0.1, 0.5, 0.2)
 
@@ -141,7 +141,7 @@ def test_a_signal_ends_everything_with_the_outcome_so_far(
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, process_group=0)
     saved = tmp_path / "out.md"
     until(lambda: saved.exists() and "first row" in saved.read_text(), timeout=30, what="the part runs")
-    members = [pid for pid, _ in descendants(process.pid)]
+    members = list(descendants(process.pid))
     assert len(members) == 2
     process.send_signal(number)
     printed, _ = process.communicate(timeout=30)
