@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from benchmarks.bench import PACKAGES, available
 from benchmarks.load import Sample
 from benchmarks.peers import environments, report
 from benchmarks.peers.catalogue import PEERS, Peer, Prediction, raw, read_ours
-from benchmarks.peers.running import Running, interrupt_on_sigterm
+from benchmarks.peers.running import Running
 from benchmarks.processes import Server, environment
 from benchmarks.report import RESULTS, say
 
@@ -182,7 +183,7 @@ def main() -> None:
     precisions = arguments.precision.split(",")
     if missing := set(precisions) - set(available()):
         parser.error(f"cannot be served here: {', '.join(sorted(missing))}")
-    interrupt_on_sigterm()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped, as after Ctrl+C
 
     async def measure() -> str:
         text = ""
