@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -58,9 +59,8 @@ class PeersBench:
             "precisions": {},
         }
         for precision in precisions:
-            ours = Server("--precision", precision)
             rows = figures["precisions"][precision] = {}
-            try:
+            with Server("--precision", precision) as ours:
                 for peer in chosen:
                     if precision in peer.precisions():
                         rows[peer.name] = {"title": peer.title, "version": environments.version(peer)}
@@ -70,8 +70,6 @@ class PeersBench:
                             say(f"{peer.name}: {reason}")
                             rows[peer.name]["reason"] = str(reason)
                         yield figures
-            finally:
-                ours.stop()
 
     async def measure(self, ours: Server, peer: Peer, precision: str) -> dict[str, Any]:
         say(f"{precision}: {peer.title}")
@@ -96,9 +94,7 @@ class PeersBench:
                 if not agrees(answer, expected, precision):
                     raise Unusable(f"answers {answer[:2]}, ours answers {expected[:2]}")
             targets = {"ours": (ours.url, our_requests), "peer": (running.url, requests)}
-            samples: dict[str, dict[int, list[Sample]]] = {
-                name: {at_once: [] for at_once in CONCURRENCIES} for name in targets
-            }
+            samples = {name: defaultdict[int, list[Sample]](list) for name in targets}
             for url, prepared in targets.values():
                 await self.load(url, prepared, 8)
             for turn in range(self.rounds):
@@ -108,19 +104,14 @@ class PeersBench:
                         samples[name][at_once].append(await self.load(url, prepared, at_once))
             if running.has_ended():
                 raise Unusable(f"ended under load; end of its log: {running.last_words()}")
-            memory, our_memory = running.memory(), ours.memory()
+            figures = {"start": start, **running.memory()}
+            figures |= {"our_start": ours.start_seconds, "our_memory": ours.memory()}
         finally:
             killed = running.stop()
             if killed:
                 say(f"  {killed} of its processes had to be killed")
-        return {
-            "start": start,
-            **memory,
-            "killed": killed,
-            "our_start": ours.start_seconds,
-            "our_memory": our_memory,
-            **{name: {at_once: summary(taken) for at_once, taken in by.items()} for name, by in samples.items()},
-        }
+        by_name = {name: {at_once: summary(taken) for at_once, taken in by.items()} for name, by in samples.items()}
+        return figures | by_name | {"killed": killed}
 
     async def load(self, url: str, prepared: list[bytes], at_once: int) -> Sample:
         return await load.closed_loop(url, prepared, concurrency=at_once, seconds=self.seconds, lead=self.lead)

@@ -115,13 +115,18 @@ class Cpu(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> Cpu:
-        ticks = os.sysconf("SC_CLK_TCK")
-        seconds = {}
-        for task in Path(f"/proc/{pid}/task").iterdir():
+        seconds = thread_seconds(pid)
+        return cls(seconds.pop(pid), sum(seconds.values()))
+
+
+def thread_seconds(pid: int) -> dict[int | None, float]:
+    """Seconds of CPU time of each thread, by the kernel's number of the thread."""
+    seconds: dict[int | None, float] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
             fields = (task / "stat").read_text().rpartition(")")[2].split()
-            seconds[int(task.name)] = (int(fields[11]) + int(fields[12])) / ticks
-        main = seconds.pop(pid)
-        return cls(main, sum(seconds.values()))
+            seconds[int(task.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def tree_cpu(pid: int) -> float:

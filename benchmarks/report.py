@@ -43,8 +43,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms"
+def ms(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds * 1e3:.1f} ms"
 
 
 def spread(values: list[float]) -> str:
@@ -57,12 +57,8 @@ def ratio(upper: list[float], lower: list[float]) -> float:
 
 
 def _head(figures: Figures) -> str:
-    lines = ["# Benchmark", ""]
-    lines += bullets(figures["environment"])
     sizes = ", ".join(f"{size} {count / 1000:.0f} kB" for size, count in figures["photo_bytes"].items())
-    lines.append(f"* JPEGs: {sizes}")
-    lines.append("")
-    return "\n".join(lines)
+    return "\n".join(["# Benchmark", "", *bullets(figures["environment"] | {"JPEGs": sizes}), ""])
 
 
 def _closed(precision: str, measured: Figures) -> str:
@@ -72,11 +68,11 @@ def _closed(precision: str, measured: Figures) -> str:
         ("own", "own loop: our preprocessing and runtime, one thread per core, no HTTP"),
         ("single", "one image at a time, on all cores, no HTTP"),
     ):
-        p50 = _ms(statistics.median(measured["single_p50"])) if name == "single" else ""
+        p50 = ms(statistics.median(measured["single_p50"])) if name == "single" else ""
         rows.append([about, spread(measured["loops"][name]), p50, "", ""])
     for concurrency, rates in measured["served"].items():
         latency = measured["latency"][concurrency]
-        rows.append([f"served, {concurrency} at once", spread(rates), *(_ms(latency[p]) for p in ("50", "95", "99"))])
+        rows.append([f"served, {concurrency} at once", spread(rates), *(ms(latency[p]) for p in ("50", "95", "99"))])
     served, loops = measured["served"][32], measured["loops"]
     ratios = (
         f"At 32 at once over the plain loop: {ratio(served, loops['plain']):.3f}; over our own loop: "
@@ -116,7 +112,7 @@ def _stages(fp32: Figures) -> str:
 def _open(figures: Figures) -> str:
     rows = [
         [f"{row['share']:.0%}", f"{row['offered']:.0f}", f"{row['answered']:.0f}", f"{row['refused']:.0f}",
-         _ms(row["p50"]), _ms(row["p95"]), _ms(row["p99"])]
+         ms(row["p50"]), ms(row["p95"]), ms(row["p99"])]
         for row in figures["open"]
     ]  # fmt: skip
     head = ["of capacity", "offered/s", "answered/s", "refused", "p50", "p95", "p99"]
