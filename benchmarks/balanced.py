@@ -67,17 +67,11 @@ def main() -> None:
             url, cpu = running.enter_context(stack(replicas, cores / replicas, given.port + index))
             name = f"balancer, {replicas} × {cores // replicas} cores"
             targets[name] = Target(url, load.requests(url, "/classify", bodies), cpu)
-        measured = uvloop.run(
-            turns.measure(targets, rounds=given.rounds, seconds=given.seconds, concurrency=given.concurrency)
-        )
+        measured = uvloop.run(turns.measure(targets, given))
     conditions = environment(["openvino"])
+    bare = measured[BARE].rates
     rows = [
-        [
-            name,
-            spread(rates),
-            f"{ratio(rates, measured[BARE].rates):.3f}",
-            f"{median(cpu) * 1e3:.2f} ms" if any(cpu) else "",
-        ]
+        [name, spread(rates), f"{ratio(rates, bare):.3f}", f"{median(cpu) * 1e3:.2f} ms" if any(cpu) else ""]
         for name, (rates, _, cpu) in measured.items()
     ]
     run = f"* {given.concurrency} at once, {given.rounds} rounds of {given.seconds:g} s, JPEGs of {photos.STANDARD}"

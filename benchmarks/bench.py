@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -83,13 +84,12 @@ class Bench:
 
     async def interleaved(self, server: Server, precision: str, concurrencies: Sequence[int]) -> dict[str, Any]:
         """Rounds of every loop and every concurrency; lists hold one figure per round."""
-        names = ("plain", "own", "single")
-        loops: dict[str, list[Result]] = {name: [] for name in names}
-        taken: dict[int, list[load.Sample]] = {concurrency: [] for concurrency in concurrencies}
+        loops: dict[str, list[Result]] = defaultdict(list)
+        taken: dict[int, list[load.Sample]] = defaultdict(list)
         cpu: dict[str, list[float]] = {name: [] for name in ("event loop", "runners", "load generator")}
         await self.closed(server, photos.STANDARD, 8, 0.5)
         with ExitStack() as stack:
-            running = {name: stack.enter_context(loop(name, precision)) for name in names}
+            running = {name: stack.enter_context(loop(name, precision)) for name in ("plain", "own", "single")}
             for turn in range(self.rounds):
                 say(f"{precision}: round {turn + 1} of {self.rounds}")
                 for name, measure in running.items():
@@ -112,9 +112,7 @@ class Bench:
             "cpu": {name: statistics.median(values) for name, values in cpu.items()},
             "latency": {c: {str(p): s.percentile(p) for p in (50, 95, 99)} for c, s in samples.items()},
             "statuses": {c: dict(s.statuses) for c, s in samples.items()},
-            "stages": {
-                c: {stage: statistics.mean(values) for stage, values in s.stages.items()} for c, s in samples.items()
-            },
+            "stages": {c: {stage: statistics.mean(of) for stage, of in s.stages.items()} for c, s in samples.items()},
         }
 
     async def open_loops(self, server: Server, capacity: float) -> list[dict[str, float]]:
@@ -158,11 +156,10 @@ class Bench:
 
     async def run(self) -> dict[str, Any]:
         say("start-up")
-        starts = []
         for _ in range(5):
             with Server() as server:
-                starts.append({"seconds": server.start_seconds, "memory": server.memory()})
-        self.figures["start"] = starts
+                start = {"seconds": server.start_seconds, "memory": server.memory()}
+                self.figures.setdefault("start", []).append(start)
         for precision in self.precisions:
             with Server("--precision", precision) as server:
                 first = server.memory()
@@ -170,17 +167,12 @@ class Bench:
                 measured = await self.interleaved(server, precision, concurrencies)
                 self.figures.setdefault("precisions", {})[precision] = measured
                 if precision == "fp32":
-                    await self.whole_programme(server, first)
+                    self.figures["memory"] = [(0, first), *await self.memory(server)]
+                    self.figures["open"] = await self.open_loops(server, statistics.median(measured["served"][32]))
+                    with Server("--decode", "fast") as fast:
+                        self.figures["sizes"] = await self.sizes(server, fast)
+                    self.figures["memory_after_sizes"] = server.memory()
         return self.figures
-
-    async def whole_programme(self, server: Server, first: float) -> None:
-        """Measurements in fp32 only; ``first`` is the server's memory before its first request."""
-        capacity = statistics.median(self.figures["precisions"]["fp32"]["served"][32])
-        self.figures["memory"] = [(0, first), *await self.memory(server)]
-        self.figures["open"] = await self.open_loops(server, capacity)
-        with Server("--decode", "fast") as fast:
-            self.figures["sizes"] = await self.sizes(server, fast)
-        self.figures["memory_after_sizes"] = server.memory()
 
 
 def main() -> None:

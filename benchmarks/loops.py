@@ -73,15 +73,14 @@ def single(settings: Settings, found: Artifact) -> list[Step]:
 
 
 def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
-    from service.image import Limits, inspect, preprocess
+    from service.image import inspect, preprocess
     from service.model.outputs import classify
 
     runtime = create_runtime(engine_plan(settings).options, found)
     transform = found.manifest.preprocessing.transform()
-    limits = Limits()
 
     def step(data: bytes) -> object:
-        pixels = preprocess(data, inspect(data, limits), transform, settings.decode, limits)
+        pixels = preprocess(data, inspect(data), transform, settings.decode)
         return classify(runtime.run([pixels], alone=alone).items()[0], found.labels, 5)
 
     return step

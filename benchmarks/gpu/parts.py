@@ -58,13 +58,12 @@ def run(
         began = time.monotonic()
         left = started + budget - began - _END_S
         limit = left * part.weight / sum(later.weight for later in parts[index:]) - GRACE_S
-        if limit <= MARGIN_S:
-            outcomes.append(Outcome(part, 0.0, "skipped: the budget is used up", ""))
-            continue
+        outcome, decision = "skipped: the budget is used up", ""
         try:
-            emit(f"## {part.title}\n\n")
-            outcome, decision = _run(part, options, limit, emit)
-            emit("\n" if outcome == "ok" else f"\n**{part.name}: {outcome}**\n\n")
+            if limit > MARGIN_S:
+                emit(f"## {part.title}\n\n")
+                outcome, decision = _run(part, options, limit, emit)
+                emit("\n" if outcome == "ok" else f"\n**{part.name}: {outcome}**\n\n")
         except KeyboardInterrupt:
             outcomes.append(Outcome(part, time.monotonic() - began, "interrupted", ""))
             break
