@@ -15,8 +15,6 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +47,9 @@ class PeersBench:
         self.lead: float = arguments.lead
         self.bodies = photos.requested(arguments.images, 32)
 
-    async def run(self, chosen: list[Peer], precisions: list[str]) -> AsyncGenerator[dict[str, Any]]:
-        """The figures so far, after each peer, so that an interruption loses only the current one."""
+    async def run(self, chosen: list[Peer], precisions: list[str], out: Path) -> str:
+        """Write the report after each peer, so that an interruption loses only the current one; returns it."""
+        text = ""
         figures: dict[str, Any] = {
             "environment": environment(PACKAGES),
             "rounds": self.rounds,
@@ -69,7 +68,8 @@ class PeersBench:
                         except Unusable as reason:
                             say(f"{peer.name}: {reason}")
                             rows[peer.name]["reason"] = str(reason)
-                        yield figures
+                        text = report.write(figures, out)
+        return text
 
     async def measure(self, ours: Server, peer: Peer, precision: str) -> dict[str, Any]:
         say(f"{precision}: {peer.title}")
@@ -175,15 +175,7 @@ def main() -> None:
     if missing := set(precisions) - set(available()):
         parser.error(f"cannot be served here: {', '.join(sorted(missing))}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped, as after Ctrl+C
-
-    async def measure() -> str:
-        text = ""
-        async with aclosing(PeersBench(arguments).run(chosen, precisions)) as progress:
-            async for figures in progress:
-                text = report.write(figures, arguments.out)
-        return text
-
-    sys.stdout.write(uvloop.run(measure()))
+    sys.stdout.write(uvloop.run(PeersBench(arguments).run(chosen, precisions, arguments.out)))
 
 
 if __name__ == "__main__":
