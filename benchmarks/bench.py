@@ -45,10 +45,9 @@ def available() -> list[str]:
     for precision in ("fp32", "bf16", "int8"):
         try:
             create_runtime(engine_plan(settings.model_copy(update={"precision": precision})).options, found).close()
-        except OperatorError as reason:
-            sys.stderr.write(f"  without {precision}: {reason}\n")
-        else:
             usable.append(precision)
+        except OperatorError as reason:
+            say(f"without {precision}: {reason}")
     return usable
 
 
@@ -56,24 +55,19 @@ class Bench:
     """One run; ``figures`` collects what the report shows."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
-        self.folder = folder
         self.rounds: int = arguments.rounds
         self.seconds: float = arguments.seconds
         self.precisions: list[str] = arguments.precision.split(",") if arguments.precision else available()
-        self.figures: dict[str, Any] = {"environment": environment(PACKAGES)}
-        chosen = photos.requested(arguments.images, 32)
-        self.bodies = {photos.STANDARD: chosen}
-        for size, count in (("224x224", 32), ("1280x960", 16), ("4000x3000", 4)):
-            self.bodies[size] = photos.collection(size, count)
+        chosen, small = photos.requested(arguments.images, 32), photos.collection("224x224", 32)
+        middle, large = photos.collection("1280x960", 16), photos.collection("4000x3000", 4)
         # Of ten photos six are ordinary, three small or medium-sized, and one is as a phone takes it.
-        small, middle, large = (self.bodies[size] for size in ("224x224", "1280x960", "4000x3000"))
-        self.bodies["mix"] = [*chosen[:12], *small[:3], *middle[:3], *large[:2]]
+        mix = [*chosen[:12], *small[:3], *middle[:3], *large[:2]]
+        self.bodies = {photos.STANDARD: chosen, "224x224": small, "1280x960": middle, "4000x3000": large, "mix": mix}
         self.files = {size: folder / size for size in self.bodies}
         for size, path in self.files.items():
             photos.save(path, self.bodies[size])
-        self.figures["photo_bytes"] = {
-            size: round(statistics.mean(len(body) for body in bodies)) for size, bodies in self.bodies.items()
-        }
+        photo_bytes = {size: round(statistics.mean(map(len, bodies))) for size, bodies in self.bodies.items()}
+        self.figures: dict[str, Any] = {"environment": environment(PACKAGES), "photo_bytes": photo_bytes}
         self.sent = 0
 
     async def closed(self, server: Server, size: str, concurrency: int, seconds: float) -> load.Sample:
@@ -121,7 +115,6 @@ class Bench:
         for share in OPEN_SHARES:
             say(f"open loop at {share:.0%}")
             sample = await load.open_loop(server.url, prepared, rate=share * capacity, seconds=2 * self.seconds)
-            self.sent += sum(sample.statuses.values())
             rows.append(
                 {
                     "share": share,
