@@ -27,14 +27,8 @@ def prepare(jpeg: bytes) -> Any:
 
 def load(threads: int, callers: int = 1) -> Callable[[Sequence[Any]], list[Answer]]:
     """``callers`` threads will call at once, with ``threads`` cores for each."""
-    options = RuntimeOptions(
-        runtime="openvino",
-        device="cpu",
-        precision=os.environ.get("PEER_PRECISION", "fp32"),
-        runners=callers,
-        threads_per_runner=threads,
-        max_batch=8,
-    )
+    precision = os.environ.get("PEER_PRECISION", "fp32")
+    options = RuntimeOptions("openvino", "cpu", precision, runners=callers, threads_per_runner=threads, max_batch=8)
     runtime = runtimes.create(_ARTIFACT, options)
 
     def classify(images: Sequence[Any]) -> list[Answer]:

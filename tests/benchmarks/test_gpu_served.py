@@ -21,17 +21,11 @@ from benchmarks.gpu.part import Options
 from benchmarks.gpu.served import Configuration, Measured, Used
 from benchmarks.load import Sample
 from service.model.artifact import Artifact
-from tests.artifacts import make_artifact
 from tests.benchmarks import large_device
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 FAKE = Options("cpu", program="tests.benchmarks.large_device")
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return make_artifact(tmp_path_factory.mktemp("store"), num_classes=10, resize_size=64, crop_size=64)
 
 
 @pytest.fixture(autouse=True)

@@ -14,16 +14,10 @@ from PIL import Image
 
 from benchmarks import load, photos
 from service.model.artifact import Artifact
-from tests.artifacts import make_artifact
 from tests.fakes import FakeRuntime
 from tests.running import png, running_app
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return make_artifact(tmp_path_factory.mktemp("store"), num_classes=10)
 
 
 async def test_a_closed_loop_counts_answers_and_stages(artifact: Artifact) -> None:
