@@ -74,19 +74,15 @@ def run(
 def _run(part: Part, options: Options, limit: float, emit: Callable[[str], None]) -> tuple[str, str]:
     """The outcome and the decision."""
     given = dataclasses.replace(options, seconds=limit - MARGIN_S)
-    decision, cut_off = "", threading.Event()
+    decision = ""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", part.module, given.dump()],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, errors="replace",
             process_group=0, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
-
-        def stop() -> None:
-            cut_off.set()
-            end(process)
-
-        alarm = threading.Timer(limit, stop)
+        ends = time.monotonic() + limit
+        alarm = threading.Timer(limit, end, (process,))
         alarm.start()
         try:
             assert process.stdout is not None
@@ -98,13 +94,14 @@ def _run(part: Part, options: Options, limit: float, emit: Callable[[str], None]
                     else:
                         emit(line.removesuffix("\n") + "\n")
             process.wait()
+            cut_off = time.monotonic() >= ends
         finally:
             alarm.cancel()
             alarm.join()
             end(process)
         log.seek(0)
         said = log.read()
-    if cut_off.is_set():
+    if cut_off:
         return f"cut off after {limit:.0f} s", decision
     if process.returncode:
         sys.stderr.write(said)
