@@ -19,6 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from service.host.cores import available_cores
+
 #: Seconds that a request of a benchmark's own may take.
 _ANSWER_S = 10.0
 
@@ -175,8 +177,6 @@ def output(*command: str) -> str:
 
 def environment(packages: Sequence[str]) -> dict[str, str]:
     """Machine, versions and commit, for the head of a report."""
-    from service.host.cores import available_cores
-
     cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": time.strftime("%Y-%m-%d"),

@@ -102,11 +102,8 @@ class Group:
 
     def __init__(self, servers: Sequence[Server]) -> None:
         self.servers = servers
+        self.urls = [server.url for server in servers]
         self.ready = max(server.start_seconds for server in servers)
-
-    @property
-    def urls(self) -> list[str]:
-        return [server.url for server in self.servers]
 
     def processes(self) -> dict[str, list[int]]:
         """Process ids of workers or replicas, and of engines."""
