@@ -23,14 +23,14 @@ from benchmarks.turns import Target
 from service.host.cores import available_cores
 
 _ROOT = Path(__file__).parents[1]
-_ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+_PLACE = "{{.State.Pid}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 BARE = "one process, no container"
 
 
 @contextmanager
 def stack(replicas: int, cores: float, port: int) -> Iterator[tuple[str, Callable[[], float]]]:
     """A compose project of ``replicas`` with ``cores`` each: the balancer's URL, and its CPU time in seconds."""
-    settings = {
+    env = os.environ | {
         "COMPOSE_PROJECT_NAME": f"mobilenet-bench-{port}",
         "PORT": str(port),
         "SCALE": str(replicas),
@@ -38,14 +38,12 @@ def stack(replicas: int, cores: float, port: int) -> Iterator[tuple[str, Callabl
         "SERVICE_CPUS_RESERVED": "0",
         "MOBILENET_ACCESS_LOG": "false",
     }
-    env = os.environ | settings
     try:
         subprocess.run(["deploy/compose/up.sh"], cwd=_ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
         # The container's own address: the host's loopback leads through Docker's proxy, which other machines bypass.
         balancer = _output("docker", "compose", "ps", "--quiet", "balancer", env=env)
-        address = _output("docker", "inspect", "--format", _ADDRESS, balancer, env=env)
-        pid = int(_output("docker", "inspect", "--format", "{{.State.Pid}}", balancer, env=env))
-        yield f"http://{address}:8000", lambda: tree_cpu(pid)
+        pid, address = _output("docker", "inspect", "--format", _PLACE, balancer, env=env).split()
+        yield f"http://{address}:8000", lambda: tree_cpu(int(pid))
     finally:
         subprocess.run(["docker", "compose", "down", "--timeout", "5"], cwd=_ROOT, env=env, check=True)
 
@@ -67,17 +65,11 @@ def main() -> None:
             url, cpu = running.enter_context(stack(replicas, cores / replicas, given.port + index))
             name = f"balancer, {replicas} × {cores // replicas} cores"
             targets[name] = Target(url, load.requests(url, "/classify", bodies), cpu)
-        measured = uvloop.run(
-            turns.measure(targets, rounds=given.rounds, seconds=given.seconds, concurrency=given.concurrency)
-        )
+        measured = uvloop.run(turns.measure(targets, given))
     conditions = environment(["openvino"])
+    bare = measured[BARE].rates
     rows = [
-        [
-            name,
-            spread(rates),
-            f"{ratio(rates, measured[BARE].rates):.3f}",
-            f"{median(cpu) * 1e3:.2f} ms" if any(cpu) else "",
-        ]
+        [name, spread(rates), f"{ratio(rates, bare):.3f}", f"{median(cpu) * 1e3:.2f} ms" if any(cpu) else ""]
         for name, (rates, _, cpu) in measured.items()
     ]
     run = f"* {given.concurrency} at once, {given.rounds} rounds of {given.seconds:g} s, JPEGs of {photos.STANDARD}"

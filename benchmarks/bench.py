@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +24,7 @@ import uvloop
 
 from benchmarks import load, photos, report
 from benchmarks.loops import Result, loop
-from benchmarks.processes import Server, environment
+from benchmarks.processes import Cpu, Server, environment
 from benchmarks.report import RESULTS, say
 from service.config import Settings
 from service.errors import OperatorError
@@ -44,10 +45,9 @@ def available() -> list[str]:
     for precision in ("fp32", "bf16", "int8"):
         try:
             create_runtime(engine_plan(settings.model_copy(update={"precision": precision})).options, found).close()
-        except OperatorError as reason:
-            sys.stderr.write(f"  without {precision}: {reason}\n")
-        else:
             usable.append(precision)
+        except OperatorError as reason:
+            say(f"without {precision}: {reason}")
     return usable
 
 
@@ -55,24 +55,19 @@ class Bench:
     """One run; ``figures`` collects what the report shows."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
-        self.folder = folder
         self.rounds: int = arguments.rounds
         self.seconds: float = arguments.seconds
         self.precisions: list[str] = arguments.precision.split(",") if arguments.precision else available()
-        self.figures: dict[str, Any] = {"environment": environment(PACKAGES)}
-        chosen = photos.requested(arguments.images, 32)
-        self.bodies = {photos.STANDARD: chosen}
-        for size, count in (("224x224", 32), ("1280x960", 16), ("4000x3000", 4)):
-            self.bodies[size] = photos.collection(size, count)
+        chosen, small = photos.requested(arguments.images, 32), photos.collection("224x224", 32)
+        middle, large = photos.collection("1280x960", 16), photos.collection("4000x3000", 4)
         # Of ten photos six are ordinary, three small or medium-sized, and one is as a phone takes it.
-        small, middle, large = (self.bodies[size] for size in ("224x224", "1280x960", "4000x3000"))
-        self.bodies["mix"] = [*chosen[:12], *small[:3], *middle[:3], *large[:2]]
+        mix = [*chosen[:12], *small[:3], *middle[:3], *large[:2]]
+        self.bodies = {photos.STANDARD: chosen, "224x224": small, "1280x960": middle, "4000x3000": large, "mix": mix}
         self.files = {size: folder / size for size in self.bodies}
         for size, path in self.files.items():
             photos.save(path, self.bodies[size])
-        self.figures["photo_bytes"] = {
-            size: round(statistics.mean(len(body) for body in bodies)) for size, bodies in self.bodies.items()
-        }
+        photo_bytes = {size: round(statistics.mean(map(len, bodies))) for size, bodies in self.bodies.items()}
+        self.figures: dict[str, Any] = {"environment": environment(PACKAGES), "photo_bytes": photo_bytes}
         self.sent = 0
 
     async def closed(self, server: Server, size: str, concurrency: int, seconds: float) -> load.Sample:
@@ -83,25 +78,24 @@ class Bench:
 
     async def interleaved(self, server: Server, precision: str, concurrencies: Sequence[int]) -> dict[str, Any]:
         """Rounds of every loop and every concurrency; lists hold one figure per round."""
-        names = ("plain", "own", "single")
-        loops: dict[str, list[Result]] = {name: [] for name in names}
-        taken: dict[int, list[load.Sample]] = {concurrency: [] for concurrency in concurrencies}
+        loops: dict[str, list[Result]] = defaultdict(list)
+        taken: dict[int, list[load.Sample]] = defaultdict(list)
         cpu: dict[str, list[float]] = {name: [] for name in ("event loop", "runners", "load generator")}
         await self.closed(server, photos.STANDARD, 8, 0.5)
         with ExitStack() as stack:
-            running = {name: stack.enter_context(loop(name, precision)) for name in names}
+            running = {name: stack.enter_context(loop(name, precision)) for name in ("plain", "own", "single")}
             for turn in range(self.rounds):
                 say(f"{precision}: round {turn + 1} of {self.rounds}")
                 for name, measure in running.items():
                     loops[name].append(measure(self.seconds, self.files[photos.STANDARD]))
                 for concurrency in concurrencies:
-                    before, own = server.cpu(), time.process_time()
+                    before = (*Cpu.of(server.process.pid), time.process_time())
                     sample = await self.closed(server, photos.STANDARD, concurrency, self.seconds)
                     taken[concurrency].append(sample)
                     if concurrency == 32:
-                        used = (*server.cpu().since(before), time.process_time() - own)
-                        for name, seconds in zip(cpu, used, strict=True):
-                            cpu[name].append(seconds / sum(sample.statuses.values()))
+                        after = (*Cpu.of(server.process.pid), time.process_time())
+                        for name, then, now in zip(cpu, before, after, strict=True):
+                            cpu[name].append((now - then) / sum(sample.statuses.values()))
         cpu |= {name: [result["cpu"] for result in results] for name, results in loops.items()}
         samples = {concurrency: load.merged(rounds) for concurrency, rounds in taken.items()}
         return {
@@ -112,9 +106,7 @@ class Bench:
             "cpu": {name: statistics.median(values) for name, values in cpu.items()},
             "latency": {c: {str(p): s.percentile(p) for p in (50, 95, 99)} for c, s in samples.items()},
             "statuses": {c: dict(s.statuses) for c, s in samples.items()},
-            "stages": {
-                c: {stage: statistics.mean(values) for stage, values in s.stages.items()} for c, s in samples.items()
-            },
+            "stages": {c: {stage: statistics.mean(of) for stage, of in s.stages.items()} for c, s in samples.items()},
         }
 
     async def open_loops(self, server: Server, capacity: float) -> list[dict[str, float]]:
@@ -123,7 +115,6 @@ class Bench:
         for share in OPEN_SHARES:
             say(f"open loop at {share:.0%}")
             sample = await load.open_loop(server.url, prepared, rate=share * capacity, seconds=2 * self.seconds)
-            self.sent += sum(sample.statuses.values())
             rows.append(
                 {
                     "share": share,
@@ -158,11 +149,10 @@ class Bench:
 
     async def run(self) -> dict[str, Any]:
         say("start-up")
-        starts = []
         for _ in range(5):
             with Server() as server:
-                starts.append({"seconds": server.start_seconds, "memory": server.memory()})
-        self.figures["start"] = starts
+                start = {"seconds": server.start_seconds, "memory": server.memory()}
+                self.figures.setdefault("start", []).append(start)
         for precision in self.precisions:
             with Server("--precision", precision) as server:
                 first = server.memory()
@@ -170,17 +160,12 @@ class Bench:
                 measured = await self.interleaved(server, precision, concurrencies)
                 self.figures.setdefault("precisions", {})[precision] = measured
                 if precision == "fp32":
-                    await self.whole_programme(server, first)
+                    self.figures["memory"] = [(0, first), *await self.memory(server)]
+                    self.figures["open"] = await self.open_loops(server, statistics.median(measured["served"][32]))
+                    with Server("--decode", "fast") as fast:
+                        self.figures["sizes"] = await self.sizes(server, fast)
+                    self.figures["memory_after_sizes"] = server.memory()
         return self.figures
-
-    async def whole_programme(self, server: Server, first: float) -> None:
-        """Measurements in fp32 only; ``first`` is the server's memory before its first request."""
-        capacity = statistics.median(self.figures["precisions"]["fp32"]["served"][32])
-        self.figures["memory"] = [(0, first), *await self.memory(server)]
-        self.figures["open"] = await self.open_loops(server, capacity)
-        with Server("--decode", "fast") as fast:
-            self.figures["sizes"] = await self.sizes(server, fast)
-        self.figures["memory_after_sizes"] = server.memory()
 
 
 def main() -> None:

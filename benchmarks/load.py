@@ -40,20 +40,17 @@ class Sample:
     def percentile(self, share: float) -> float:
         return float(np.percentile(self.latencies, share)) if self.latencies else float("nan")
 
-    def merge(self, other: Sample) -> None:
-        self.seconds += other.seconds
-        self.latencies += other.latencies
-        self.refusals += other.refusals
-        self.retry_after += other.retry_after
-        self.statuses += other.statuses
-        for stage, values in other.stages.items():
-            self.stages.setdefault(stage, []).extend(values)
-
 
 def merged(samples: Iterable[Sample]) -> Sample:
     whole = Sample()
     for sample in samples:
-        whole.merge(sample)
+        whole.seconds += sample.seconds
+        whole.latencies += sample.latencies
+        whole.refusals += sample.refusals
+        whole.retry_after += sample.retry_after
+        whole.statuses += sample.statuses
+        for stage, values in sample.stages.items():
+            whole.stages.setdefault(stage, []).extend(values)
     return whole
 
 
@@ -84,9 +81,10 @@ class _Connection(asyncio.Protocol):
         self._parser: Any = None
         self._received, self._body = b"", list[bytes]()
         self._lost = asyncio.Event()
-        self.usable = True
+        self.usable = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.usable = True
         # uvloop's transports are not registered as asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
@@ -133,11 +131,9 @@ class _Connection(asyncio.Protocol):
 
 async def _connect(url: str, source: str | None = None) -> _Connection:
     """To the host and port of ``url``, from the address ``source``."""
-    address = urlsplit(url)
-    assert address.hostname is not None
-    assert address.port is not None
+    host, _, port = urlsplit(url).netloc.partition(":")
     _, connection = await asyncio.get_running_loop().create_connection(
-        _Connection, address.hostname, address.port, local_addr=None if source is None else (source, 0)
+        _Connection, host, int(port), local_addr=None if source is None else (source, 0)
     )
     return connection
 
@@ -193,27 +189,24 @@ async def closed_loop(
     ends = begins + seconds
 
     async def client(index: int) -> None:
-        connection: _Connection | None = None
+        connection = _Connection()
         turn = index
         while (sent := time.perf_counter()) < ends:
             answer = Answer(0)
             try:
-                if connection is None or not connection.usable:
-                    if connection is not None:
-                        await connection.close()
+                if not connection.usable:
+                    await connection.close()
                     connection = await _connect(url, source)
                 async with asyncio.timeout(PATIENCE):
                     answer = await connection.ask(prepared[turn % len(prepared)])
             except (OSError, TimeoutError):
-                if connection is not None:
-                    await connection.close()
+                await connection.close()
                 await asyncio.sleep(0.01)  # a server that refuses connections must not be asked without a pause
             turn += concurrency
             answered = time.perf_counter()
             if not lead or begins <= answered < ends:
                 _record(sample, answer, answered - sent)
-        if connection is not None:
-            await connection.close()
+        await connection.close()
 
     await asyncio.gather(*(client(index) for index in range(concurrency)))
     if not lead:

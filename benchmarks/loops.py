@@ -64,27 +64,19 @@ def plain(settings: Settings, found: Artifact) -> list[Step]:
     return [thread_step() for _ in range(available_cores())]
 
 
-def own(settings: Settings, found: Artifact) -> list[Step]:
-    return [_own_step(settings, found, alone=False)] * available_cores()
-
-
-def single(settings: Settings, found: Artifact) -> list[Step]:
-    return [_own_step(settings, found, alone=True)]
-
-
-def _own_step(settings: Settings, found: Artifact, *, alone: bool) -> Step:
-    from service.image import Limits, inspect, preprocess
+def own(settings: Settings, found: Artifact, *, alone: bool = False) -> list[Step]:
+    """The same; if ``alone``, for one thread that has all cores."""
+    from service.image import inspect, preprocess
     from service.model.outputs import classify
 
     runtime = create_runtime(engine_plan(settings).options, found)
     transform = found.manifest.preprocessing.transform()
-    limits = Limits()
 
     def step(data: bytes) -> object:
-        pixels = preprocess(data, inspect(data, limits), transform, settings.decode, limits)
+        pixels = preprocess(data, inspect(data), transform, settings.decode)
         return classify(runtime.run([pixels], alone=alone).items()[0], found.labels, 5)
 
-    return step
+    return [step] * (1 if alone else available_cores())
 
 
 @contextmanager
@@ -102,7 +94,7 @@ _steps: list[Step] = []
 def _prepare(name: str, precision: str, decode: str) -> None:
     settings = Settings.model_validate({"precision": precision, "decode": decode})
     found = artifact.load(settings.model_store, settings.model, settings.version)
-    _steps[:] = {"plain": plain, "own": own, "single": single}[name](settings, found)
+    _steps[:] = plain(settings, found) if name == "plain" else own(settings, found, alone=name == "single")
 
 
 def _measure(seconds: float, folder: Path) -> Result:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from benchmarks.bench import PACKAGES, available
 from benchmarks.load import Sample
 from benchmarks.peers import environments, report
 from benchmarks.peers.catalogue import PEERS, Peer, Prediction, raw, read_ours
-from benchmarks.peers.running import Running, interrupt_on_sigterm
+from benchmarks.peers.running import Running
 from benchmarks.processes import Server, environment
 from benchmarks.report import RESULTS, say
 
@@ -40,101 +40,84 @@ class Unusable(Exception):
     """A peer cannot be measured; the message is the reason."""
 
 
-class PeersBench:
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.rounds: int = arguments.rounds
-        self.seconds: float = arguments.seconds
-        self.lead: float = arguments.lead
-        self.bodies = photos.requested(arguments.images, 32)
+async def compare(chosen: list[Peer], precisions: list[str], arguments: argparse.Namespace) -> str:
+    """Write the report after each peer, so that an interruption loses only the current one; returns it."""
+    text = ""
+    bodies = photos.requested(arguments.images, 32)
+    plan = {name: getattr(arguments, name) for name in ("rounds", "seconds", "lead")}
+    figures: dict[str, Any] = {"environment": environment(PACKAGES), **plan, "precisions": {}}
+    for precision in precisions:
+        rows = figures["precisions"][precision] = {}
+        with Server("--precision", precision) as ours:
+            for peer in chosen:
+                if precision in peer.precisions():
+                    rows[peer.name] = {"title": peer.title, "version": environments.version(peer)}
+                    try:
+                        rows[peer.name] |= await measure(ours, peer, precision, bodies, **plan)
+                    except Unusable as reason:
+                        say(f"{peer.name}: {reason}")
+                        rows[peer.name]["reason"] = str(reason)
+                    text = report.write(figures, arguments.out)
+    return text
 
-    async def run(self, chosen: list[Peer], precisions: list[str]) -> AsyncGenerator[dict[str, Any]]:
-        """The figures so far, after each peer, so that an interruption loses only the current one."""
-        figures: dict[str, Any] = {
-            "environment": environment(PACKAGES),
-            "rounds": self.rounds,
-            "seconds": self.seconds,
-            "lead": self.lead,
-            "precisions": {},
-        }
-        for precision in precisions:
-            ours = Server("--precision", precision)
-            rows = figures["precisions"][precision] = {}
+
+async def measure(
+    ours: Server, peer: Peer, precision: str, bodies: list[bytes], rounds: int, seconds: float, lead: float
+) -> dict[str, Any]:
+    say(f"{precision}: {peer.title}")
+    try:
+        environments.prepare(peer)
+    except subprocess.CalledProcessError as error:
+        raise Unusable(f"could not be installed ({error})") from None
+    our_requests = [raw("/classify")(body) for body in bodies]
+    requests = [peer.request(body) for body in bodies]
+    running = Running(peer, precision)
+    try:
+        start = await until_ready(running, requests[0])
+        for index in range(COMPARED):
+            expected = read_ours((await load.ask(ours.url, our_requests[index])).body)
+            status, _, body = await load.ask(running.url, requests[index])
+            if status != 200:
+                raise Unusable(f"answered a photo with status {status}")
             try:
-                for peer in chosen:
-                    if precision in peer.precisions():
-                        rows[peer.name] = {"title": peer.title, "version": environments.version(peer)}
-                        try:
-                            rows[peer.name] |= await self.measure(ours, peer, precision)
-                        except Unusable as reason:
-                            say(f"{peer.name}: {reason}")
-                            rows[peer.name]["reason"] = str(reason)
-                        yield figures
-            finally:
-                ours.stop()
+                answer = peer.read(body)
+            except (LookupError, TypeError, ValueError):
+                raise Unusable(f"answered a photo with {body[:200]!r}") from None
+            if not agrees(answer, expected, precision):
+                raise Unusable(f"answers {answer[:2]}, ours answers {expected[:2]}")
+        targets = {"ours": (ours.url, our_requests), "peer": (running.url, requests)}
+        samples = {name: defaultdict[int, list[Sample]](list) for name in targets}
+        for url, prepared in targets.values():
+            await load.closed_loop(url, prepared, concurrency=8, seconds=seconds, lead=lead)
+        for turn in range(rounds):
+            say(f"  round {turn + 1} of {rounds}")
+            for name, (url, prepared) in targets.items():
+                for at_once in CONCURRENCIES:
+                    sample = await load.closed_loop(url, prepared, concurrency=at_once, seconds=seconds, lead=lead)
+                    samples[name][at_once].append(sample)
+        if running.has_ended():
+            raise Unusable(f"ended under load; end of its log: {running.last_words()}")
+        figures = {"start": start, **running.memory()}
+        figures |= {"our_start": ours.start_seconds, "our_memory": ours.memory()}
+    finally:
+        killed = running.stop()
+        if killed:
+            say(f"  {killed} of its processes had to be killed")
+    by_name = {name: {at_once: summary(taken) for at_once, taken in by.items()} for name, by in samples.items()}
+    return figures | by_name | {"killed": killed}
 
-    async def measure(self, ours: Server, peer: Peer, precision: str) -> dict[str, Any]:
-        say(f"{precision}: {peer.title}")
-        try:
-            environments.prepare(peer)
-        except subprocess.CalledProcessError as error:
-            raise Unusable(f"could not be installed ({error})") from None
-        our_requests = [raw("/classify")(body) for body in self.bodies]
-        requests = [peer.request(body) for body in self.bodies]
-        running = Running(peer, precision)
-        try:
-            start = await self.until_ready(running, requests[0])
-            for index in range(COMPARED):
-                expected = read_ours((await load.ask(ours.url, our_requests[index])).body)
-                status, _, body = await load.ask(running.url, requests[index])
-                if status != 200:
-                    raise Unusable(f"answered a photo with status {status}")
-                try:
-                    answer = peer.read(body)
-                except (LookupError, TypeError, ValueError):
-                    raise Unusable(f"answered a photo with {body[:200]!r}") from None
-                if not agrees(answer, expected, precision):
-                    raise Unusable(f"answers {answer[:2]}, ours answers {expected[:2]}")
-            targets = {"ours": (ours.url, our_requests), "peer": (running.url, requests)}
-            samples: dict[str, dict[int, list[Sample]]] = {
-                name: {at_once: [] for at_once in CONCURRENCIES} for name in targets
-            }
-            for url, prepared in targets.values():
-                await self.load(url, prepared, 8)
-            for turn in range(self.rounds):
-                say(f"  round {turn + 1} of {self.rounds}")
-                for name, (url, prepared) in targets.items():
-                    for at_once in CONCURRENCIES:
-                        samples[name][at_once].append(await self.load(url, prepared, at_once))
-            if running.has_ended():
-                raise Unusable(f"ended under load; end of its log: {running.last_words()}")
-            memory, our_memory = running.memory(), ours.memory()
-        finally:
-            killed = running.stop()
-            if killed:
-                say(f"  {killed} of its processes had to be killed")
-        return {
-            "start": start,
-            **memory,
-            "killed": killed,
-            "our_start": ours.start_seconds,
-            "our_memory": our_memory,
-            **{name: {at_once: summary(taken) for at_once, taken in by.items()} for name, by in samples.items()},
-        }
 
-    async def load(self, url: str, prepared: list[bytes], at_once: int) -> Sample:
-        return await load.closed_loop(url, prepared, concurrency=at_once, seconds=self.seconds, lead=self.lead)
-
-    async def until_ready(self, running: Running, request: bytes) -> float:
-        """Seconds from the start of the process to its first answer with status 200."""
-        deadline = time.perf_counter() + START_TIMEOUT
-        while time.perf_counter() < deadline:
-            if running.has_ended():
-                raise Unusable(f"ended while starting; end of its log: {running.last_words()}")
-            # A server may accept a request before its model is loaded and never answer it, so ask again.
-            if (await load.ask(running.url, request, patience=10)).status == 200:
-                return time.perf_counter() - running.started
-            await asyncio.sleep(0.1)
-        raise Unusable(f"did not answer within {START_TIMEOUT:.0f} s; end of its log: {running.last_words()}")
+async def until_ready(running: Running, request: bytes) -> float:
+    """Seconds from the start of the process to its first answer with status 200."""
+    deadline = time.perf_counter() + START_TIMEOUT
+    while time.perf_counter() < deadline:
+        if running.has_ended():
+            raise Unusable(f"ended while starting; end of its log: {running.last_words()}")
+        # A server may accept a request before its model is loaded and never answer it, so ask again.
+        if (await load.ask(running.url, request, patience=10)).status == 200:
+            return time.perf_counter() - running.started
+        await asyncio.sleep(0.1)
+    raise Unusable(f"did not answer within {START_TIMEOUT:.0f} s; end of its log: {running.last_words()}")
 
 
 def agrees(answer: list[Prediction], expected: list[Prediction], precision: str) -> bool:
@@ -182,16 +165,8 @@ def main() -> None:
     precisions = arguments.precision.split(",")
     if missing := set(precisions) - set(available()):
         parser.error(f"cannot be served here: {', '.join(sorted(missing))}")
-    interrupt_on_sigterm()
-
-    async def measure() -> str:
-        text = ""
-        async with aclosing(PeersBench(arguments).run(chosen, precisions)) as progress:
-            async for figures in progress:
-                text = report.write(figures, arguments.out)
-        return text
-
-    sys.stdout.write(uvloop.run(measure()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped, as after Ctrl+C
+    sys.stdout.write(uvloop.run(compare(chosen, precisions, arguments)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 QUALITY = 90
@@ -35,15 +36,13 @@ def synthetic(width: int, height: int, seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def _one_over_f(width: int, height: int, rng: np.random.Generator) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _one_over_f(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """(height, width) float32 noise, mean 0, deviation 1."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     frequency[0, 0] = np.inf
     phases = rng.normal(size=frequency.shape) + 1j * rng.normal(size=frequency.shape)
     plane = np.fft.irfft2(phases / frequency, s=(height, width))
-    normalised: np.ndarray[tuple[int, int], np.dtype[np.float32]] = ((plane - plane.mean()) / plane.std()).astype(
-        np.float32
-    )
+    normalised: NDArray[np.float32] = ((plane - plane.mean()) / plane.std()).astype(np.float32)
     return normalised
 
 

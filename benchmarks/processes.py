@@ -17,8 +17,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import NamedTuple
+
+from service.host.cores import available_cores
 
 #: Seconds that a request of a benchmark's own may take.
 _ANSWER_S = 10.0
@@ -26,18 +27,12 @@ _ANSWER_S = 10.0
 ADDRESS = re.compile(r"curl --data-binary @photo\.jpg (http://[^/]+)/classify")
 
 
-class Server:
+class Server(contextlib.AbstractContextManager["Server"]):
     """``mobilenet-service serve`` on a free port, as a user starts it, without its access log.
 
     Raises RuntimeError with its last words if it is not ready after ``start_limit`` seconds. Stopped by SIGTERM, and
     by SIGKILL after ``stop_limit`` seconds more.
     """
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
 
     def __init__(
         self,
@@ -74,16 +69,10 @@ class Server:
         for line in self.process.stdout:
             if match := ADDRESS.search(line):
                 # What else it prints must not fill the pipe.
-                threading.Thread(target=self._discard, args=(self.process.stdout,), daemon=True).start()
+                threading.Thread(target=self.process.communicate, daemon=True).start()
                 return match[1]
-        self.process.stdout.close()
-        self.process.wait(60)
+        self.process.communicate(timeout=60)
         raise RuntimeError(f"the server did not start: {self._last_words()}")
-
-    @staticmethod
-    def _discard(output: IO[str]) -> None:
-        with output:
-            output.read()
 
     def _until_ready(self, started: float) -> float:
         while True:
@@ -106,8 +95,8 @@ class Server:
     def memory(self) -> float:
         return tree_memory(self.process.pid)
 
-    def cpu(self) -> Cpu:
-        return Cpu.of(self.process.pid)
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -128,26 +117,28 @@ class Cpu(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> Cpu:
-        ticks = os.sysconf("SC_CLK_TCK")
-        seconds = {}
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            fields = (task / "stat").read_text().rpartition(")")[2].split()
-            seconds[int(task.name)] = (int(fields[11]) + int(fields[12])) / ticks
-        main = seconds.pop(pid)
-        return cls(main, sum(seconds.values()))
+        seconds = thread_seconds(pid)
+        return cls(seconds.pop(pid), sum(seconds.values()))
 
-    def since(self, earlier: Cpu) -> Cpu:
-        return Cpu(self.main_thread - earlier.main_thread, self.other_threads - earlier.other_threads)
+
+def thread_seconds(pid: int) -> dict[int | None, float]:
+    """Seconds of CPU time of each thread, by the kernel's number of the thread."""
+    seconds: dict[int | None, float] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            seconds[int(task.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def tree_cpu(pid: int) -> float:
     """Seconds of CPU time of a process and its descendants."""
-    return sum(sum(Cpu.of(member)) for member in _descendants(pid))
+    return sum(sum(Cpu.of(member)) for member in (pid, *descendants(pid)))
 
 
 def tree_memory(pid: int) -> float:
     """Resident memory of a process and its descendants, in MiB, as ``ps`` and ``top`` count it."""
-    return memory(_descendants(pid), "Rss")
+    return memory((pid, *descendants(pid)), "Rss")
 
 
 def memory(pids: Iterable[int], kind: str) -> float:
@@ -160,21 +151,19 @@ def memory(pids: Iterable[int], kind: str) -> float:
     return total
 
 
-def descendants(pid: int) -> list[tuple[int, str]]:
-    """Pid and name of each descendant of ``pid``."""
-    return [(member, Path(f"/proc/{member}/comm").read_text().strip()) for member in _descendants(pid)[1:]]
-
-
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> dict[int, str]:
+    """The names of a process's children and of theirs, by pid."""
     # By their parents: not every kernel lists a process's children.
-    children = defaultdict(list)
+    children: defaultdict[int, dict[int, str]] = defaultdict(dict)
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
-            children[int(fields[1])].append(int(process.name))
-    found = [pid]
-    for member in found:
-        found += children[member]
+            name, _, fields = (process / "stat").read_text().partition("(")[2].rpartition(")")
+            children[int(fields.split()[1])][int(process.name)] = name
+    found = children[pid]
+    members = list(found)
+    for member in members:
+        found |= children[member]
+        members += children[member]
     return found
 
 
@@ -188,8 +177,6 @@ def output(*command: str) -> str:
 
 def environment(packages: Sequence[str]) -> dict[str, str]:
     """Machine, versions and commit, for the head of a report."""
-    from service.host.cores import available_cores
-
     cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": time.strftime("%Y-%m-%d"),

@@ -14,13 +14,9 @@ RESULTS = Path(__file__).parent / "results"
 
 def write(figures: Figures, folder: Path) -> str:
     """Write ``bench.md`` and the plots into ``folder``; returns the Markdown."""
-    parts = [_head(figures)]
-    for precision, measured in figures["precisions"].items():
-        parts.append(_closed(precision, measured))
-    fp32 = figures["precisions"].get("fp32")
-    if fp32:
-        parts += [_start(figures), _stages(fp32), _open(figures), _sizes(figures)]
-        parts.append(_memory(figures))
+    parts = [_head(figures), *(_closed(name, measured) for name, measured in figures["precisions"].items())]
+    if fp32 := figures["precisions"].get("fp32"):
+        parts += [_start(figures), _stages(fp32), _open(figures), _sizes(figures), _memory(figures)]
         from benchmarks import plots  # matplotlib, which no other benchmark's report needs
 
         plots.draw(figures, folder)
@@ -43,8 +39,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms"
+def ms(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds * 1e3:.1f} ms"
 
 
 def spread(values: list[float]) -> str:
@@ -57,12 +53,8 @@ def ratio(upper: list[float], lower: list[float]) -> float:
 
 
 def _head(figures: Figures) -> str:
-    lines = ["# Benchmark", ""]
-    lines += bullets(figures["environment"])
     sizes = ", ".join(f"{size} {count / 1000:.0f} kB" for size, count in figures["photo_bytes"].items())
-    lines.append(f"* JPEGs: {sizes}")
-    lines.append("")
-    return "\n".join(lines)
+    return "\n".join(["# Benchmark", "", *bullets(figures["environment"] | {"JPEGs": sizes}), ""])
 
 
 def _closed(precision: str, measured: Figures) -> str:
@@ -72,11 +64,11 @@ def _closed(precision: str, measured: Figures) -> str:
         ("own", "own loop: our preprocessing and runtime, one thread per core, no HTTP"),
         ("single", "one image at a time, on all cores, no HTTP"),
     ):
-        p50 = _ms(statistics.median(measured["single_p50"])) if name == "single" else ""
+        p50 = ms(statistics.median(measured["single_p50"])) if name == "single" else ""
         rows.append([about, spread(measured["loops"][name]), p50, "", ""])
     for concurrency, rates in measured["served"].items():
         latency = measured["latency"][concurrency]
-        rows.append([f"served, {concurrency} at once", spread(rates), *(_ms(latency[p]) for p in ("50", "95", "99"))])
+        rows.append([f"served, {concurrency} at once", spread(rates), *(ms(latency[p]) for p in ("50", "95", "99"))])
     served, loops = measured["served"][32], measured["loops"]
     ratios = (
         f"At 32 at once over the plain loop: {ratio(served, loops['plain']):.3f}; over our own loop: "
@@ -84,25 +76,22 @@ def _closed(precision: str, measured: Figures) -> str:
         f"p50 at 1 over one image without HTTP: {ratio(measured['c1_p50'], measured['single_p50']):.2f}.\n"
     )
     head = f"## {precision}, exact, 500×375\n\n"
-    return "\n".join([head + table(["", "images/s", "p50", "p95", "p99"], rows), ratios, _cpu(measured["cpu"])])
-
-
-def _cpu(cpu: dict[str, float]) -> str:
-    server = cpu["event loop"] + cpu["runners"]
-    rows = [
-        ["own loop", f"{cpu['own'] * 1e3:.2f}"],
-        ["server at 32 at once", f"{server * 1e3:.2f}"],
-        ["… of which its event loop", f"{cpu['event loop'] * 1e3:.2f}"],
-        ["load generator beside it", f"{cpu['load generator'] * 1e3:.2f}"],
-    ]
-    return table(["CPU time", "ms per image"], rows)
+    cpu: dict[str, float] = measured["cpu"]
+    used = {
+        "own loop": cpu["own"],
+        "server at 32 at once": cpu["event loop"] + cpu["runners"],
+        "… of which its event loop": cpu["event loop"],
+        "load generator beside it": cpu["load generator"],
+    }
+    by_process = table(["CPU time", "ms per image"], [[name, f"{used[name] * 1e3:.2f}"] for name in used])
+    return "\n".join([head + table(["", "images/s", "p50", "p95", "p99"], rows), ratios, by_process])
 
 
 def _start(figures: Figures) -> str:
     seconds = statistics.median(start["seconds"] for start in figures["start"])
     memory = max(start["memory"] for start in figures["start"])
-    count = len(figures["start"])
-    return f"Start to ready: {seconds:.2f} s (median of {count}); resident memory then: {memory:.0f} MiB.\n"
+    median = f"{seconds:.2f} s (median of {len(figures['start'])})"
+    return f"Start to ready: {median}; resident memory then: {memory:.0f} MiB.\n"
 
 
 def _stages(fp32: Figures) -> str:
@@ -116,7 +105,7 @@ def _stages(fp32: Figures) -> str:
 def _open(figures: Figures) -> str:
     rows = [
         [f"{row['share']:.0%}", f"{row['offered']:.0f}", f"{row['answered']:.0f}", f"{row['refused']:.0f}",
-         _ms(row["p50"]), _ms(row["p95"]), _ms(row["p99"])]
+         ms(row["p50"]), ms(row["p95"]), ms(row["p99"])]
         for row in figures["open"]
     ]  # fmt: skip
     head = ["of capacity", "offered/s", "answered/s", "refused", "p50", "p95", "p99"]

@@ -62,17 +62,16 @@ def parser(doc: str | None, *, rounds: int, seconds: float) -> argparse.Argument
     return made
 
 
-async def measure(
-    targets: dict[str, Target], *, rounds: int, seconds: float, concurrency: int = 32
-) -> dict[str, Measured]:
-    """In each round, ``seconds`` of many requests at once and half of that of one at a time."""
+async def measure(targets: dict[str, Target], given: argparse.Namespace) -> dict[str, Measured]:
+    """In each of ``rounds``, ``seconds`` of many requests at once and half of that of one at a time."""
+    seconds: float = given.seconds
     measured = {name: Measured([], [], []) for name in targets}
     for target in targets.values():
-        await load.closed_loop(target.url, target.requests, concurrency=concurrency, seconds=1)
-    for _ in range(rounds):
+        await load.closed_loop(target.url, target.requests, concurrency=given.concurrency, seconds=1)
+    for _ in range(given.rounds):
         for name, (url, requests, cpu) in targets.items():
             used = cpu()
-            many = await load.closed_loop(url, requests, concurrency=concurrency, seconds=seconds)
+            many = await load.closed_loop(url, requests, concurrency=given.concurrency, seconds=seconds)
             used = cpu() - used
             one = await load.closed_loop(url, requests, concurrency=1, seconds=seconds / 2)
             assert set(many.statuses + one.statuses) == {200}, many.statuses + one.statuses
@@ -98,9 +97,7 @@ def main() -> None:
         for name, server in servers.items():
             path, headers = (name.split()[0], FORMS[name]) if name in FORMS else ("/classify", "")
             targets[name] = Target(server.url, load.requests(server.url, path, bodies, headers=headers))
-        measured = uvloop.run(
-            measure(targets, rounds=given.rounds, seconds=given.seconds, concurrency=given.concurrency)
-        )
+        measured = uvloop.run(measure(targets, given))
         first = next(iter(measured.values()))
         rows = [
             [
@@ -113,7 +110,7 @@ def main() -> None:
             ]
             for name, (rates, medians, _) in measured.items()
         ]
-        last = [f"{name} {tree_memory(pid):.0f} MiB" for pid, name in descendants(server.process.pid)]
+        last = [f"{name} {tree_memory(pid):.0f} MiB" for pid, name in descendants(server.process.pid).items()]
     head = ["", f"requests/s at {given.concurrency}", "over the first", "p50 of one at a time", "over the first"]
     sys.stdout.write("\n".join([*bullets(environment(["openvino"])), "", table([*head, "memory"], rows), ""]))
     if last:

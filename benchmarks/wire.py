@@ -22,7 +22,7 @@ from benchmarks.processes import tree_cpu
 from benchmarks.report import table
 from service.engine import LocalEngine
 from service.metrics import Metrics
-from service.model.outputs import BatchOutputs
+from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
 from service.model.runtime import Classes, Images
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.remote_engine import RemoteEngine
@@ -37,13 +37,13 @@ class Instant:
 
     name, device, precision, max_batch = "instant", "cpu", "fp32", 64
 
-    def __init__(self) -> None:
-        size = self.max_batch
+    def __init__(self, layout: Layout = LAYOUT) -> None:
+        size, side = self.max_batch, layout.map_size
         self._outputs = BatchOutputs(
-            np.tile(np.linspace(0, 1, 1000, dtype=np.float32), (size, 1)),
-            np.zeros((size, 1280), np.float32),
-            np.zeros((size, 5), np.int64),
-            np.zeros((size, 5, 7, 7), np.float32),
+            np.tile(np.linspace(0, 1, layout.num_classes, dtype=np.float32), (size, 1)),
+            np.ones((size, layout.embedding_dim), np.float32),
+            np.zeros((size, MAPS_PER_ITEM), np.int64),
+            np.zeros((size, MAPS_PER_ITEM, side, side), np.float32),
         )
 
     def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:

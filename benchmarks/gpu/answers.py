@@ -14,7 +14,7 @@ from benchmarks.gpu import part
 from benchmarks.gpu.part import PHOTOS, Options, decide, say, say_head, say_row
 from service.errors import OperatorError
 from service.host.cores import available_cores
-from service.image import Limits, inspect, preprocess
+from service.image import inspect, preprocess
 from service.model.artifact import Artifact
 from service.model.outputs import BatchOutputs
 from service.model.runtime import Images, concatenate
@@ -53,8 +53,8 @@ def reference(artifact: Artifact, images: Images) -> BatchOutputs:
 
 def prepared(artifact: Artifact, jpegs: Sequence[bytes]) -> list[NDArray[np.uint8]]:
     """Each an array of its own, as they come from slots."""
-    transform, limits = artifact.manifest.preprocessing.transform(), Limits()
-    return [preprocess(jpeg, inspect(jpeg, limits), transform, "exact", limits) for jpeg in jpegs]
+    transform = artifact.manifest.preprocessing.transform()
+    return [preprocess(jpeg, inspect(jpeg), transform) for jpeg in jpegs]
 
 
 def main(options: Options, deadline: float) -> None:

@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from timeit import timeit
 from typing import NamedTuple
 
 import numpy as np
@@ -71,31 +73,20 @@ def launches(lane: Lane, size: int, times: int) -> int:
 def speed(lanes: Sequence[Lane], images: Images, seconds: float) -> Speed:
     """Of batches of ``images``, for which there is a bucket."""
     size, times = len(images), 1
-    while times < 1000 and _seconds(lanes[0], size, times) < _LAUNCHES_S:
+    while times < 1000 and timeit(partial(launches, lanes[0], size, times), number=1) < _LAUNCHES_S:
         times *= 2
-
-    def bare(lane: Lane) -> Callable[[], int]:
-        return lambda: launches(lane, size, times)
-
-    def run(lane: Lane) -> Callable[[], int]:
-        def work() -> int:
-            lane.run(images)
-            return size
-
-        return work
-
+    bare = [partial(launches, lane, size, times) for lane in lanes]
+    run = [partial(_run, lane, images) for lane in lanes]
     found = []
-    for kind in (bare, run):
-        works = [kind(lane) for lane in lanes]
+    for works in (bare, run):
         rate(works, min(seconds, _WARM_UP_S))
         found.append((rate(works[:1], seconds), rate(works, seconds)))
     return Speed(*found)
 
 
-def _seconds(lane: Lane, size: int, times: int) -> float:
-    started = time.perf_counter()
-    launches(lane, size, times)
-    return time.perf_counter() - started
+def _run(lane: Lane, images: Images) -> int:
+    lane.run(images)
+    return len(images)
 
 
 def kernels(lane: Lane, size: int) -> dict[str, tuple[int, float]]:

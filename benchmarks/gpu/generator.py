@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -29,16 +30,17 @@ class Generator:
         self.pids = {future.result() for future in [pool.submit(_pid) for _ in range(members)]}
 
     def run(self, urls: Sequence[str], concurrency: int, seconds: float) -> Sample:
-        # Connection n goes to the n-th address, and from the n-th process.
-        shares: list[list[int]] = [[0] * len(urls) for _ in range(self._members)]
-        for connection in range(concurrency):
-            shares[connection // len(urls) % self._members][connection % len(urls)] += 1
-        futures = [
-            self._pool.submit(_ask, self._folder, list(zip(urls, share, strict=True)), seconds)
-            for share in shares
-            if any(share)
-        ]
+        shares = spread(urls, concurrency, self._members)
+        futures = [self._pool.submit(_ask, self._folder, share, seconds) for share in shares if share]
         return together([future.result(seconds + 2 * _LATE_S) for future in futures])
+
+
+def spread(urls: Sequence[str], connections: int, members: int) -> list[Counter[str]]:
+    """How many connections to each address each member opens: number n goes to the n-th address, members in turn."""
+    shares = [Counter[str]() for _ in range(members)]
+    for connection in range(connections):
+        shares[connection // len(urls) % members][urls[connection % len(urls)]] += 1
+    return shares
 
 
 def together(samples: Sequence[Sample]) -> Sample:
@@ -53,14 +55,13 @@ def _pid() -> int:
     return os.getpid()
 
 
-def _ask(folder: Path, shares: Sequence[tuple[str, int]], seconds: float) -> Sample:
+def _ask(folder: Path, share: Counter[str], seconds: float) -> Sample:
     bodies = photos.from_folder(folder)
 
     async def all_loops() -> Sample:
         loops = [
-            load.closed_loop(url, load.requests(url, "/classify", bodies), concurrency=share, seconds=seconds)
-            for url, share in shares
-            if share
+            load.closed_loop(url, load.requests(url, "/classify", bodies), concurrency=count, seconds=seconds)
+            for url, count in share.items()
         ]
         return together(await asyncio.wait_for(asyncio.gather(*loops), seconds + _LATE_S))
 

@@ -53,12 +53,8 @@ class Options:
 
 def run(main: Callable[[Options, float], None]) -> None:
     """Call ``main(options, deadline)``. SIGTERM raises KeyboardInterrupt there, so that servers are stopped."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A program that was killed cannot end its parts itself.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     options = Options(**json.loads(sys.argv[1]))

@@ -58,13 +58,12 @@ def run(
         began = time.monotonic()
         left = started + budget - began - _END_S
         limit = left * part.weight / sum(later.weight for later in parts[index:]) - GRACE_S
-        if limit <= MARGIN_S:
-            outcomes.append(Outcome(part, 0.0, "skipped: the budget is used up", ""))
-            continue
+        outcome, decision = "skipped: the budget is used up", ""
         try:
-            emit(f"## {part.title}\n\n")
-            outcome, decision = _run(part, options, limit, emit)
-            emit("\n" if outcome == "ok" else f"\n**{part.name}: {outcome}**\n\n")
+            if limit > MARGIN_S:
+                emit(f"## {part.title}\n\n")
+                outcome, decision = _run(part, options, limit, emit)
+                emit("\n" if outcome == "ok" else f"\n**{part.name}: {outcome}**\n\n")
         except KeyboardInterrupt:
             outcomes.append(Outcome(part, time.monotonic() - began, "interrupted", ""))
             break
@@ -75,19 +74,15 @@ def run(
 def _run(part: Part, options: Options, limit: float, emit: Callable[[str], None]) -> tuple[str, str]:
     """The outcome and the decision."""
     given = dataclasses.replace(options, seconds=limit - MARGIN_S)
-    decision, cut_off = "", threading.Event()
+    decision = ""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", part.module, given.dump()],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, errors="replace",
             process_group=0, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
-
-        def stop() -> None:
-            cut_off.set()
-            end(process)
-
-        alarm = threading.Timer(limit, stop)
+        ends = time.monotonic() + limit
+        alarm = threading.Timer(limit, end, (process,))
         alarm.start()
         try:
             assert process.stdout is not None
@@ -99,13 +94,14 @@ def _run(part: Part, options: Options, limit: float, emit: Callable[[str], None]
                     else:
                         emit(line.removesuffix("\n") + "\n")
             process.wait()
+            cut_off = time.monotonic() >= ends
         finally:
             alarm.cancel()
             alarm.join()
             end(process)
         log.seek(0)
         said = log.read()
-    if cut_off.is_set():
+    if cut_off:
         return f"cut off after {limit:.0f} s", decision
     if process.returncode:
         sys.stderr.write(said)
@@ -123,7 +119,7 @@ def end(process: subprocess.Popen[str]) -> None:
             process.wait(GRACE_S)
     # More than once: a process may have been starting another.
     while members := descendants(os.getpid()):
-        for pid, _ in members:
+        for pid in members:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             if pid != process.pid:

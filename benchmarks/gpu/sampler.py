@@ -10,7 +10,6 @@ Leaves PID.json in the folder that ``BENCHMARK_PROFILES`` names. Imports nothing
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -21,6 +20,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from types import CodeType
 from typing import Any
+
+from benchmarks.processes import thread_seconds
 
 PROFILES = "BENCHMARK_PROFILES"
 PERIOD_S, SECONDS = 0.005, 2.0
@@ -61,7 +62,7 @@ def sample(seconds: float) -> Profile:
     own = threading.get_ident()
     samples: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
     waited: Counter[str] = Counter()
-    began, process_began, used_before = time.monotonic(), time.process_time(), _processor_seconds()
+    began, process_began, used_before = time.monotonic(), time.process_time(), thread_seconds(os.getpid())
     while (passed := time.monotonic() - began) < seconds:
         groups = {thread.ident: _group(thread.name) for thread in threading.enumerate()}
         for ident, frame in sys._current_frames().items():
@@ -73,7 +74,7 @@ def sample(seconds: float) -> Profile:
             else:
                 samples[group][_name(frame.f_code), frame.f_lineno] += 1
         time.sleep(PERIOD_S)
-    used = _processor_seconds()
+    used = thread_seconds(os.getpid())
     names = {thread.native_id: _group(thread.name) for thread in threading.enumerate() if thread.ident != own}
     profile: Profile = {"process": {"seconds": passed, "cpu_s": time.process_time() - process_began}}
     for group in sorted(set(names.values())):
@@ -85,17 +86,6 @@ def sample(seconds: float) -> Profile:
             "functions": _by_function(samples[group]),
         }
     return profile
-
-
-def _processor_seconds() -> dict[int | None, float]:
-    """By the kernel's number of the thread."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    seconds: dict[int | None, float] = {}
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):  # it has just ended
-            fields = (task / "stat").read_text().rpartition(")")[2].split()
-            seconds[int(task.name)] = (int(fields[11]) + int(fields[12])) / ticks
-    return seconds
 
 
 def _by_function(samples: Counter[tuple[str, int]]) -> dict[str, int]:

@@ -102,22 +102,16 @@ class Group:
 
     def __init__(self, servers: Sequence[Server]) -> None:
         self.servers = servers
+        self.urls = [server.url for server in servers]
         self.ready = max(server.start_seconds for server in servers)
-
-    @property
-    def urls(self) -> list[str]:
-        return [server.url for server in self.servers]
 
     def processes(self) -> dict[str, list[int]]:
         """Process ids of workers or replicas, and of engines."""
-        found: dict[str, list[int]] = {"front": [], "engine": []}
-        for server in self.servers:
-            below = descendants(server.process.pid)
-            found["engine"] += [pid for pid, name in below if name.startswith("mnet-engine")]
-            found["front"] += [pid for pid, name in below if name.startswith("mnet-worker")]
-        if not found["front"]:
-            found["front"] = [server.process.pid for server in self.servers]
-        return found
+        servers = [server.process.pid for server in self.servers]
+        below = [member for pid in servers for member in descendants(pid).items()]
+        engines = [pid for pid, name in below if name.startswith("mnet-engine")]
+        workers = [pid for pid, name in below if name.startswith("mnet-worker")]
+        return {"front": workers or servers, "engine": engines}
 
     def batches(self) -> tuple[float, float]:
         """Images and batches since the start."""
@@ -137,7 +131,7 @@ def started(configuration: Configuration, options: Options, folder: Path, limit:
     else:
         arguments += ["--decode-threads", str(max(2, available_cores() // configuration.replicas))]
 
-    def start(index: int) -> Server:
+    def start() -> Server:
         return Server(
             *arguments,
             program=("-m", options.program),
@@ -147,14 +141,11 @@ def started(configuration: Configuration, options: Options, folder: Path, limit:
         )
 
     with ThreadPoolExecutor(configuration.replicas) as threads:
-        futures = [threads.submit(start, index) for index in range(configuration.replicas)]
-    servers = [future.result() for future in futures if future.exception() is None]
-    try:
-        for future in futures:
-            future.result()
-        yield Group(servers)
-    finally:
-        with ThreadPoolExecutor(max(1, len(servers))) as threads:
+        futures = [threads.submit(start) for _ in range(configuration.replicas)]
+        try:
+            yield Group([future.result() for future in futures])
+        finally:
+            servers = [future.result() for future in futures if future.exception() is None]
             list(threads.map(Server.stop, servers))
 
 
@@ -188,12 +179,8 @@ def profile(group: Group, generator: Generator, concurrency: int, folder: Path) 
     chosen = {"a worker" if processes["engine"] else "a replica": processes["front"][0]}
     if processes["engine"]:
         chosen["the engine"] = processes["engine"][0]
-
-    def begin() -> None:
-        for pid in chosen.values():
-            os.kill(pid, signal.SIGUSR1)
-
-    threading.Timer(_PROFILE_AFTER_S, begin).start()
+    for pid in chosen.values():
+        threading.Timer(_PROFILE_AFTER_S, os.kill, (pid, signal.SIGUSR1)).start()
     generator.run(group.urls, concurrency, sampler.SECONDS + 2 * _PROFILE_AFTER_S)
     for name, pid in chosen.items():
         path = folder / f"{pid}.json"
@@ -270,18 +257,14 @@ def main(options: Options, deadline: float) -> None:
 
 
 def decision(results: Sequence[Measured]) -> str:
-    best: dict[bool, Measured] = {}
-    for result in results:
-        many = result.configuration.workers > 0
-        if many not in best or result.sample.rate > best[many].sample.rate:
-            best[many] = result
+    kinds = [[result for result in results if bool(result.configuration.workers) is many] for many in (True, False)]
+    best = [max(kind, key=lambda result: result.sample.rate) for kind in kinds if kind]
     known = ", ".join(
-        f"{result.configuration} at {result.concurrency} at once {result.sample.rate:.0f} requests/s"
-        for result in best.values()
+        f"{result.configuration} at {result.concurrency} at once {result.sample.rate:.0f} requests/s" for result in best
     )
     if len(best) < 2:
         return f"Is --workers N ≥ {_WORTH} × R replicas? Not both were measured: {known}."
-    ratio = best[True].sample.rate / best[False].sample.rate
+    ratio = best[0].sample.rate / best[1].sample.rate
     answer = "yes" if ratio >= _WORTH else "no"
     return f"Is --workers N ≥ {_WORTH} × R replicas anywhere? {answer}, {ratio:.2f} ×: {known}."
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.gpu import part
@@ -21,7 +23,6 @@ T = TypeVar("T")
 
 _SEARCHED = 10
 _SPEED_S = 0.5
-
 
 #: Seconds by step.
 _steps: dict[str, float] = defaultdict(float)
@@ -40,7 +41,7 @@ def timed(step: str, call: Callable[..., T]) -> Callable[..., T]:
 
 def main(options: Options, deadline: float) -> None:
     if len(sys.argv) > 2:
-        _measure(options, float(sys.argv[2]), int(sys.argv[3]))
+        Path(sys.argv[4]).write_text(json.dumps(_measure(options, float(sys.argv[2]), int(sys.argv[3]))))
         return
     size = _bucket(options)
     shipped = _in_a_fresh_process(options, 0)
@@ -62,20 +63,17 @@ def _bucket(options: Options) -> int:
 
 
 def _in_a_fresh_process(options: Options, search_limit: int) -> dict[str, float]:
-    """What ``_measure`` found; what it prints before that is passed on."""
-    arguments = [options.dump(), str(time.monotonic()), str(search_limit)]
-    command = [sys.executable, "-m", "benchmarks.gpu.start", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("{"):
-                figures: dict[str, float] = json.loads(line)
-                return figures
-            say(line.removesuffix("\n"))
-    raise RuntimeError(f"the process ended with status {process.returncode}")
+    """What ``_measure`` found; it prints where this process does."""
+    with tempfile.NamedTemporaryFile() as file:
+        arguments = [options.dump(), str(time.monotonic()), str(search_limit), file.name]
+        ended = subprocess.run([sys.executable, "-m", "benchmarks.gpu.start", *arguments], check=False)
+        if ended.returncode:
+            raise RuntimeError(f"the process ended with status {ended.returncode}")
+        figures: dict[str, float] = json.load(file)
+    return figures
 
 
-def _measure(options: Options, spawned: float, search_limit: int) -> None:
+def _measure(options: Options, spawned: float, search_limit: int) -> dict[str, float]:
     """As shipped without a ``search_limit``; otherwise one lane with one bucket."""
     _steps["interpreter"] = time.monotonic() - spawned
     torch = timed("torch", __import__)("torch")
@@ -102,7 +100,7 @@ def _measure(options: Options, spawned: float, search_limit: int) -> None:
         figures["ready"], lanes = _start(options, artifact)
         if lanes:
             figures["bare"] = _bare(lanes[0], options)
-    say(json.dumps(figures | {"passes": _steps["passes"]}))
+    return figures | {"passes": _steps["passes"]}
 
 
 def _start(options: Options, artifact: Any) -> tuple[float, list[Any]]:

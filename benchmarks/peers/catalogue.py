@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.load import post
 
@@ -77,40 +77,33 @@ class Peer:
     request: Callable[[bytes], bytes]
     read: Callable[[bytes], list[Prediction]] = read_list
     runtime: str = "torch"  # or openvino: our own
-    #: {python}, {bin}, {folder} and {port} are filled in.
-    command: tuple[str, ...] = ("{python}", "{folder}/server.py")
+    #: Split at spaces; then {python}, {bin}, {folder} and {port} are filled in.
+    command: str = "{python} {folder}/server.py"
 
     def precisions(self) -> tuple[str, ...]:
         return ("fp32", "bf16") if self.runtime == "torch" else ("fp32", "bf16", "int8")
 
 
-def _command(*parts: str) -> tuple[str, ...]:
-    return (*parts, "--port", "{port}")
-
-
-_MOSEC = _command("{python}", "{folder}/server.py", "--address", "127.0.0.1", "--log-level", "warning")
-_BENTOML = _command(
-    "{bin}/bentoml", "serve", "server:ImageClassifier", "--working-dir", "{folder}", "--host", "127.0.0.1"
-)
+_MOSEC = "{python} {folder}/server.py --address 127.0.0.1 --log-level warning --port {port}"
+_BENTOML = "{bin}/bentoml serve server:ImageClassifier --working-dir {folder} --host 127.0.0.1 --port {port}"
 _TRITON = open_inference("/v2/models/mobilenet/infer")
 
-PEERS = {
-    peer.name: peer
-    for peer in (
-        Peer("fastapi", "FastAPI + torch, no batching", "fastapi", "fastapi", multipart("/classify", "file")),
-        Peer("litserve", "LitServe", "litserve", "litserve", multipart("/predict", "file")),
-        Peer("bentoml", "BentoML", "bentoml", "bentoml", multipart("/classify", "images"), command=_BENTOML),
-        Peer("ray", "Ray Serve", "ray", "ray", raw("/")),
-        Peer("torchserve", "TorchServe", "torchserve", "torchserve", raw("/predictions/mobilenet"), read_mapping),
-        Peer("mosec", "mosec", "mosec", "mosec", raw("/inference"), command=_MOSEC),
-        Peer("triton", "Triton (PyTriton)", "nvidia-pytriton", "triton", _TRITON, read_open_inference),
-        Peer("fastapi-openvino", "FastAPI, thread pool, our runtime", "fastapi", "fastapi_pool", raw("/classify"),
-             runtime="openvino"),
-        Peer("litserve-openvino", "LitServe, our runtime", "litserve", "litserve", multipart("/predict", "file"),
-             runtime="openvino"),
-        Peer("mosec-openvino", "mosec, our runtime", "mosec", "mosec", raw("/inference"), runtime="openvino",
-             command=_MOSEC),
-        Peer("triton-openvino", "Triton (PyTriton), our runtime", "nvidia-pytriton", "triton", _TRITON,
-             read_open_inference, runtime="openvino"),
+_OF_TORCH = (
+    Peer("fastapi", "FastAPI + torch, no batching", "fastapi", "fastapi", multipart("/classify", "file")),
+    Peer("litserve", "LitServe", "litserve", "litserve", multipart("/predict", "file")),
+    Peer("bentoml", "BentoML", "bentoml", "bentoml", multipart("/classify", "images"), command=_BENTOML),
+    Peer("ray", "Ray Serve", "ray", "ray", raw("/")),
+    Peer("torchserve", "TorchServe", "torchserve", "torchserve", raw("/predictions/mobilenet"), read_mapping),
+    Peer("mosec", "mosec", "mosec", "mosec", raw("/inference"), command=_MOSEC),
+    Peer("triton", "Triton (PyTriton)", "nvidia-pytriton", "triton", _TRITON, read_open_inference),
+)
+_OF_OURS = (
+    Peer("fastapi", "FastAPI, thread pool", "fastapi", "fastapi_pool", raw("/classify")),
+    *(peer for peer in _OF_TORCH if peer.name in ("litserve", "mosec", "triton")),
+)
+PEERS = {peer.name: peer for peer in _OF_TORCH} | {
+    f"{peer.name}-openvino": replace(
+        peer, name=f"{peer.name}-openvino", title=f"{peer.title}, our runtime", runtime="openvino"
     )
-}  # fmt: skip
+    for peer in _OF_OURS
+}

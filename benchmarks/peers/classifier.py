@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["BATCH", "CORES", "PORT", "RUNTIME", "WAIT", "load", "prepare"]
+__all__ = ["BATCH", "CORES", "PORT", "WAIT", "WORKERS", "load", "prepare"]
 
 #: Largest batch, for every peer.
 BATCH = 8
@@ -18,9 +18,12 @@ BATCH = 8
 WAIT = 0.005
 CORES = len(os.sched_getaffinity(0))
 PORT = int(os.environ.get("PEER_PORT", "8000"))
-RUNTIME = os.environ.get("PEER_RUNTIME", "torch")
+#: That compute at once: torch computes one batch on every core, our runtime on one core a worker.
+WORKERS = 1
 
-if RUNTIME == "openvino":
+if os.environ.get("PEER_RUNTIME") == "openvino":
     from benchmarks.peers.ours import load, prepare
+
+    WORKERS = CORES
 else:
     from benchmarks.peers.model import load, prepare

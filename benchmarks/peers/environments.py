@@ -28,11 +28,7 @@ def requirements(peer: Peer) -> Path:
 
 def version(peer: Peer) -> str:
     """The version of the peer's package that its requirements name."""
-    for line in requirements(peer).read_text().splitlines():
-        name, _, pinned = line.partition("==")
-        if name == peer.package:
-            return pinned
-    raise LookupError(f"{requirements(peer)} does not name {peer.package}")
+    return dict(line.split("==") for line in requirements(peer).read_text().splitlines())[peer.package]
 
 
 def prepare(peer: Peer) -> None:
@@ -53,5 +49,5 @@ def _install(name: str, listed: Path) -> Path:
         # The lists are complete; a resolver would not see torch yet and would install another.
         subprocess.run([*pip, "--no-deps", "--requirement", str(listed)], check=True)
         stamp.write_text(listed.read_text())
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    return Path(subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip())
+    (site,) = (CACHE / name).glob("lib/python*/site-packages")
+    return site

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service import runtimes
-from service.image import Limits, inspect
+from service.image import inspect
 from service.image import preprocess as decode
 from service.model import artifact
 from service.model.outputs import classify as most_probable
@@ -16,26 +16,19 @@ from service.model.runtime import RuntimeOptions
 
 _ARTIFACT = artifact.load(Path(__file__).parents[2] / "model_store", "mobilenet_v2", "1")
 _TRANSFORM = _ARTIFACT.manifest.preprocessing.transform()
-_LIMITS = Limits()
 
 Answer = list[dict[str, Any]]
 
 
 def prepare(jpeg: bytes) -> Any:
     """A JPEG → (224, 224, 3) uint8."""
-    return decode(jpeg, inspect(jpeg, _LIMITS), _TRANSFORM, "exact", _LIMITS)
+    return decode(jpeg, inspect(jpeg), _TRANSFORM)
 
 
 def load(threads: int, callers: int = 1) -> Callable[[Sequence[Any]], list[Answer]]:
     """``callers`` threads will call at once, with ``threads`` cores for each."""
-    options = RuntimeOptions(
-        runtime="openvino",
-        device="cpu",
-        precision=os.environ.get("PEER_PRECISION", "fp32"),
-        runners=callers,
-        threads_per_runner=threads,
-        max_batch=8,
-    )
+    precision = os.environ.get("PEER_PRECISION", "fp32")
+    options = RuntimeOptions("openvino", "cpu", precision, runners=callers, threads_per_runner=threads, max_batch=8)
     runtime = runtimes.create(_ARTIFACT, options)
 
     def classify(images: Sequence[Any]) -> list[Answer]:

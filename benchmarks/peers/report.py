@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import bullets, ratio, spread, table
+from benchmarks.report import bullets, ms, ratio, spread, table
 
 Figures = dict[str, Any]
 
@@ -27,9 +27,10 @@ def write(figures: Figures, folder: Path) -> str:
 
 
 def markdown(figures: Figures) -> str:
-    lines = ["# Other servers", ""]
-    lines += bullets(figures["environment"])
-    lines += [
+    lines = [
+        "# Other servers",
+        "",
+        *bullets(figures["environment"]),
         f"* {figures['rounds']} rounds, each: ours at 1, 8 and 32 at once, then the peer; {figures['seconds']:g} s "
         f"each, counted after {figures['lead']:g} s at full concurrency",
         "* rates and p50 are medians over rounds, with their range; p99 is of all rounds' answers together",
@@ -46,19 +47,24 @@ def markdown(figures: Figures) -> str:
 def _table(peers: Figures) -> str:
     head = ["server", "1 at once, req/s", "p50", "8 at once", "32 at once", "p99", "not answered 200", "memory, MiB"]
     head += ["start, s", "ours ÷ peer: rate", "p50"]
-    measured = {name: peer for name, peer in peers.items() if "peer" in peer}
-    rows = []
-    if measured:
-        rows.append(_ours(list(measured.values())))
-    for peer in measured.values():
+    measured = _measured(peers)
+    if not measured:
+        return "Nothing was measured.\n"
+    last = measured[-1]
+    rows = [["**ours**", *_samples(_ours(measured)), f"{last['our_memory']:.0f}", f"{last['our_start']:.1f}", "", ""]]
+    for peer in measured:
         ours, theirs = peer["ours"], peer["peer"]
         ratios = [_ratio(ours["32"]["rate"], theirs["32"]["rate"]), _ratio(ours["1"]["p50"], theirs["1"]["p50"])]
         memory = f"{peer['memory']:.0f} ({peer['memory_proportional']:.0f})"
         rows.append([f"{peer['title']} {peer['version']}", *_samples(theirs), memory, f"{peer['start']:.1f}", *ratios])
-    return table(head, rows) if rows else "Nothing was measured.\n"
+    return table(head, rows)
 
 
-def _ours(measured: list[Figures]) -> list[str]:
+def _measured(peers: Figures) -> list[Figures]:
+    return [peer for peer in peers.values() if "peer" in peer]
+
+
+def _ours(measured: list[Figures]) -> Figures:
     """Our server over all peers' rounds."""
     merged: Figures = {}
     for at_once in AT_ONCE:
@@ -70,8 +76,7 @@ def _ours(measured: list[Figures]) -> list[str]:
             "errors": sum(sample["errors"] for sample in samples),
             "answers": sum(sample["answers"] for sample in samples),
         }
-    last = measured[-1]
-    return ["**ours**", *_samples(merged), f"{last['our_memory']:.0f}", f"{last['our_start']:.1f}", "", ""]
+    return merged
 
 
 def _samples(samples: Figures) -> list[str]:
@@ -79,10 +84,10 @@ def _samples(samples: Figures) -> list[str]:
     count = errors + sum(sample["answers"] for sample in samples.values())
     return [
         spread(samples["1"]["rate"]),
-        _ms(_median(samples["1"]["p50"])),
+        ms(_median(samples["1"]["p50"])),
         spread(samples["8"]["rate"]),
         spread(samples["32"]["rate"]),
-        _ms(samples["32"]["p99"]),
+        ms(samples["32"]["p99"]),
         f"{errors} of {count}" if errors else "0",
     ]
 
@@ -90,10 +95,6 @@ def _samples(samples: Figures) -> list[str]:
 def _absent(peers: Figures) -> str:
     absent = [f"* {peer['title']}: {peer['reason']}" for peer in peers.values() if "reason" in peer]
     return "\nNot measured:\n\n" + "\n".join(absent) + "\n" if absent else ""
-
-
-def _ms(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1e3:.1f} ms"
 
 
 def _median(values: list[float | None]) -> float | None:
@@ -113,10 +114,8 @@ def draw(figures: Figures, path: Path) -> None:
     from benchmarks import plots
 
     plots.style("peers")
-    shown = {}
-    for precision, peers in figures["precisions"].items():
-        if measured := [peer for peer in peers.values() if "peer" in peer]:
-            shown[precision] = measured
+    by_precision = {precision: _measured(peers) for precision, peers in figures["precisions"].items()}
+    shown = {precision: peers for precision, peers in by_precision.items() if peers}
     if not shown:
         return
     heights = [1 + len(peers) for peers in shown.values()]
@@ -124,13 +123,12 @@ def draw(figures: Figures, path: Path) -> None:
     grid = figure.subplots(len(shown), 2, squeeze=False, height_ratios=heights)
     for (rate_axes, latency_axes), (precision, peers) in zip(grid, shown.items(), strict=True):
         names = ["ours", *(peer["title"] for peer in peers)]
-        rates = [[rate for peer in peers for rate in peer["ours"]["32"]["rate"]]]
-        rates += [peer["peer"]["32"]["rate"] for peer in peers]
-        medians = [[p50 for peer in peers for p50 in peer["ours"]["1"]["p50"]]]
-        medians += [peer["peer"]["1"]["p50"] for peer in peers]
+        samples = [_ours(peers), *(peer["peer"] for peer in peers)]
+        rates = [statistics.median(sample["32"]["rate"]) for sample in samples]
+        medians = [1e3 * (_median(sample["1"]["p50"]) or 0.0) for sample in samples]
         colours = ["#ee5253", *("#10ac84" if "our runtime" in name else "#2e86de" for name in names[1:])]
-        _bars(rate_axes, names, [statistics.median(values) for values in rates], colours, "{:.0f}")
-        _bars(latency_axes, names, [1e3 * (_median(values) or 0.0) for values in medians], colours, "{:.1f}")
+        _bars(rate_axes, names, rates, colours, "{:.0f}")
+        _bars(latency_axes, names, medians, colours, "{:.1f}")
         rate_axes.set_title(f"{precision}: requests per second, 32 at once (more is better)", fontsize=9)
         latency_axes.set_title(f"{precision}: p50 in ms, 1 at once (less is better)", fontsize=9)
         latency_axes.set_yticklabels([])

@@ -16,7 +16,6 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
-from types import FrameType
 
 from benchmarks.peers.catalogue import Peer
 from benchmarks.peers.environments import CACHE, HERE, ROOT, binaries
@@ -62,7 +61,7 @@ class Running:
         self.started = time.perf_counter()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [part.format(**values) for part in peer.command],
+                [part.format(**values) for part in peer.command.split()],
                 cwd=self._folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -74,8 +73,8 @@ class Running:
     def has_ended(self) -> bool:
         return self.process.poll() is not None
 
-    def last_words(self, lines: int = 15) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+    def last_words(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
     def memory(self) -> dict[str, float]:
         """Of all its processes, in MiB: as ``ps`` counts it, and with shared pages counted once."""
@@ -88,8 +87,6 @@ class Running:
             self.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
         while self._members() and time.monotonic() < deadline:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.2)
             time.sleep(0.1)
         killed = set()
         # Again until none is left: a supervisor may start a child while its others are being killed.
@@ -119,27 +116,13 @@ class Running:
         return found
 
 
-def interrupt_on_sigterm() -> None:
-    """SIGTERM unwinds this process as Ctrl+C does, so that ``stop`` is reached."""
-
-    def raise_interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, raise_interrupt)
-
-
 def _free_ports(count: int) -> int:
     """The first of ``count`` neighbouring ports of 127.0.0.1 that are free now."""
     while True:
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-            sockets[0].bind(("127.0.0.1", 0))
-            first: int = sockets[0].getsockname()[1]
-            if first + count > 65535:
-                continue
-            try:
-                for offset, other in enumerate(sockets[1:], start=1):
-                    other.bind(("127.0.0.1", first + offset))
-            except OSError:
-                continue
+        first = 0
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):  # taken, or beyond the last
+            for offset in range(count):
+                port = stack.enter_context(socket.socket())
+                port.bind(("127.0.0.1", first + offset))
+                first = first or port.getsockname()[1]
             return first

@@ -14,43 +14,31 @@ import time
 import numpy as np
 
 from benchmarks.gpu import sampler
+from benchmarks.wire import Instant
 from service.model.artifact import Artifact
-from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
+from service.model.outputs import BatchOutputs
 from service.model.runtime import Classes, Images, Runtime, RuntimeOptions
+from service.processes.wire.slots import Layout
 from service.serving import build
 
 START_S = "TEST_START_S"
 _LAUNCH_S, _IMAGE_S = 0.4e-3, 0.03e-3
 
 
-class LargeDevice:
-    """Answers of zeros and ones."""
-
-    name, device, precision, max_batch = "cost-curve", "cpu", "fp32", 64
-
+class LargeDevice(Instant):
     def __init__(self, artifact: Artifact) -> None:
         size, network = artifact.manifest.preprocessing.crop_size, artifact.network
         side = network.feature_size(size)
+        super().__init__(Layout(size, network.num_classes, network.embedding_dim, side, slots=1))
         self._free = threading.Lock()
         self._pinned = np.empty((self.max_batch, size, size, 3), np.uint8)
-        self._answers = BatchOutputs(
-            np.tile(np.linspace(0, 1, network.num_classes, dtype=np.float32), (self.max_batch, 1)),
-            np.ones((self.max_batch, network.embedding_dim), np.float32),
-            np.zeros((self.max_batch, MAPS_PER_ITEM), np.int64),
-            np.zeros((self.max_batch, MAPS_PER_ITEM, side, side), np.float32),
-        )
 
     def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
         for row, image in zip(self._pinned, images, strict=False):
             row[:] = image
         with self._free:
             time.sleep(_LAUNCH_S + _IMAGE_S * len(images))
-        logits, embeddings, top, maps = self._answers
-        count = len(images)
-        return BatchOutputs(logits[:count], embeddings[:count], top[:count], maps[:count])
-
-    def close(self) -> None:
-        pass
+        return super().run(images)
 
 
 def create_runtime(options: RuntimeOptions, artifact: Artifact) -> Runtime:

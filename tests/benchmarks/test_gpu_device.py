@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +15,10 @@ from benchmarks import photos  # noqa: E402
 from benchmarks.gpu import answers, device  # noqa: E402
 from service.model.artifact import Artifact  # noqa: E402
 from service.model.outputs import BatchOutputs  # noqa: E402
-from service.model.runtime import RuntimeOptions  # noqa: E402
+from service.model.runtime import Images, RuntimeOptions  # noqa: E402
 from service.runtimes import create  # noqa: E402
 from service.runtimes.torch.network import load_classifier  # noqa: E402
 from service.runtimes.torch.replay import Lane  # noqa: E402
-from tests.artifacts import make_artifact  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return make_artifact(tmp_path_factory.mktemp("store"), num_classes=10, resize_size=64, crop_size=64)
 
 
 @pytest.fixture(scope="module")
@@ -94,15 +87,13 @@ def test_launches_are_forward_passes_of_the_whole_bucket(lanes: list[Lane], monk
 
 def test_speed_counts_images_of_both_lanes(lanes: list[Lane], monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[tuple[Lane, int]] = []
-    for lane in lanes:
-        run = lane.run
+    run = device._run
 
-        def counted(images: Any, rows: Any = None, *, lane: Lane = lane, run: Any = run) -> BatchOutputs:
-            batches.append((lane, len(images)))
-            answer: BatchOutputs = run(images, rows)
-            return answer
+    def counted(lane: Lane, images: Images) -> int:
+        batches.append((lane, len(images)))
+        return run(lane, images)
 
-        monkeypatch.setattr(lane, "run", counted)
+    monkeypatch.setattr(device, "_run", counted)
     found = device.speed(lanes, [np.zeros((64, 64, 3), np.uint8)] * 4, seconds=0.2)
     assert {size for _, size in batches} == {4}
     assert {id(lane) for lane, _ in batches} == {id(lane) for lane in lanes}

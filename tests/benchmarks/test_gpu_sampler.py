@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.gpu import sampler
@@ -23,30 +24,22 @@ def busy(ended: threading.Event) -> None:
 
 def test_a_busy_thread_is_seen_and_an_idle_one_waits() -> None:
     ended = threading.Event()
-    threads = [
-        threading.Thread(target=busy, args=(ended,), name="runner-0"),
-        threading.Thread(target=ended.wait, name="decode_0"),
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        # Where the sampler is not the main thread.
-        found: list[sampler.Profile] = []
-        own = threading.Thread(target=lambda: found.append(sampler.sample(0.5)), name="sampler")
-        own.start()
-        own.join()
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
-    (profile,) = found
+    with ThreadPoolExecutor(1, "runner") as runners, ThreadPoolExecutor(1, "decode") as decoders:
+        runners.submit(busy, ended)
+        decoders.submit(ended.wait)
+        try:
+            # Where the sampler is not the main thread.
+            with ThreadPoolExecutor(1, "sampler") as samplers:
+                profile = samplers.submit(sampler.sample, 0.5).result()
+        finally:
+            ended.set()
     runner, decode = profile["runner"], profile["decode"]
     assert next(iter(runner["functions"])).startswith("busy benchmarks/test_gpu_sampler.py:")
     assert runner["waited"] < sum(runner["functions"].values())
     assert runner["cpu_s"] > 10 * decode["cpu_s"]
     assert decode["functions"] == {}
     assert decode["waited"] > 10
-    assert profile["event loop"]["functions"] == {}  # joins
+    assert profile["event loop"]["functions"] == {}  # waits for the sampler
     # The test runner may have threads of its own; the sampler does not count itself.
     others = profile["other"]["functions"] if "other" in profile else {}
     assert not any("sampler.py" in function for function in others)

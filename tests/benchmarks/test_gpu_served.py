@@ -21,17 +21,11 @@ from benchmarks.gpu.part import Options
 from benchmarks.gpu.served import Configuration, Measured, Used
 from benchmarks.load import Sample
 from service.model.artifact import Artifact
-from tests.artifacts import make_artifact
 from tests.benchmarks import large_device
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 FAKE = Options("cpu", program="tests.benchmarks.large_device")
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return make_artifact(tmp_path_factory.mktemp("store"), num_classes=10, resize_size=64, crop_size=64)
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +41,8 @@ def service(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generator]:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        yield Generator(
-            pool, tmp_path_factory.mktemp("photos"), [photos.synthetic(80, 70, seed) for seed in range(3)], 2
-        )
+        bodies = [photos.synthetic(80, 70, seed) for seed in range(3)]
+        yield Generator(pool, tmp_path_factory.mktemp("photos"), bodies, 2)
 
 
 @pytest.mark.parametrize("configuration", [Configuration(workers=2), Configuration(replicas=2)])
@@ -89,33 +82,11 @@ def test_a_server_that_is_not_ready_in_time_fails_and_is_gone(tmp_path: Path, mo
         pass
 
 
-def test_connections_are_spread_over_processes_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[tuple[str, int]]] = []
-
-    class Done:
-        def result(self, timeout: float) -> Sample:
-            return Sample(seconds=1.0)
-
-    class Pool:
-        def submit(self, call: object, *arguments: object) -> Done:
-            if arguments:
-                shares = arguments[1]
-                assert isinstance(shares, list)
-                asked.append(shares)
-            return Done()
-
-    class Started(Generator):
-        def __init__(self) -> None:
-            self._pool = Pool()  # type: ignore[assignment]  # all that is used of one
-            self._members = 3
-            self._folder = Path()
-
-    Started().run(["a", "b", "c", "d"], 64, 1.0)
-    assert {url: sum(dict(share)[url] for share in asked) for url in "abcd"} == dict.fromkeys("abcd", 16)
-    assert [sum(count for _, count in share) for share in asked] == [24, 20, 20]
-    asked.clear()
-    Started().run(["a"], 64, 1.0)
-    assert [sum(count for _, count in share) for share in asked] == [22, 21, 21]
+def test_connections_are_spread_over_processes_and_addresses() -> None:
+    shares = generators.spread("abcd", 64, members=3)
+    assert sum(shares, Counter()) == dict.fromkeys("abcd", 16)
+    assert [share.total() for share in shares] == [24, 20, 20]
+    assert [share.total() for share in generators.spread("a", 64, members=3)] == [22, 21, 21]
 
 
 def measured(configuration: Configuration, rate: float) -> Measured:

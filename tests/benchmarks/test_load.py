@@ -14,16 +14,10 @@ from PIL import Image
 
 from benchmarks import load, photos
 from service.model.artifact import Artifact
-from tests.artifacts import make_artifact
 from tests.fakes import FakeRuntime
 from tests.running import png, running_app
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return make_artifact(tmp_path_factory.mktemp("store"), num_classes=10)
 
 
 async def test_a_closed_loop_counts_answers_and_stages(artifact: Artifact) -> None:
@@ -53,7 +47,8 @@ async def test_an_open_loop_counts_latency_from_when_a_request_was_due(artifact:
             stalled.set()
             time.sleep(0.3)
 
-    with running_app(artifact, FakeRuntime(max_batch=1, before=stall_once)) as app:
+    # Time enough for a queue that is judged by the stalled batch: 0.3 s for each of some thirty images.
+    with running_app(artifact, FakeRuntime(max_batch=1, before=stall_once), request_timeout_ms=60_000) as app:
         prepared = load.requests(app.url, "/classify", [png(1)])
         sample = await load.open_loop(app.url, prepared, rate=100, seconds=0.6)
     assert sample.statuses[200] == 60

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import struct
+from collections.abc import AsyncIterator
 from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
@@ -95,32 +98,28 @@ def test_answers_must_agree() -> None:
     assert not agrees([("cat", 0.4), ("ant", 0.3)], expected, "bf16")
 
 
-async def _serve(answers: list[bytes]) -> tuple[asyncio.Server, str]:
-    """A server that gives each request, in turn, one of ``answers``, and hangs up after an empty one."""
-    turn = 0
+@contextlib.asynccontextmanager
+async def answering(answers: list[bytes]) -> AsyncIterator[str]:
+    """The address of a server that gives each request, in turn, one of ``answers``, and hangs up after an empty one."""
+    turns = itertools.cycle(answers)
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal turn
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
-            answer = answers[turn % len(answers)]
-            turn += 1
-            if not answer:
-                break
-            writer.write(answer)
-            await writer.drain()
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                await reader.readexactly(length)
+                if not (answer := next(turns)):
+                    break
+                writer.write(answer)
+                await writer.drain()
         writer.close()
 
-    async def handle_quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await handle(reader, writer)
-        except asyncio.IncompleteReadError:
-            writer.close()
-
-    server = await asyncio.start_server(handle_quietly, "127.0.0.1", 0)
-    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -128,31 +127,20 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\n
 REFUSED = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("answer", "expected"), [(WHOLE, (200, b"ok")), (CHUNKED, (200, b"ok")), (REFUSED, (503, b"")), (b"", (0, b""))]
 )
-def test_the_client_reads_every_kind_of_answer(answer: bytes, expected: tuple[int, bytes]) -> None:
-    async def run() -> load.Answer:
-        server, url = await _serve([answer])
-        try:
-            return await load.ask(url, load.post("/", JPEG))
-        finally:
-            server.close()
-
-    read = asyncio.run(run())
+async def test_the_client_reads_every_kind_of_answer(answer: bytes, expected: tuple[int, bytes]) -> None:
+    async with answering([answer]) as url:
+        read = await load.ask(url, load.post("/", JPEG))
     assert (read.status, read.body) == expected
 
 
-def test_load_survives_refusals_and_hang_ups_and_counts_them() -> None:
-    async def run() -> Sample:
-        server, url = await _serve([WHOLE, CHUNKED, REFUSED, b""])
-        prepared = [load.post("/", JPEG)]
-        try:
-            return await load.closed_loop(url, prepared, concurrency=3, seconds=0.3)
-        finally:
-            server.close()
-
-    sample = asyncio.run(run())
+@pytest.mark.anyio
+async def test_load_survives_refusals_and_hang_ups_and_counts_them() -> None:
+    async with answering([WHOLE, CHUNKED, REFUSED, b""]) as url:
+        sample = await load.closed_loop(url, [load.post("/", JPEG)], concurrency=3, seconds=0.3)
     assert set(sample.statuses) == {200, 503, 0}
     assert len(sample.latencies) == sample.statuses[200]
 
@@ -166,30 +154,26 @@ def _samples(rate: float) -> dict[int, Any]:
     return {at_once: summary(samples) for at_once in (1, 8, 32)}
 
 
+def _figures(theirs: dict[int, Any], **absent: dict[str, str]) -> dict[str, Any]:
+    """Of one peer with the samples ``theirs``, and of peers that could not be measured."""
+    peer = {
+        "title": "Other", "version": "1.2", "start": 3.0, "memory": 900.0, "memory_proportional": 800.0, "killed": 0,
+        "our_start": 0.5, "our_memory": 200.0, "ours": _samples(100), "peer": theirs,
+    }  # fmt: skip
+    rows = {"other": peer, **absent}
+    return {"environment": {}, "rounds": 2, "seconds": 1.0, "lead": 0.5, "precisions": {"fp32": rows}}
+
+
 @pytest.mark.extra
 def test_a_peer_that_never_answered_has_dashes_in_its_row(tmp_path: Path) -> None:
     silent = summary([Sample(seconds=1.0), Sample(seconds=1.0)])
-    peer = {
-        "title": "Other", "version": "1.2", "start": 3.0, "memory": 900.0, "memory_proportional": 800.0, "killed": 0,
-        "our_start": 0.5, "our_memory": 200.0,
-        "ours": _samples(100), "peer": dict.fromkeys((1, 8, 32), silent),
-    }  # fmt: skip
-    figures = {"environment": {}, "rounds": 2, "seconds": 1.0, "lead": 0.5, "precisions": {"fp32": {"other": peer}}}
-    row = report.write(figures, tmp_path).splitlines()[-1].split("|")
+    row = report.write(_figures(dict.fromkeys((1, 8, 32), silent)), tmp_path).splitlines()[-1].split("|")
     assert [cell.strip() for cell in row].count("–") == 4, "p50, p99 and both ratios"
 
 
 @pytest.mark.extra
 def test_the_report_has_a_row_a_peer_ratios_by_round_and_reasons(tmp_path: Path) -> None:
-    measured = {
-        "title": "Other", "version": "1.2", "start": 3.0, "memory": 900.0, "memory_proportional": 800.0, "killed": 0,
-        "our_start": 0.5, "our_memory": 200.0,
-        "ours": _samples(100), "peer": _samples(20),
-    }  # fmt: skip
-    figures = {
-        "environment": {"machine": "a machine"}, "rounds": 2, "seconds": 1.0, "lead": 0.5,
-        "precisions": {"fp32": {"other": measured, "gone": {"title": "Gone", "version": "1", "reason": "no wheel"}}},
-    }  # fmt: skip
+    figures = _figures(_samples(20), gone={"title": "Gone", "version": "1", "reason": "no wheel"})
     text = report.write(figures, tmp_path)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     head, _, ours, other = rows

@@ -4,10 +4,7 @@ from typing import Any
 
 import litserve as ls
 
-from benchmarks.peers.classifier import BATCH, CORES, PORT, RUNTIME, WAIT, load, prepare
-
-# torch computes one batch on every core; our runtime computes on one core a worker.
-WORKERS = CORES if RUNTIME == "openvino" else 1
+from benchmarks.peers.classifier import BATCH, CORES, PORT, WAIT, WORKERS, load, prepare
 
 
 class ImageClassifier(ls.LitAPI):

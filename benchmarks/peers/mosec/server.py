@@ -4,10 +4,7 @@ from typing import Any
 
 from mosec import Server, Worker
 
-from benchmarks.peers.classifier import BATCH, CORES, RUNTIME, WAIT, load, prepare
-
-# torch computes one batch on every core; our runtime computes on one core a worker.
-INFERENCE_WORKERS = CORES if RUNTIME == "openvino" else 1
+from benchmarks.peers.classifier import BATCH, CORES, WAIT, WORKERS, load, prepare
 
 
 class Preprocess(Worker):
@@ -21,7 +18,7 @@ class Preprocess(Worker):
 class Inference(Worker):
     def __init__(self) -> None:
         super().__init__()
-        self.classify = load(threads=CORES // INFERENCE_WORKERS)
+        self.classify = load(threads=CORES // WORKERS)
 
     def forward(self, data: list[Any]) -> list[Any]:
         return self.classify(data)
@@ -30,5 +27,5 @@ class Inference(Worker):
 if __name__ == "__main__":
     server = Server()
     server.append_worker(Preprocess, num=CORES)
-    server.append_worker(Inference, num=INFERENCE_WORKERS, max_batch_size=BATCH, max_wait_time=round(WAIT * 1e3))
+    server.append_worker(Inference, num=WORKERS, max_batch_size=BATCH, max_wait_time=round(WAIT * 1e3))
     server.run()

@@ -8,11 +8,9 @@ from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-from benchmarks.peers.classifier import BATCH, CORES, PORT, RUNTIME, WAIT, load, prepare
+from benchmarks.peers.classifier import BATCH, CORES, PORT, WAIT, WORKERS, load, prepare
 
-# torch computes one batch on every core; our runtime computes on one core an instance.
-INSTANCES = CORES if RUNTIME == "openvino" else 1
-classify = load(threads=CORES // INSTANCES, callers=INSTANCES)
+classify = load(threads=CORES // WORKERS, callers=WORKERS)
 
 
 @batch
@@ -34,7 +32,7 @@ if __name__ == "__main__":
     with Triton(config=local) as triton:
         triton.bind(
             model_name="mobilenet",
-            infer_func=[infer] * INSTANCES,
+            infer_func=[infer] * WORKERS,
             inputs=[Tensor(name="image", dtype=bytes, shape=(1,))],
             outputs=[Tensor(name="label", dtype=bytes, shape=(5,)), Tensor(name="score", dtype=np.float32, shape=(5,))],
             config=ModelConfig(
