@@ -20,7 +20,7 @@ import uvloop
 
 from benchmarks.processes import tree_cpu
 from benchmarks.report import table
-from service.engine import LocalEngine
+from service.engine.local import LocalEngine
 from service.metrics import Metrics
 from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
 from service.model.runtime import Classes, Images

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine import Decode, LocalEngine
+from service.engine.client import Decode
+from service.engine.local import LocalEngine
 from service.image import Pixels
 from service.metrics import Metrics
 from service.model.outputs import MAPS_PER_ITEM, BatchOutputs

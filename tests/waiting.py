@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from service.engine import EngineClient
+from service.engine.client import EngineClient
 
 
 def until(condition: Callable[[], bool], *, timeout: float, what: str, every: float = 0.1) -> None:

@@ -16,7 +16,7 @@ import click
 
 from service import logs
 from service.config import Settings
-from service.engine import Decode, Source
+from service.engine.client import Decode, Source
 from service.errors import OperatorError, ServiceError
 from service.host.cores import available_cores
 from service.image import Pixels, inspect

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import uvloop
 
 from service.config import Settings
-from service.engine import ENGINE_EXITS
+from service.engine.client import ENGINE_EXITS
 from service.errors import OperatorError
 from service.host import memory
 from service.host.cores import available_cores
@@ -62,8 +62,8 @@ async def _serve(
         memory.give_back()
         info = engine.info
         assert info is not None
-        intake.admission.seed(info.batch_cost)
-        on_ready(f"{info.device}, {info.runtime}, {info.precision}")
+        intake.admission.seed(info.batch_cost_seconds)
+        on_ready(f"{info.device}, {info.name}, {info.precision}")
 
     starting = asyncio.create_task(start())
     with lifecycle.signals():

@@ -65,12 +65,12 @@ class InferResult(NamedTuple):
 class RuntimeInfo:
     """What the model runs on."""
 
-    runtime: str
+    name: str
     device: str
     precision: str
     max_batch_size: int
     #: Seconds of one forward pass by batch size, measured at warm-up.
-    batch_cost: dict[int, float] = field(default_factory=dict)
+    batch_cost_seconds: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class LocalEngine:
         #: The loaded runtime; None while it is being loaded.
         self.info: RuntimeInfo | None = None
         self._runtime: Runtime | None = None
-        self._runners: list[Runner] = []
+        self._runners: list[threading.Thread] = []
         self._watchdog = Watchdog()
         self._watch: asyncio.Task[None] | None = None
         self._replies = Replies()
@@ -237,7 +237,10 @@ class LocalEngine:
         self._batcher.max_batch_size = min(size, runtime.max_batch)
         self.info = RuntimeInfo(runtime.name, runtime.device, runtime.precision, self._batcher.max_batch_size, cost)
         self._runtime = runtime
-        self._runners = [self._runner(index, runtime) for index in range(self._runner_count)]
+        self._runners = [
+            threading.Thread(target=self._runner(runtime).run, name=f"runner-{index}", daemon=True)
+            for index in range(self._runner_count)
+        ]
         for thread in self._runners:
             thread.start()
         self._move("serving")
@@ -252,9 +255,9 @@ class LocalEngine:
         }
         logger.info("model ready", extra={"fields": fields})
 
-    def _runner(self, index: int, runtime: Runtime) -> Runner:
-        observe, lost = self._metrics.batch_size.observe, partial(self._end, "lost")
-        return Runner(index, runtime, self._batcher, self._watchdog, observe_batch=observe, lost=lost)
+    def _runner(self, runtime: Runtime) -> Runner:
+        lost = partial(self._end, "lost")
+        return Runner(runtime, self._batcher, self._watchdog, self._metrics.batch_size.observe, lost)
 
 
 def _drop(item: Item) -> None:

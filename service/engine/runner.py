@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from service.engine.batcher import Answers, Batch, Batcher, Item, deliver
 from service.engine.client import Decode, InferResult
@@ -24,32 +24,23 @@ from service.model.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 
-class Runner(threading.Thread):
+@dataclass(frozen=True, slots=True, eq=False)
+class Runner:
     """Runs batches until the batcher is closed and empty, or the device is lost.
 
     Every item is answered through its receiver. ``watchdog`` is told what the thread is doing and how each batch ended.
     ``lost`` is called at the end if the device is lost.
     """
 
-    def __init__(
-        self,
-        index: int,
-        runtime: Runtime,
-        batcher: Batcher,
-        watchdog: Watchdog,
-        *,
-        observe_batch: Callable[[float], None],
-        lost: Callable[[str], None],
-    ) -> None:
-        super().__init__(name=f"runner-{index}", daemon=True)
-        self._runtime = runtime
-        self._batcher = batcher
-        self._watchdog = watchdog
-        self._observe_batch = observe_batch
-        self._lost = lost
+    runtime: Runtime
+    batcher: Batcher
+    watchdog: Watchdog
+    observe_batch: Callable[[float], None]
+    lost: Callable[[str], None]
 
     def run(self) -> None:
-        while (batch := self._batcher.take()) is not None and self.step(batch):
+        """To be called on a thread of its own."""
+        while (batch := self.batcher.take()) is not None and self.step(batch):
             pass
 
     def step(self, batch: Batch) -> bool:
@@ -57,22 +48,22 @@ class Runner(threading.Thread):
         try:
             self._infer(batch)
         except DeviceLost as error:
-            self._lost(str(error))
+            self.lost(str(error))
             return False
         except Exception:
             logger.exception("a batch failed unexpectedly")
             # Items that already have an answer keep it.
             deliver([(item, InferenceFailed("the service failed on this image")) for item in batch.items])
         finally:
-            self._batcher.done()
-        self._watchdog.idle()
+            self.batcher.done()
+        self.watchdog.idle()
         return True
 
     def _infer(self, batch: Batch) -> None:
         answers: Answers = []
         decoded: list[tuple[Item, Pixels]] = []
         for item in batch.items:
-            outcome = decode(item, self._watchdog)
+            outcome = decode(item, self.watchdog)
             if isinstance(outcome, ServiceError):
                 answers.append((item, outcome))
             else:
@@ -83,17 +74,17 @@ class Runner(threading.Thread):
             except DeviceLost:
                 deliver([*answers, *((item, InferenceFailed("the device was lost")) for item, _ in decoded)])
                 raise
-            self._watchdog.report(any(isinstance(answer, InferResult) for _, answer in inferred))
+            self.watchdog.report(any(isinstance(answer, InferResult) for _, answer in inferred))
             answers += inferred
         deliver(answers)
 
     def _answer(self, decoded: list[tuple[Item, Pixels]], alone: bool) -> Answers:
         items, pixels = zip(*decoded, strict=True)
-        self._watchdog.inferring(len(items))
+        self.watchdog.inferring(len(items))
         started = time.monotonic()
         try:
             classes = [item.classes for item in items] if any(item.classes for item in items) else None
-            outputs = self._runtime.run(pixels, classes=classes, alone=alone)
+            outputs = self.runtime.run(pixels, classes=classes, alone=alone)
             infer_s = time.monotonic() - started
             answers: Answers = [
                 (item, _result(item, output, started, infer_s, len(items)))
@@ -107,8 +98,8 @@ class Runner(threading.Thread):
                 return self._answer(decoded[:middle], alone) + self._answer(decoded[middle:], alone)
             logger.exception("inference failed on one image", extra={"fields": {"request_id": items[0].request_id}})
             return [(items[0], InferenceFailed("the model could not process this image"))]
-        self._observe_batch(len(items))
-        self._watchdog.inferred(len(items), infer_s)
+        self.observe_batch(len(items))
+        self.watchdog.inferred(len(items), infer_s)
         return answers
 
 

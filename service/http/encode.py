@@ -71,16 +71,7 @@ class Encoder:
         def describe(answer: Answer) -> dict[str, Any]:
             size, output = answer.header.upright_size, answer.result.output
             item: dict[str, Any] = {
-                "maps": [
-                    {
-                        "index": class_map.index,
-                        "label": class_map.label,
-                        "logit": class_map.logit,
-                        "probability": class_map.probability,
-                        "map": class_map.values,
-                    }
-                    for class_map in explain(output, self._labels, classes, top_k)
-                ],
+                "maps": explain(output, self._labels, classes, top_k),
                 "photo": {"width": size[0], "height": size[1]},
                 "crop": crop_box(size, self._transform)._asdict(),
             }

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Response
 
-from service.engine import Readiness
+from service.engine.client import Readiness
 from service.http import schemas
 from service.metrics import CONTENT_TYPE, Metrics
 from service.model.artifact import Artifact
@@ -62,7 +62,6 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
 
 def _card(artifact: Artifact, state: Readiness) -> dict[str, Any]:
     manifest = artifact.manifest
-    info = state.info
     return {
         "name": manifest.name,
         "version": manifest.version,
@@ -74,17 +73,11 @@ def _card(artifact: Artifact, state: Readiness) -> dict[str, Any]:
         "embedding_dim": artifact.network.embedding_dim,
         "measured": manifest.measured,
         "ready": state.ok,
-        "runtime": None
-        if info is None
-        else {
-            "name": info.runtime,
-            "device": info.device,
-            "precision": info.precision,
-            "max_batch_size": info.max_batch_size,
-            "batch_cost_seconds": {str(size): seconds for size, seconds in info.batch_cost.items()},
-        },
+        "runtime": state.info,
     }
 
 
 def _json(content: dict[str, Any], *, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status_code=status, media_type="application/json")
+    return Response(
+        orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS), status_code=status, media_type="application/json"
+    )

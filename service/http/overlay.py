@@ -60,7 +60,7 @@ def draw(photo: Image.Image, crop: CropBox, class_map: ClassMap, *, opacity: flo
     Where the map is t times its maximum, the colour of t covers the photo with an opacity of ``opacity * t``.
     """
     box = _whole_pixels(crop, photo.size)
-    levels = _enlarged(Image.fromarray(relief(class_map.values)), crop, box)
+    levels = _enlarged(Image.fromarray(relief(class_map.map)), crop, box)
     colours = Image.merge("RGB", [levels.point(channel) for channel in _COLOURS])
     inside = photo.crop(box)
     inside.paste(colours, (0, 0), levels.point([round(opacity * level) for level in range(256)]))

@@ -66,7 +66,7 @@ class ClassMap:
     label: str
     logit: np.float32
     probability: np.float32
-    values: Float32  # (S, S); their mean plus the class's bias is the logit
+    map: Float32  # (S, S); their mean plus the class's bias is the logit
 
 
 def log_sum_exp(logits: Float32) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, get_args
 
-from service.engine import ENGINE_EXITS
+from service.engine.client import ENGINE_EXITS
 from service.processes.bootstrap import READY, Handover
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import socket
 import sys
 
 from service.config import Settings
-from service.engine import ENGINE_EXITS
+from service.engine.client import ENGINE_EXITS
 from service.host import memory
 from service.metrics import Metrics
 from service.processes.bootstrap import Handover, run_child, send_heartbeats

@@ -7,7 +7,7 @@ import socket
 from functools import partial
 
 from service.config import Settings
-from service.engine import ENGINE_EXITS
+from service.engine.client import ENGINE_EXITS
 from service.host import memory
 from service.http.app import create_app
 from service.http.server.http_server import Server
@@ -32,7 +32,7 @@ async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int
         Layout.of(artifact),
         decode_threads=threads,
         metrics=metrics,
-        on_ready=lambda info: intake.admission.seed(info.batch_cost),
+        on_ready=lambda info: intake.admission.seed(info.batch_cost_seconds),
         on_fatal=lambda reason: lifecycle.fail(reason, ENGINE_EXITS["hung"]),
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from service import runtimes
 from service.config import Settings
-from service.engine import EngineClient, LocalEngine
+from service.engine.client import EngineClient
+from service.engine.local import LocalEngine
 from service.host.cores import available_cores
 from service.host.memory import available_memory
 from service.image import Limits

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from service.engine import Decode, EngineClient, InferResult, Priority
+from service.engine.client import Decode, EngineClient, InferResult, Priority
 from service.errors import BadImage, BodyTooLarge, ServiceError
 from service.image import PREVIEW_SIDE, Header, Limits, Mode, Preview, Transform, inspect, preprocess
 from service.metrics import STAGES, Metrics, ModelMetrics
@@ -147,30 +147,21 @@ class Intake:
 
         ``preview``: for a single photo, receives a small copy of it.
         """
-        work = [self._infer(served, photo, deadline, times, classes, priority, preview) for photo in photos]
-        return [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
 
-    async def _infer(
-        self,
-        served: Served,
-        photo: Photo,
-        deadline: float,
-        times: StageTimes,
-        classes: Sequence[int],
-        priority: Priority,
-        preview: Preview | None,
-    ) -> Outcome:
-        data, header, units = photo
-        if isinstance(header, ServiceError):
-            return self._count(served, "unknown", header)
-        source = served.source(data, header, preview)
-        try:
-            with self.admission.in_engine(units):
-                result = await served.engine.infer(served.reference, source, deadline, classes, priority)
-        except ServiceError as error:
-            return self._count(served, header.format, error)
-        times.add(decode=result.decode_s, queue=result.queue_s, infer=result.infer_s)
-        return self._count(served, header.format, Answer(header, result))
+        async def outcome(photo: Photo) -> Outcome:
+            data, header, units = photo
+            if isinstance(header, ServiceError):
+                return self._count(served, "unknown", header)
+            source = served.source(data, header, preview)
+            try:
+                with self.admission.in_engine(units):
+                    result = await served.engine.infer(served.reference, source, deadline, classes, priority)
+            except ServiceError as error:
+                return self._count(served, header.format, error)
+            times.add(decode=result.decode_s, queue=result.queue_s, infer=result.infer_s)
+            return self._count(served, header.format, Answer(header, result))
+
+        return [await outcome(photos[0])] if len(photos) == 1 else await asyncio.gather(*map(outcome, photos))
 
     def _count(self, served: Served, image_format: str, outcome: Outcome) -> Outcome:
         word = "ok"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.engine import ENGINE_EXITS
+from service.engine.client import ENGINE_EXITS
 from service.metrics import Metrics
 from tests.artifacts import make_artifact
 from tests.documents import errors, read, rows, spans

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from service.engine import Decode, InferResult, LocalEngine
 from service.engine.batcher import Answers, Item
+from service.engine.client import Decode, InferResult
+from service.engine.local import LocalEngine
 from service.engine.replies import Replies
 from service.errors import BadImage, DeviceLost, InferenceFailed, ServiceError
 from service.image import Pixels

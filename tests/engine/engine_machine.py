@@ -11,9 +11,8 @@ import time
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from service.engine import State
 from service.engine.batcher import Batch, Item
-from service.engine.client import Decode
+from service.engine.client import Decode, State
 from service.engine.runner import Runner
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady
 from tests.engine.calls import KINDS, Call, Kind, Recorder, call_of, engine_of
@@ -39,9 +38,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.engine = engine_of(self.runtime, runners=0, on_fatal=self.lost.append)
         self.engine._replies.bind(self.loop)
         self.engine._load()  # no thread, no ticks: nothing happens but what a rule does
-        self.runners: dict[Runner, Batch | None] = {
-            self.engine._runner(index, self.runtime): None for index in range(runners)
-        }
+        self.runners: dict[Runner, Batch | None] = {self.engine._runner(self.runtime): None for _ in range(runners)}
 
     @rule(kinds=st.lists(KINDS, min_size=1, max_size=4))
     def call(self, kinds: list[Kind]) -> None:

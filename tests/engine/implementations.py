@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
-from service.engine import EngineClient
+from service.engine.client import EngineClient
 from tests.engine.remote import engine_server, worker
 from tests.fakes import FakeRuntime, started
 from tests.waiting import until_ready

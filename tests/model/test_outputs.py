@@ -41,12 +41,12 @@ def test_maps_of_the_strongest_or_of_the_classes_asked_for() -> None:
     logits = [0.5, 3.0, -1.0, 2.0, 9.0, -4.0, 0.0, 1.0, 7.0, 6.0]
     output = item(logits)._replace(maps=np.arange(5, dtype=np.float32).reshape(5, 1, 1))
     strongest = explain(output, LABELS, (), 3)
-    assert [(m.index, m.label, float(m.logit), float(m.values[0, 0])) for m in strongest] == [
+    assert [(m.index, m.label, float(m.logit), float(m.map[0, 0])) for m in strongest] == [
         (4, "class 4", 9.0, 0.0), (8, "class 8", 7.0, 1.0), (9, "class 9", 6.0, 2.0)
     ]  # fmt: skip
     assert [m.probability for m in strongest] == [p.probability for p in classify(output, LABELS, 3)]
     asked = explain(output, LABELS, (5, 4), 3)
-    assert [(m.index, float(m.logit), float(m.values[0, 0])) for m in asked] == [(5, -4.0, 0.0), (4, 9.0, 1.0)]
+    assert [(m.index, float(m.logit), float(m.map[0, 0])) for m in asked] == [(5, -4.0, 0.0), (4, 9.0, 1.0)]
     assert asked[1].probability == strongest[0].probability
 
 

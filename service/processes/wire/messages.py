@@ -103,8 +103,8 @@ def state(readiness: Readiness) -> bytes:
 def read_state(packet: bytes) -> Readiness:
     fields = json.loads(packet[1:])
     if (info := fields.pop("info")) is not None:
-        cost = {int(size): seconds for size, seconds in info.pop("batch_cost").items()}
-        info = RuntimeInfo(**info, batch_cost=cost)
+        cost = {int(size): seconds for size, seconds in info.pop("batch_cost_seconds").items()}
+        info = RuntimeInfo(**info, batch_cost_seconds=cost)
     return Readiness(**fields, info=info)
 
 

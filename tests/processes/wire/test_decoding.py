@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from service import logs
-from service.engine import EngineClient, watchdog
+from service.engine import watchdog
 from service.engine.batcher import Batcher, Item
-from service.engine.client import Decode
+from service.engine.client import Decode, EngineClient
 from service.errors import BadImage, InferenceFailed, NotReady, ServiceError
 from service.image import Pixels
 from service.metrics import Metrics
