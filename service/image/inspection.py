@@ -29,6 +29,8 @@ def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
     Raises UnsupportedFormat for an unknown format, BadImage if the header is damaged, declares no pixels or would cost
     too much work for its pixels, ImageTooLarge if it exceeds ``limits``.
     """
+    if not data:
+        raise BadImage("the image is empty")
     header = _reader(data)(data, limits)
     if header.width <= 0 or header.height <= 0:
         raise BadImage("the image has no pixels: its width or height is 0")

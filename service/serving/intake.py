@@ -17,7 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from service.engine.client import Decode, EngineClient, InferResult, Priority
-from service.errors import BadImage, BodyTooLarge, ServiceError
+from service.errors import BodyTooLarge, ServiceError
 from service.image import PREVIEW_SIDE, Header, Limits, Mode, Preview, Transform, inspect, preprocess
 from service.metrics import STAGES, Metrics, ModelMetrics
 from service.model.artifact import Artifact
@@ -126,7 +126,11 @@ class Intake:
         for data in images:
             if photos:
                 await asyncio.sleep(0)  # let other requests run: a hostile header takes 20 ms
-            photos.append(_inspected(data, served.limits))
+            try:
+                header = inspect(data, served.limits)
+                photos.append(Photo(data, header, image_weight(header.pixels)))
+            except ServiceError as error:
+                photos.append(Photo(data, error, 0))
         units = sum(photo.units for photo in photos)
         permit.widen(units + extra_units)
         self.admission.check_time(units, deadline)
@@ -170,13 +174,3 @@ class Intake:
             self._rejected.labels(word).inc()
         served.metrics.images(image_format, word).inc()
         return outcome
-
-
-def _inspected(data: bytes, limits: Limits) -> Photo:
-    if not data:
-        return Photo(data, BadImage("the image is empty"), 0)
-    try:
-        header = inspect(data, limits)
-    except ServiceError as error:
-        return Photo(data, error, 0)
-    return Photo(data, header, image_weight(header.pixels))

@@ -60,13 +60,18 @@ def test_a_bmp_stored_from_top_to_bottom() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        *(b"", b"\xff", b"\xff\xd8", b"hello", b"BM is how this text begins", b"RIFF\0\0\0\0WAVE", b"%PDF-1.7"),
+        *(b"\xff", b"\xff\xd8", b"hello", b"BM is how this text begins", b"RIFF\0\0\0\0WAVE", b"%PDF-1.7"),
         *(b"GIF88a", b"II\x2b", b"<svg xmlns='x'/>", b"\0" * 64, b"\0\0\0\x20ftypavif", b"8BPS\0\1", b"P6 1 1 255 abc"),
     ],
 )
 def test_what_is_not_an_image_of_ours(data: bytes) -> None:
     with pytest.raises(UnsupportedFormat):
         inspect(data)
+
+
+def test_nothing_is_called_empty() -> None:
+    with pytest.raises(BadImage, match="the image is empty"):
+        inspect(b"")
 
 
 @pytest.mark.parametrize("kind", FORMATS)
