@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine.client import Decode, Priority
+from service.engine.client import Decode, EngineClient, InferResult, Priority
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady, UnknownModel
 from service.model import runtime as protocols
 from service.model.outputs import BatchOutputs
@@ -40,9 +42,23 @@ async def queued(runtime: FakeRuntime, count: int) -> None:
     await eventually(lambda: queue_depth(runtime.metrics) == count)
 
 
-def fail_on_bad(images: Images) -> None:
-    if (images[:, 0, 0, 0] == BAD).any():
-        raise RuntimeError("bad image in the batch")
+@asynccontextmanager
+async def running(client: EngineClient, runtime: FakeRuntime) -> AsyncIterator[asyncio.Future[InferResult]]:
+    """Image 0 runs until the end of the block: what is sent meanwhile waits in the queue."""
+    gate, before = Gate(), runtime.before
+
+    def gated(images: Images) -> None:
+        gate(images)
+        before(images)
+
+    runtime.before = gated
+    first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
+    await gate.reached()
+    try:
+        yield first
+    finally:
+        gate.open()
+    await asyncio.wait([first])
 
 
 async def test_each_caller_gets_the_answer_to_its_own_image(open_client: OpenClient) -> None:
@@ -58,13 +74,9 @@ async def test_each_caller_gets_the_maps_it_asks_for(open_client: OpenClient) ->
     wishes = [(), (9,), (3, 1), (), (4, 8, 0, 2, 7), (5,), ()]
     async with open_client(runtime) as client:
         for _ in range(2):
-            gate = runtime.before = Gate()
-            first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-            await gate.reached()
-            calls = [asyncio.ensure_future(client.infer(MODEL, given(6), soon(), wish)) for wish in wishes]
-            await queued(runtime, len(calls))
-            gate.open()
-            await first
+            async with running(client, runtime):
+                calls = [asyncio.ensure_future(client.infer(MODEL, given(6), soon(), wish)) for wish in wishes]
+                await queued(runtime, len(calls))
             for wish, result in zip(wishes, await asyncio.gather(*calls), strict=True):
                 expected = [*wish, *result.output.top.tolist()[len(wish) :]]
                 assert result.output.maps[:, 0, 0].tolist() == expected
@@ -102,14 +114,11 @@ async def test_the_bytes_of_an_image_that_nobody_waits_for_are_let_go_at_once(op
 
 
 async def test_images_that_queue_behind_a_running_batch_leave_together(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(max_batch=4, before=gate)
+    runtime = FakeRuntime(max_batch=4)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in range(1, 7)]
-        await queued(runtime, len(others))
-        gate.open()
+        async with running(client, runtime) as first:
+            others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in range(1, 7)]
+            await queued(runtime, len(others))
         results = await asyncio.gather(first, *others)
     assert runtime.batches == [1, 4, 2]
     assert [result.batch_size for result in results] == [1, 4, 4, 4, 4, 2, 2]
@@ -117,20 +126,16 @@ async def test_images_that_queue_behind_a_running_batch_leave_together(open_clie
 
 
 async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
-    gate = Gate()
+    def fail_on_bad(images: Images) -> None:
+        if (images[:, 0, 0, 0] == BAD).any():
+            raise RuntimeError("bad image in the batch")
 
-    def before(images: Images) -> None:
-        gate(images)
-        fail_on_bad(images)
-
-    runtime = FakeRuntime(before=before)
+    runtime = FakeRuntime(before=fail_on_bad)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        markers = [1, 2, BAD, 4, 5, 6, 7]
-        others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in markers]
-        await queued(runtime, len(others))
-        gate.open()
+        async with running(client, runtime) as first:
+            markers = [1, 2, BAD, 4, 5, 6, 7]
+            others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in markers]
+            await queued(runtime, len(others))
         results = await asyncio.gather(first, *others, return_exceptions=True)
         assert (await client.ready()).ok
     for marker, result in zip([0, *markers], results, strict=True):
@@ -157,15 +162,11 @@ async def test_an_answer_that_is_not_finite_is_a_failure(open_client: OpenClient
 
 
 async def test_a_deadline_passes_in_the_queue(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(before=gate)
+    runtime = FakeRuntime()
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        with pytest.raises(DeadlineExceeded):
-            await client.infer(MODEL, given(1), soon(0.01))
-        gate.open()
-        await first
+        async with running(client, runtime):
+            with pytest.raises(DeadlineExceeded):
+                await client.infer(MODEL, given(1), soon(0.01))
         await client.infer(MODEL, given(2), soon())
     assert runtime.batches == [1, 1], "the expired image must not have been inferred"
 
@@ -177,57 +178,48 @@ async def test_a_deadline_in_the_past_is_refused(open_client: OpenClient) -> Non
 
 
 async def test_a_cancelled_call_leaves_the_queue(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(before=gate)
+    runtime = FakeRuntime()
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        cancelled = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
-        await queued(runtime, 1)
-        cancelled.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await cancelled
-        await client.ready()  # what was said before this has arrived
-        gate.open()
-        await first
+        async with running(client, runtime):
+            cancelled = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
+            await queued(runtime, 1)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            await client.ready()  # what was said before this has arrived
         await client.infer(MODEL, given(2), soon())
     assert runtime.batches == [1, 1], "the cancelled image must not have been inferred"
 
 
 async def test_readiness_goes_with_a_failed_batch_and_returns_by_the_probe_image(open_client: OpenClient) -> None:
-    broken = True
-
-    def before(images: Images) -> None:
-        if broken:
-            raise RuntimeError("the device is having a moment")
+    def broken(images: Images) -> None:
+        raise RuntimeError("the device is having a moment")
 
     runtime = FakeRuntime()
     async with open_client(runtime) as client:
         assert (await client.ready()).ok
-        runtime.before = before
+        working, runtime.before = runtime.before, broken
         with pytest.raises(InferenceFailed):
             await client.infer(MODEL, given(0), soon())
         state = await client.ready()
         assert (state.ok, state.reason) == (False, "failing")
-        broken = False
+        runtime.before = working
         assert (await client.ready()).ok
         await client.infer(MODEL, given(1), soon())
 
 
 async def test_close_finishes_what_was_taken_and_refuses_the_rest(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(max_batch=1, before=gate)
+    runtime = FakeRuntime(max_batch=1)
     async with open_client(runtime) as client:
-        taken = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in range(3)]
-        await gate.reached()
-        await queued(runtime, 2)
-        closing = asyncio.ensure_future(client.aclose())
-        await asyncio.sleep(0)
-        with pytest.raises(Draining):
-            await client.infer(MODEL, given(9), soon())
-        assert not (await client.ready()).ok
-        gate.open()
-        results = await asyncio.gather(*taken)
+        async with running(client, runtime) as first:
+            others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in (1, 2)]
+            await queued(runtime, 2)
+            closing = asyncio.ensure_future(client.aclose())
+            await asyncio.sleep(0)
+            with pytest.raises(Draining):
+                await client.infer(MODEL, given(9), soon())
+            assert not (await client.ready()).ok
+        results = await asyncio.gather(first, *others)
         await closing
         await client.aclose()  # twice is once
     assert [marker_of(result.output.embedding) for result in results] == [0, 1, 2]
@@ -235,23 +227,19 @@ async def test_close_finishes_what_was_taken_and_refuses_the_rest(open_client: O
 
 
 async def test_a_lost_device_answers_everybody_and_is_not_ready(open_client: OpenClient) -> None:
-    gate = Gate()
-
-    def before(images: Images) -> None:
-        gate(images)
+    def lose(images: Images) -> None:
         if not image_is_probe(images):
             raise DeviceLost("gone")
 
-    runtime = FakeRuntime(max_batch=1, before=before)
+    runtime = FakeRuntime(max_batch=1, before=lose)
     async with open_client(runtime) as client:
-        running = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        waiting = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
-        await queued(runtime, 1)
-        gate.open()
-        results = await asyncio.gather(running, waiting, return_exceptions=True)
-        assert isinstance(results[0], InferenceFailed)
-        assert isinstance(results[1], NotReady)
+        async with running(client, runtime) as first:
+            waiting = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
+            await queued(runtime, 1)
+        with pytest.raises(InferenceFailed):
+            await first
+        with pytest.raises(NotReady):
+            await waiting
         with pytest.raises(NotReady):
             await client.infer(MODEL, given(2), soon())
         assert not (await client.ready()).ok
@@ -272,8 +260,7 @@ async def test_a_model_that_is_not_served_is_refused(open_client: OpenClient) ->
 
 
 async def test_low_priority_waits_for_all_others(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(max_batch=1, before=gate)
+    runtime = FakeRuntime(max_batch=1)
     async with open_client(runtime) as client:
         ends: list[int] = []
 
@@ -281,10 +268,8 @@ async def test_low_priority_waits_for_all_others(open_client: OpenClient) -> Non
             await client.infer(MODEL, given(marker), soon(), (), priority)
             ends.append(marker)
 
-        first = asyncio.ensure_future(ask(0, "normal"))
-        await gate.reached()
-        others = [asyncio.ensure_future(ask(marker, "low" if marker < 3 else "normal")) for marker in range(1, 6)]
-        await eventually(lambda: queue_depth(runtime.metrics) == 5)
-        gate.open()
-        await asyncio.gather(first, *others)
-        assert ends == [0, 3, 4, 5, 1, 2]
+        async with running(client, runtime):
+            others = [asyncio.ensure_future(ask(marker, "low" if marker < 3 else "normal")) for marker in range(1, 6)]
+            await queued(runtime, 5)
+        await asyncio.gather(*others)
+        assert ends == [3, 4, 5, 1, 2]
