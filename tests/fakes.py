@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from service.engine import Decode, LocalEngine
@@ -46,6 +47,14 @@ class Endless:
         self.entered.set()
         self.release.wait(60)
         return image(7)
+
+
+@pytest.fixture
+def endless() -> Iterator[Endless]:
+    """Import it: released at the end, whatever happens."""
+    made = Endless()
+    yield made
+    made.release.set()
 
 
 def image_is_probe(images: NDArray[np.uint8]) -> bool:

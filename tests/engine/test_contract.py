@@ -4,26 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.engine import watchdog
 from service.engine.client import Decode, EngineClient, InferResult, Priority
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady, UnknownModel
 from service.model import runtime as protocols
 from service.model.outputs import BatchOutputs
-from tests.engine.implementations import IMPLEMENTATIONS, OpenClient
-from tests.fakes import MODEL, FakeRuntime, Gate, given, image, image_is_probe, marker_of, queue_depth
-from tests.waiting import eventually, soon
+from tests.engine.remote import connected
+from tests.fakes import (
+    MODEL,
+    Endless,
+    FakeRuntime,
+    Gate,
+    endless,
+    given,
+    image,
+    image_is_probe,
+    marker_of,
+    queue_depth,
+    started,
+)
+from tests.waiting import eventually, quick, soon, until_ready
 
 pytestmark = pytest.mark.anyio
+
+__all__ = ["endless", "quick"]
 
 Images = NDArray[np.uint8]
 
 BAD = 66
+
+#: Opens an engine over a runtime. A new implementation is added here.
+OpenClient = Callable[[FakeRuntime], AbstractAsyncContextManager[EngineClient]]
+IMPLEMENTATIONS: dict[str, OpenClient] = {
+    "remote": partial(connected, decode_threads=1),  # over the real wire: sockets and shared memory
+    "local, runners decode": started,
+    "local, a pool decodes": partial(started, decode_threads=1),
+}
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -34,7 +58,15 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def open_client(request: pytest.FixtureRequest) -> OpenClient:
-    return IMPLEMENTATIONS[request.param]
+    """Ready; what warm-up ran is forgotten."""
+
+    @asynccontextmanager
+    async def opened(runtime: FakeRuntime) -> AsyncIterator[EngineClient]:
+        async with IMPLEMENTATIONS[request.param](runtime) as client:
+            runtime.batches.clear()
+            yield client
+
+    return opened
 
 
 async def queued(runtime: FakeRuntime, count: int) -> None:
@@ -206,6 +238,22 @@ async def test_readiness_goes_with_a_failed_batch_and_returns_by_the_probe_image
         runtime.before = working
         assert (await client.ready()).ok
         await client.infer(MODEL, given(1), soon())
+
+
+async def test_readiness_goes_while_a_decoder_is_late_and_comes_back_with_it(
+    open_client: OpenClient, quick: None, endless: Endless, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "HUNG_AFTER", 10_000)
+    async with open_client(FakeRuntime()) as client:
+        call = asyncio.ensure_future(client.infer(MODEL, Decode(endless, 10_000), soon()))
+        while (await client.ready()).ok:  # noqa: ASYNC110  # by a tick
+            await asyncio.sleep(0.005)
+        state = await client.ready()
+        assert (state.ok, state.reason) == (False, "late")
+        assert state.info is not None
+        endless.release.set()
+        assert marker_of((await call).output.embedding) == 7
+        await until_ready(client)
 
 
 async def test_close_finishes_what_was_taken_and_refuses_the_rest(open_client: OpenClient) -> None:
