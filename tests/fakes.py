@@ -90,7 +90,7 @@ def marker_of(embedding: NDArray[np.float32]) -> int:
 class FakeRuntime:
     """Answers from the first pixel; a class's map is its index.
 
-    ``before`` runs at the start of every call, to wait, count or raise.
+    ``before`` runs at the start of every call, to wait, count or raise; ``after`` may change what is answered.
     """
 
     name = "fake"
@@ -98,10 +98,15 @@ class FakeRuntime:
     precision = "fp32"
 
     def __init__(
-        self, *, max_batch: int = 8, before: Callable[[NDArray[np.uint8]], None] = lambda images: None
+        self,
+        *,
+        max_batch: int = 8,
+        before: Callable[[NDArray[np.uint8]], None] = lambda images: None,
+        after: Callable[[NDArray[np.uint8], BatchOutputs], BatchOutputs] = lambda images, outputs: outputs,
     ) -> None:
         self.max_batch = max_batch
         self.before = before
+        self._after = after
         self.batches: list[int] = []
         self.alone: list[bool] = []
         self.closed = False
@@ -123,7 +128,7 @@ class FakeRuntime:
         rows = map_rows(classes, len(images), MAPS_PER_ITEM, NUM_CLASSES)
         mapped = top if rows is None else np.where(rows < 0, top, rows)
         maps = mapped.astype(np.float32)[..., np.newaxis, np.newaxis]
-        return BatchOutputs(logits, embeddings, top, maps)
+        return self._after(images, BatchOutputs(logits, embeddings, top, maps))
 
     def close(self) -> None:
         self.closed = True

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from service.engine import watchdog
 from service.engine.client import Decode, EngineClient, InferResult, Priority
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady, UnknownModel
-from service.model import runtime as protocols
 from service.model.outputs import BatchOutputs
 from tests.engine.remote import connected
 from tests.fakes import (
@@ -179,15 +178,11 @@ async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
 
 
 async def test_an_answer_that_is_not_finite_is_a_failure(open_client: OpenClient) -> None:
-    class Overflowing(FakeRuntime):
-        def run(
-            self, images: protocols.Images, *, classes: protocols.Classes = None, alone: bool = False
-        ) -> BatchOutputs:
-            outputs = super().run(images, classes=classes)
-            outputs.logits[[image[0, 0, 0] == BAD for image in images]] = np.nan
-            return outputs
+    def overflow(images: Images, outputs: BatchOutputs) -> BatchOutputs:
+        outputs.logits[images[:, 0, 0, 0] == BAD] = np.nan
+        return outputs
 
-    async with open_client(Overflowing()) as client:
+    async with open_client(FakeRuntime(after=overflow)) as client:
         with pytest.raises(InferenceFailed):
             await client.infer(MODEL, given(BAD), soon())
         assert marker_of((await client.infer(MODEL, given(1), soon())).output.embedding) == 1
