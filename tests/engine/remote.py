@@ -71,8 +71,8 @@ async def worker(*addresses: str, layout: Layout = LAYOUT, **changes: Any) -> As
 
     ``changes`` are to the other arguments of ``RemoteEngine``.
     """
-    arguments = {"decode_threads": 2, "metrics": Metrics(), "on_fatal": pytest.fail} | changes
-    engine = RemoteEngine(MODEL, addresses, layout, **arguments)
+    arguments: dict[str, Any] = {"decode_threads": 2, "metrics": Metrics(), "on_fatal": pytest.fail}
+    engine = RemoteEngine(MODEL, addresses, layout, **(arguments | changes))
     assert engine.state == "starting"
     engine.start()
     try:
