@@ -22,10 +22,9 @@ from service.runtimes.openvino.recipes import RECIPES
 from service.store import write
 from service.store.catalog import list_models, verify
 from service.store.quantize import quantize
-from service.store.write import manifest_bytes
 from tests.artifacts import make_artifact
 from tests.runtimes.conftest import images_for, least_cosine, python
-from tests.store.conftest import litter
+from tests.store.conftest import change_manifest, litter
 
 pytestmark = pytest.mark.extra
 
@@ -124,13 +123,9 @@ def test_missing_and_damaged_files_are_refused(store: Path, name: str) -> None:
 
 @pytest.mark.parametrize("changed", ["weights", "preprocessing"])
 def test_a_graph_of_other_weights_or_pixels_is_refused(store: Path, changed: str) -> None:
-    manifest = load(store).manifest
-    assert manifest.weights is not None
-    update = {
-        "weights": manifest.weights.model_copy(update={"sha256": "0" * 64}),
-        "preprocessing": manifest.preprocessing.model_copy(update={"std": (0.5, 0.5, 0.5)}),
-    }[changed]
-    (store / "tiny/1" / artifact.MANIFEST).write_bytes(manifest_bytes(manifest.model_copy(update={changed: update})))
+    found = load(store)
+    update = {"weights": {"sha256": "0" * 64}, "preprocessing": {"std": (0.5, 0.5, 0.5)}}[changed]
+    change_manifest(found, **{changed: getattr(found.manifest, changed).model_copy(update=update)})
     with pytest.raises(ArtifactError, match="from other weights; run: mobilenet-service models quantize"):
         create(load(store), INT8)
 
