@@ -185,23 +185,6 @@ async def test_no_memory_for_a_batch_is_answered_and_survived() -> None:
         assert [result.batch_size for result in results] == [1, 1, 1, 1]
 
 
-async def test_no_memory_to_decode_or_to_infer_fails_that_image_alone() -> None:
-    def before(images: NDArray[np.uint8]) -> None:
-        if (images[:, 0, 0, 0] == 9).any():
-            raise MemoryError
-
-    def no_memory() -> Pixels:
-        raise MemoryError
-
-    async with started(FakeRuntime(max_batch=4, before=before), max_queue_delay=1.0) as engine:
-        ends = await asyncio.gather(
-            *(engine.infer(MODEL, source, soon()) for source in (given(1), Decode(no_memory), given(9), given(2))),
-            return_exceptions=True,
-        )
-        assert [type(end).__name__ for end in ends] == ["InferResult", "ServiceError", "InferenceFailed", "InferResult"]
-        assert engine.state == "ready"
-
-
 async def test_a_runtime_that_answers_too_few_images_fails_them_and_goes_on() -> None:
     def shorten(images: NDArray[np.uint8], outputs: BatchOutputs) -> BatchOutputs:
         if not image_is_probe(images) and (images[:, 0, 0, 0] == 9).any():
