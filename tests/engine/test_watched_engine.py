@@ -74,27 +74,23 @@ async def test_a_decode_that_does_not_end_is_a_hang(quick: None, endless: Endles
         assert reasons[0].startswith(("runner-0 does", "decode_0 does"))
 
 
-async def never_late(runtime: FakeRuntime, source: Source) -> None:
-    """An engine over ``runtime`` stays ready while it works on one image."""
-    async with started(runtime) as engine:
+def slow_decode() -> Pixels:
+    time.sleep(3 * QUICK_FLOOR_S)
+    return image(1)
+
+
+@pytest.mark.parametrize(
+    ("source", "batch_s"),
+    [(Decode(slow_decode, 50_000_000), 0.0), (given(1), 2 * QUICK_FLOOR_S)],
+    ids=["a large image may take its time to decode", "a device that has been slow ever since warm-up"],
+)
+async def test_what_may_take_long_is_not_late(quick: None, source: Source, batch_s: float) -> None:
+    async with started(FakeRuntime(max_batch=1, before=lambda images: time.sleep(batch_s))) as engine:
         call = asyncio.ensure_future(engine.infer(MODEL, source, soon()))
         while not call.done():
             assert engine.state == "ready"
             await asyncio.sleep(0.005)
         await call
-
-
-async def test_a_large_image_may_take_its_time_to_decode(quick: None) -> None:
-    def slow() -> Pixels:
-        time.sleep(3 * QUICK_FLOOR_S)
-        return image(1)
-
-    await never_late(FakeRuntime(), Decode(slow, 50_000_000))
-
-
-async def test_a_slow_device_is_not_late(quick: None) -> None:
-    """Twice the floor a batch, ever since warm-up."""
-    await never_late(FakeRuntime(max_batch=1, before=lambda images: time.sleep(2 * QUICK_FLOOR_S)), given(1))
 
 
 async def test_what_is_usual_is_learnt_from_every_batch() -> None:
