@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from service.engine.client import Decode
@@ -49,6 +50,14 @@ class Endless:
         return image(7)
 
 
+@pytest.fixture
+def endless() -> Iterator[Endless]:
+    """Import it: released at the end, whatever happens."""
+    made = Endless()
+    yield made
+    made.release.set()
+
+
 def image_is_probe(images: NDArray[np.uint8]) -> bool:
     """Test images carry a 1 in the blue of their first pixel; the probe image does not."""
     return bool((images[:, 0, 0, 2] != 1).any())
@@ -84,7 +93,7 @@ def marker_of(embedding: NDArray[np.float32]) -> int:
 class FakeRuntime:
     """Answers from the first pixel; a class's map is its index.
 
-    ``before`` runs at the start of every call, to wait, count or raise.
+    ``before`` runs at the start of every call, to wait, count or raise; ``after`` may change what is answered.
     """
 
     name = "fake"
@@ -92,10 +101,15 @@ class FakeRuntime:
     precision = "fp32"
 
     def __init__(
-        self, *, max_batch: int = 8, before: Callable[[NDArray[np.uint8]], None] = lambda images: None
+        self,
+        *,
+        max_batch: int = 8,
+        before: Callable[[NDArray[np.uint8]], None] = lambda images: None,
+        after: Callable[[NDArray[np.uint8], BatchOutputs], BatchOutputs] = lambda images, outputs: outputs,
     ) -> None:
         self.max_batch = max_batch
         self.before = before
+        self._after = after
         self.batches: list[int] = []
         self.alone: list[bool] = []
         self.closed = False
@@ -117,7 +131,7 @@ class FakeRuntime:
         rows = None if classes is None else map_rows(classes, MAPS_PER_ITEM, NUM_CLASSES)
         mapped = top if rows is None else np.where(rows < 0, top, rows)
         maps = mapped.astype(np.float32)[..., np.newaxis, np.newaxis]
-        return BatchOutputs(logits, embeddings, top, maps)
+        return self._after(images, BatchOutputs(logits, embeddings, top, maps))
 
     def close(self) -> None:
         self.closed = True

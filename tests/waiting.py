@@ -6,7 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
+
+from service.engine import watchdog
 from service.engine.client import EngineClient
+
+QUICK_FLOOR_S = 0.1
 
 
 def until(condition: Callable[[], bool], *, timeout: float, what: str, every: float = 0.1) -> None:
@@ -30,6 +35,14 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import it: a step is late after ``QUICK_FLOOR_S``."""
+    monkeypatch.setattr(watchdog, "TICK_S", 0.01)
+    monkeypatch.setattr(watchdog, "INFER_FLOOR_S", QUICK_FLOOR_S)
+    monkeypatch.setattr(watchdog, "DECODE_FLOOR_S", QUICK_FLOOR_S)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

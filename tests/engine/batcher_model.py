@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
 import pytest
@@ -16,21 +16,14 @@ from service.engine.replies import Replies
 from tests import fakes
 from tests.waiting import Clock
 
-FAR = float("inf")
 
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class MarkedItem(Item):
-    marker: int
-
-
-def item(marker: int, deadline: float = FAR, priority: Priority = "normal") -> MarkedItem:
-    return MarkedItem(fakes.MODEL, fakes.given(marker), deadline, Replies(), priority=priority, marker=marker)
+def item(marker: int, deadline: float = math.inf, priority: Priority = "normal") -> Item:
+    source, receiver = fakes.given(marker), Replies()
+    return Item(fakes.MODEL, source, deadline, receiver, priority=priority, request_id=str(marker))
 
 
 def marker_of(entry: Item) -> int:
-    assert isinstance(entry, MarkedItem)
-    return entry.marker
+    return int(entry.request_id)
 
 
 class Foreseen(NamedTuple):
@@ -105,13 +98,13 @@ class BatcherMachine(RuleBasedStateMachine):
         self.batcher.done()
         self.busy -= 1
 
-    @precondition(lambda self: len(self.arrived) > 3)
+    @precondition(lambda self: len(self.arrived) > 8)
     @rule()
     def close(self) -> None:
         self.batcher.close()
         self.closed = True
 
-    @precondition(lambda self: len(self.arrived) > 6)
+    @precondition(lambda self: len(self.arrived) > 10)
     @rule()
     def abandon(self) -> None:
         assert self.batcher.abandon() == self.queue

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import Layout
 from tests.fakes import EMBEDDING_DIM, MODEL, NUM_CLASSES, SIZE, FakeRuntime, engine_of, given, marker_of
-from tests.waiting import soon
+from tests.waiting import soon, until_ready
 
 LAYOUT = Layout(SIZE, NUM_CLASSES, EMBEDDING_DIM, 1, slots=64)
 
@@ -65,16 +66,27 @@ def free(engine: RemoteEngine) -> int:
 
 
 @asynccontextmanager
-async def worker(*addresses: str, layout: Layout = LAYOUT, decode_threads: int = 2) -> AsyncIterator[RemoteEngine]:
-    """A worker's side, started, whether an engine listens or not. A fatal end fails the test."""
-    engine = RemoteEngine(
-        MODEL, addresses, layout, decode_threads=decode_threads, metrics=Metrics(), on_fatal=pytest.fail
-    )
+async def worker(*addresses: str, layout: Layout = LAYOUT, **changes: Any) -> AsyncIterator[RemoteEngine]:
+    """A worker's side, started, whether an engine listens or not. A fatal end fails the test.
+
+    ``changes`` are to the other arguments of ``RemoteEngine``.
+    """
+    arguments: dict[str, Any] = {"decode_threads": 2, "metrics": Metrics(), "on_fatal": pytest.fail}
+    engine = RemoteEngine(MODEL, addresses, layout, **(arguments | changes))
+    assert engine.state == "starting"
     engine.start()
     try:
         yield engine
     finally:
         await engine.aclose()
+
+
+@asynccontextmanager
+async def connected(runtime: FakeRuntime, **changes: Any) -> AsyncIterator[RemoteEngine]:
+    """Both sides, ready; ``changes`` are to the arguments of ``worker``."""
+    async with engine_server(runtime) as address, worker(address, **changes) as engine:
+        await until_ready(engine)
+        yield engine
 
 
 def descriptors() -> int:

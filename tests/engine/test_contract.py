@@ -5,24 +5,49 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine.client import Decode, Priority
+from service.engine import watchdog
+from service.engine.client import Decode, EngineClient, InferResult, Priority
 from service.errors import DeadlineExceeded, DeviceLost, Draining, InferenceFailed, NotReady, UnknownModel
-from service.model import runtime as protocols
 from service.model.outputs import BatchOutputs
-from tests.engine.implementations import IMPLEMENTATIONS, OpenClient
-from tests.fakes import MODEL, FakeRuntime, Gate, given, image, image_is_probe, marker_of, queue_depth
-from tests.waiting import eventually, soon
+from tests.engine.remote import connected
+from tests.fakes import (
+    MODEL,
+    Endless,
+    FakeRuntime,
+    Gate,
+    endless,
+    given,
+    image,
+    image_is_probe,
+    marker_of,
+    queue_depth,
+    started,
+)
+from tests.waiting import eventually, quick, soon, until_ready
 
 pytestmark = pytest.mark.anyio
+
+__all__ = ["endless", "quick"]
 
 Images = NDArray[np.uint8]
 
 BAD = 66
+
+#: Opens an engine over a runtime. A new implementation is added here.
+OpenClient = Callable[[FakeRuntime], AbstractAsyncContextManager[EngineClient]]
+IMPLEMENTATIONS: dict[str, OpenClient] = {
+    "remote": partial(connected, decode_threads=1),  # over the real wire: sockets and shared memory
+    "local, runners decode": started,
+    "local, a pool decodes": partial(started, decode_threads=1),
+}
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -33,7 +58,15 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def open_client(request: pytest.FixtureRequest) -> OpenClient:
-    return IMPLEMENTATIONS[request.param]
+    """Ready; what warm-up ran is forgotten."""
+
+    @asynccontextmanager
+    async def opened(runtime: FakeRuntime) -> AsyncIterator[EngineClient]:
+        async with IMPLEMENTATIONS[request.param](runtime) as client:
+            runtime.batches.clear()
+            yield client
+
+    return opened
 
 
 async def queued(runtime: FakeRuntime, count: int) -> None:
@@ -41,9 +74,23 @@ async def queued(runtime: FakeRuntime, count: int) -> None:
     await eventually(lambda: queue_depth(runtime.metrics) == count)
 
 
-def fail_on_bad(images: Images) -> None:
-    if (images[:, 0, 0, 0] == BAD).any():
-        raise RuntimeError("bad image in the batch")
+@asynccontextmanager
+async def running(client: EngineClient, runtime: FakeRuntime) -> AsyncIterator[asyncio.Future[InferResult]]:
+    """Image 0 runs until the end of the block: what is sent meanwhile waits in the queue."""
+    gate, before = Gate(), runtime.before
+
+    def gated(images: Images) -> None:
+        gate(images)
+        before(images)
+
+    runtime.before = gated
+    first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
+    await gate.reached()
+    try:
+        yield first
+    finally:
+        gate.open()
+    await asyncio.wait([first])
 
 
 async def test_each_caller_gets_the_answer_to_its_own_image(open_client: OpenClient) -> None:
@@ -59,13 +106,9 @@ async def test_each_caller_gets_the_maps_it_asks_for(open_client: OpenClient) ->
     wishes = [(), (9,), (3, 1), (), (4, 8, 0, 2, 7), (5,), ()]
     async with open_client(runtime) as client:
         for _ in range(2):
-            gate = runtime.before = Gate()
-            first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-            await gate.reached()
-            calls = [asyncio.ensure_future(client.infer(MODEL, given(6), soon(), wish)) for wish in wishes]
-            await queued(runtime, len(calls))
-            gate.open()
-            await first
+            async with running(client, runtime):
+                calls = [asyncio.ensure_future(client.infer(MODEL, given(6), soon(), wish)) for wish in wishes]
+                await queued(runtime, len(calls))
             for wish, result in zip(wishes, await asyncio.gather(*calls), strict=True):
                 expected = [*wish, *result.output.top.tolist()[len(wish) :]]
                 assert result.output.maps[:, 0, 0].tolist() == expected
@@ -103,14 +146,11 @@ async def test_the_bytes_of_an_image_that_nobody_waits_for_are_let_go_at_once(op
 
 
 async def test_images_that_queue_behind_a_running_batch_leave_together(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(max_batch=4, before=gate)
+    runtime = FakeRuntime(max_batch=4)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in range(1, 7)]
-        await queued(runtime, len(others))
-        gate.open()
+        async with running(client, runtime) as first:
+            others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in range(1, 7)]
+            await queued(runtime, len(others))
         results = await asyncio.gather(first, *others)
     assert runtime.batches == [1, 4, 2]
     assert [result.batch_size for result in results] == [1, 4, 4, 4, 4, 2, 2]
@@ -118,20 +158,16 @@ async def test_images_that_queue_behind_a_running_batch_leave_together(open_clie
 
 
 async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
-    gate = Gate()
+    def fail_on_bad(images: Images) -> None:
+        if (images[:, 0, 0, 0] == BAD).any():
+            raise RuntimeError("bad image in the batch")
 
-    def before(images: Images) -> None:
-        gate(images)
-        fail_on_bad(images)
-
-    runtime = FakeRuntime(before=before)
+    runtime = FakeRuntime(before=fail_on_bad)
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        markers = [1, 2, BAD, 4, 5, 6, 7]
-        others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in markers]
-        await queued(runtime, len(others))
-        gate.open()
+        async with running(client, runtime) as first:
+            markers = [1, 2, BAD, 4, 5, 6, 7]
+            others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in markers]
+            await queued(runtime, len(others))
         results = await asyncio.gather(first, *others, return_exceptions=True)
         assert (await client.ready()).ok
     for marker, result in zip([0, *markers], results, strict=True):
@@ -143,32 +179,24 @@ async def test_a_bad_image_fails_alone(open_client: OpenClient) -> None:
 
 
 async def test_an_answer_that_is_not_finite_is_a_failure(open_client: OpenClient) -> None:
-    class Overflowing(FakeRuntime):
-        def run(
-            self, images: protocols.Images, *, classes: protocols.Classes = None, alone: bool = False
-        ) -> BatchOutputs:
-            outputs = super().run(images, classes=classes)
-            outputs.logits[[image[0, 0, 0] == BAD for image in images]] = np.nan
-            return outputs
+    def overflow(images: Images, outputs: BatchOutputs) -> BatchOutputs:
+        outputs.logits[images[:, 0, 0, 0] == BAD] = np.nan
+        return outputs
 
-    async with open_client(Overflowing()) as client:
+    async with open_client(FakeRuntime(after=overflow)) as client:
         with pytest.raises(InferenceFailed):
             await client.infer(MODEL, given(BAD), soon())
         assert marker_of((await client.infer(MODEL, given(1), soon())).output.embedding) == 1
 
 
 async def test_a_deadline_passes_in_the_queue(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(before=gate)
+    runtime = FakeRuntime()
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        deadline = soon(0.01)
-        with pytest.raises(DeadlineExceeded):
-            await client.infer(MODEL, given(1), deadline)
-        await eventually(lambda: time.monotonic() > deadline)  # uvloop's timers may be some milliseconds early
-        gate.open()
-        await first
+        async with running(client, runtime):
+            deadline = soon(0.01)
+            with pytest.raises(DeadlineExceeded):
+                await client.infer(MODEL, given(1), deadline)
+            await eventually(lambda: time.monotonic() > deadline)  # uvloop's timers may be some milliseconds early
         await client.infer(MODEL, given(2), soon())
     assert runtime.batches == [1, 1], "the expired image must not have been inferred"
 
@@ -180,57 +208,64 @@ async def test_a_deadline_in_the_past_is_refused(open_client: OpenClient) -> Non
 
 
 async def test_a_cancelled_call_leaves_the_queue(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(before=gate)
+    runtime = FakeRuntime()
     async with open_client(runtime) as client:
-        first = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        cancelled = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
-        await queued(runtime, 1)
-        cancelled.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await cancelled
-        await client.ready()  # what was said before this has arrived
-        gate.open()
-        await first
+        async with running(client, runtime):
+            cancelled = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
+            await queued(runtime, 1)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            await client.ready()  # what was said before this has arrived
         await client.infer(MODEL, given(2), soon())
     assert runtime.batches == [1, 1], "the cancelled image must not have been inferred"
 
 
 async def test_readiness_goes_with_a_failed_batch_and_returns_by_the_probe_image(open_client: OpenClient) -> None:
-    broken = True
-
-    def before(images: Images) -> None:
-        if broken:
-            raise RuntimeError("the device is having a moment")
+    def broken(images: Images) -> None:
+        raise RuntimeError("the device is having a moment")
 
     runtime = FakeRuntime()
     async with open_client(runtime) as client:
         assert (await client.ready()).ok
-        runtime.before = before
+        working, runtime.before = runtime.before, broken
         with pytest.raises(InferenceFailed):
             await client.infer(MODEL, given(0), soon())
         state = await client.ready()
         assert (state.ok, state.reason) == (False, "failing")
-        broken = False
+        runtime.before = working
         assert (await client.ready()).ok
         await client.infer(MODEL, given(1), soon())
 
 
+async def test_readiness_goes_while_a_decoder_is_late_and_comes_back_with_it(
+    open_client: OpenClient, quick: None, endless: Endless, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "HUNG_AFTER", 10_000)
+    async with open_client(FakeRuntime()) as client:
+        call = asyncio.ensure_future(client.infer(MODEL, Decode(endless, 10_000), soon()))
+        while (await client.ready()).ok:  # noqa: ASYNC110  # by a tick
+            await asyncio.sleep(0.005)
+        state = await client.ready()
+        assert (state.ok, state.reason) == (False, "late")
+        assert state.info is not None
+        endless.release.set()
+        assert marker_of((await call).output.embedding) == 7
+        await until_ready(client)
+
+
 async def test_close_finishes_what_was_taken_and_refuses_the_rest(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(max_batch=1, before=gate)
+    runtime = FakeRuntime(max_batch=1)
     async with open_client(runtime) as client:
-        taken = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in range(3)]
-        await gate.reached()
-        await queued(runtime, 2)
-        closing = asyncio.ensure_future(client.aclose())
-        await asyncio.sleep(0)
-        with pytest.raises(Draining):
-            await client.infer(MODEL, given(9), soon())
-        assert not (await client.ready()).ok
-        gate.open()
-        results = await asyncio.gather(*taken)
+        async with running(client, runtime) as first:
+            others = [asyncio.ensure_future(client.infer(MODEL, given(marker), soon())) for marker in (1, 2)]
+            await queued(runtime, 2)
+            closing = asyncio.ensure_future(client.aclose())
+            await asyncio.sleep(0)
+            with pytest.raises(Draining):
+                await client.infer(MODEL, given(9), soon())
+            assert not (await client.ready()).ok
+        results = await asyncio.gather(first, *others)
         await closing
         await client.aclose()  # twice is once
     assert [marker_of(result.output.embedding) for result in results] == [0, 1, 2]
@@ -238,23 +273,19 @@ async def test_close_finishes_what_was_taken_and_refuses_the_rest(open_client: O
 
 
 async def test_a_lost_device_answers_everybody_and_is_not_ready(open_client: OpenClient) -> None:
-    gate = Gate()
-
-    def before(images: Images) -> None:
-        gate(images)
+    def lose(images: Images) -> None:
         if not image_is_probe(images):
             raise DeviceLost("gone")
 
-    runtime = FakeRuntime(max_batch=1, before=before)
+    runtime = FakeRuntime(max_batch=1, before=lose)
     async with open_client(runtime) as client:
-        running = asyncio.ensure_future(client.infer(MODEL, given(0), soon()))
-        await gate.reached()
-        waiting = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
-        await queued(runtime, 1)
-        gate.open()
-        results = await asyncio.gather(running, waiting, return_exceptions=True)
-        assert isinstance(results[0], InferenceFailed)
-        assert isinstance(results[1], NotReady)
+        async with running(client, runtime) as first:
+            waiting = asyncio.ensure_future(client.infer(MODEL, given(1), soon()))
+            await queued(runtime, 1)
+        with pytest.raises(InferenceFailed):
+            await first
+        with pytest.raises(NotReady):
+            await waiting
         with pytest.raises(NotReady):
             await client.infer(MODEL, given(2), soon())
         assert not (await client.ready()).ok
@@ -275,8 +306,7 @@ async def test_a_model_that_is_not_served_is_refused(open_client: OpenClient) ->
 
 
 async def test_low_priority_waits_for_all_others(open_client: OpenClient) -> None:
-    gate = Gate()
-    runtime = FakeRuntime(max_batch=1, before=gate)
+    runtime = FakeRuntime(max_batch=1)
     async with open_client(runtime) as client:
         ends: list[int] = []
 
@@ -284,10 +314,8 @@ async def test_low_priority_waits_for_all_others(open_client: OpenClient) -> Non
             await client.infer(MODEL, given(marker), soon(), (), priority)
             ends.append(marker)
 
-        first = asyncio.ensure_future(ask(0, "normal"))
-        await gate.reached()
-        others = [asyncio.ensure_future(ask(marker, "low" if marker < 3 else "normal")) for marker in range(1, 6)]
-        await eventually(lambda: queue_depth(runtime.metrics) == 5)
-        gate.open()
-        await asyncio.gather(first, *others)
-        assert ends == [0, 3, 4, 5, 1, 2]
+        async with running(client, runtime):
+            others = [asyncio.ensure_future(ask(marker, "low" if marker < 3 else "normal")) for marker in range(1, 6)]
+            await queued(runtime, 5)
+        await asyncio.gather(*others)
+        assert ends == [3, 4, 5, 1, 2]

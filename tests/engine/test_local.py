@@ -18,8 +18,8 @@ from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, NotRea
 from service.image import Pixels
 from service.metrics import Metrics
 from service.model.outputs import BatchOutputs
-from service.model.runtime import Classes, Images, Runtime
-from tests.fakes import MODEL, FakeRuntime, engine_of, given, image, marker_of, started
+from service.model.runtime import Runtime
+from tests.fakes import MODEL, FakeRuntime, engine_of, given, image, image_is_probe, marker_of, started
 from tests.waiting import soon
 
 pytestmark = pytest.mark.anyio
@@ -57,27 +57,14 @@ async def test_a_model_that_cannot_be_loaded_is_an_operators_error(failure: Exce
 
 @pytest.mark.parametrize("value", [np.nan, 0.0])
 async def test_a_model_that_answers_nonsense_to_the_probe_image_is_refused(value: float) -> None:
-    class Degenerate(FakeRuntime):
-        def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
-            outputs = super().run(images, classes=classes)
-            outputs.logits[:] = value
-            return outputs
+    def degenerate(images: NDArray[np.uint8], outputs: BatchOutputs) -> BatchOutputs:
+        outputs.logits[:] = value
+        return outputs
 
-    engine = engine_of(Degenerate())
+    engine = engine_of(FakeRuntime(after=degenerate))
     with pytest.raises(OperatorError, match=r"finite|same score"):
         await engine.start()
     await engine.aclose()
-
-
-async def test_two_runners_run_at_the_same_time() -> None:
-    together = threading.Barrier(2)
-
-    def before(images: NDArray[np.uint8]) -> None:
-        if images[0, 0, 0, 2] == 1:
-            together.wait(30)
-
-    async with started(FakeRuntime(before=before), runners=2) as engine:
-        await asyncio.gather(engine.infer(MODEL, given(0), soon()), engine.infer(MODEL, given(1), soon()))
 
 
 async def test_metrics_show_batches_and_an_empty_queue() -> None:
@@ -104,30 +91,26 @@ def test_the_knee_of_a_cost_curve(cost: dict[int, float], chosen: int) -> None:
     assert warmup.knee(cost) == chosen
 
 
-class Costly(FakeRuntime):
-    """Each call moves the clock of ``time.perf_counter`` by a base cost and a cost an image."""
+@pytest.mark.parametrize(
+    ("call_s", "image_s", "max_batch", "cost", "knee"),
+    [
+        (0.0, 4.0, 8, {1: 4.0, 2: 8.0}, 1),  # ends where doubling no longer pays
+        (0.4, 0.03, 50, {1: 0.43, 2: 0.46, 4: 0.52, 8: 0.64, 16: 0.88, 32: 1.36}, 32),  # a GPU: to the largest batch
+    ],
+)
+def test_the_curve_goes_on_while_doubling_pays(
+    monkeypatch: pytest.MonkeyPatch, call_s: float, image_s: float, max_batch: int, cost: dict[int, float], knee: int
+) -> None:
+    now = 0.0
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, call: float, each: float, max_batch: int) -> None:
-        super().__init__(max_batch=max_batch, before=self._spend)
-        self._costs = (call, each)
-        self._now = 0.0
-        monkeypatch.setattr("time.perf_counter", lambda: self._now)
+    def spend(images: NDArray[np.uint8]) -> None:
+        nonlocal now
+        now += call_s + image_s * len(images)
 
-    def _spend(self, images: NDArray[np.uint8]) -> None:
-        call, each = self._costs
-        self._now += call + each * len(images)
-
-
-def test_the_curve_ends_where_doubling_no_longer_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = warmup.batch_cost(Costly(monkeypatch, call=0.0, each=4.0, max_batch=8), image(0))
-    assert cost == pytest.approx({1: 4.0, 2: 8.0})
-    assert warmup.knee(cost) == 1
-
-
-def test_the_curve_of_a_gpu_goes_on_to_the_largest_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = warmup.batch_cost(Costly(monkeypatch, call=0.4, each=0.03, max_batch=50), image(0))
-    assert cost == pytest.approx({1: 0.43, 2: 0.46, 4: 0.52, 8: 0.64, 16: 0.88, 32: 1.36})
-    assert warmup.knee(cost) == 32
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    measured = warmup.batch_cost(FakeRuntime(max_batch=max_batch, before=spend), image(0))
+    assert measured == pytest.approx(cost)
+    assert warmup.knee(measured) == knee
 
 
 def test_the_probe_image_is_an_image() -> None:
@@ -202,33 +185,13 @@ async def test_no_memory_for_a_batch_is_answered_and_survived() -> None:
         assert [result.batch_size for result in results] == [1, 1, 1, 1]
 
 
-async def test_no_memory_to_decode_or_to_infer_fails_that_image_alone() -> None:
-    def before(images: NDArray[np.uint8]) -> None:
-        if (images[:, 0, 0, 0] == 9).any():
-            raise MemoryError
-
-    def no_memory() -> Pixels:
-        raise MemoryError
-
-    async with started(FakeRuntime(max_batch=4, before=before), max_queue_delay=1.0) as engine:
-        ends = await asyncio.gather(
-            *(engine.infer(MODEL, source, soon()) for source in (given(1), Decode(no_memory), given(9), given(2))),
-            return_exceptions=True,
-        )
-        assert [type(end).__name__ for end in ends] == ["InferResult", "ServiceError", "InferenceFailed", "InferResult"]
-        assert engine.state == "ready"
-
-
 async def test_a_runtime_that_answers_too_few_images_fails_them_and_goes_on() -> None:
-    class Short(FakeRuntime):
-        def run(self, images: Images, *, classes: Classes = None, alone: bool = False) -> BatchOutputs:
-            outputs = super().run(images, classes=classes)
-            first = [image[0, 0] for image in images]
-            if all(pixel[2] == 1 for pixel in first) and any(pixel[0] == 9 for pixel in first):
-                return BatchOutputs(*(array[:-1] for array in outputs))  # type: ignore[arg-type]  # one row less each
-            return outputs
+    def shorten(images: NDArray[np.uint8], outputs: BatchOutputs) -> BatchOutputs:
+        if not image_is_probe(images) and (images[:, 0, 0, 0] == 9).any():
+            return BatchOutputs(*(array[:-1] for array in outputs))  # type: ignore[arg-type]  # one row less each
+        return outputs
 
-    async with started(Short()) as engine:
+    async with started(FakeRuntime(after=shorten)) as engine:
         with pytest.raises(InferenceFailed):
             await engine.infer(MODEL, given(9), soon())
         assert marker_of((await engine.infer(MODEL, given(1), soon())).output.embedding) == 1
@@ -246,11 +209,11 @@ async def test_a_fault_of_our_own_is_answered_and_survived(monkeypatch: pytest.M
         assert marker_of((await engine.infer(MODEL, given(1), soon())).output.embedding) == 1
 
 
-async def test_two_runners_that_lose_the_device_together_report_it_once() -> None:
+async def test_two_runners_run_at_the_same_time_and_report_the_loss_of_the_device_once() -> None:
     together = threading.Barrier(2)
 
     def lose(images: NDArray[np.uint8]) -> None:
-        if images[0, 0, 0, 2] == 1:
+        if not image_is_probe(images):
             together.wait(30)
             raise DeviceLost("gone")
 

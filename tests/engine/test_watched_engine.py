@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterator
 from typing import NoReturn
@@ -12,65 +11,28 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine import watchdog
 from service.engine.client import Decode, Source
 from service.errors import InferenceFailed, NotReady
 from service.image import Pixels
-from tests.fakes import MODEL, Endless, FakeRuntime, given, image, marker_of, started
-from tests.waiting import eventually, soon
+from tests.fakes import MODEL, Endless, FakeRuntime, Gate, endless, given, image, image_is_probe, marker_of, started
+from tests.waiting import QUICK_FLOOR_S, eventually, quick, soon
 
 pytestmark = pytest.mark.anyio
 
-QUICK_FLOOR_S = 0.1
+__all__ = ["endless", "quick"]
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, "TICK_S", 0.01)
-    monkeypatch.setattr(watchdog, "INFER_FLOOR_S", QUICK_FLOOR_S)
-    monkeypatch.setattr(watchdog, "DECODE_FLOOR_S", QUICK_FLOOR_S)
-
-
-class Stuck:
-    """Holds the image with this marker until released."""
-
-    def __init__(self, marker: int) -> None:
-        self._marker = marker
-        self.entered = threading.Event()
-        self.release = threading.Event()
-
-    def __call__(self, images: NDArray[np.uint8]) -> None:
-        if images[0, 0, 0, 2] == 1 and images[0, 0, 0, 0] == self._marker:
-            self.entered.set()
-            self.release.wait(60)
-
-
-@pytest.fixture
-def stuck() -> Iterator[Stuck]:
-    made = Stuck(7)
+def gate() -> Iterator[Gate]:
+    made = Gate()
     yield made
-    made.release.set()
-
-
-async def test_readiness_goes_while_a_runner_is_late_and_comes_back_with_it(
-    quick: None, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watchdog, "HUNG_AFTER", 10_000)
-    async with started(FakeRuntime(max_batch=1, before=stuck)) as engine:
-        call = asyncio.ensure_future(engine.infer(MODEL, given(7), soon()))
-        assert await asyncio.to_thread(stuck.entered.wait, 30)
-        await eventually(lambda: engine.state == "late")
-        state = await engine.ready()
-        assert (state.ok, state.reason) == (False, "late")
-        stuck.release.set()
-        assert marker_of((await call).output.embedding) == 7
-        await eventually(lambda: engine.state == "ready")
+    made.open()
 
 
 @pytest.mark.parametrize("decode_threads", [0, 1])
-async def test_a_hang_answers_everyone_and_ends_the_engine(quick: None, stuck: Stuck, decode_threads: int) -> None:
+async def test_a_hang_answers_everyone_and_ends_the_engine(quick: None, gate: Gate, decode_threads: int) -> None:
     reasons: list[str] = []
-    runtime = FakeRuntime(max_batch=1, before=stuck)
+    runtime = FakeRuntime(max_batch=1, before=gate)
     async with started(runtime, decode_threads=decode_threads, on_fatal=reasons.append) as engine:
         calls = [asyncio.ensure_future(engine.infer(MODEL, given(marker), soon())) for marker in (7, 1, 2)]
         ends = await asyncio.gather(*calls, return_exceptions=True)
@@ -84,10 +46,14 @@ async def test_a_hang_answers_everyone_and_ends_the_engine(quick: None, stuck: S
             await engine.aclose()
 
 
-async def test_while_one_runner_hangs_another_goes_on(quick: None, stuck: Stuck) -> None:
-    async with started(FakeRuntime(max_batch=1, before=stuck), runners=2) as engine:
+async def test_while_one_runner_hangs_another_goes_on(quick: None, gate: Gate) -> None:
+    def hold_seven(images: NDArray[np.uint8]) -> None:
+        if images[0, 0, 0, 0] == 7:
+            gate(images)
+
+    async with started(FakeRuntime(max_batch=1, before=hold_seven), runners=2) as engine:
         call = asyncio.ensure_future(engine.infer(MODEL, given(7), soon()))
-        assert await asyncio.to_thread(stuck.entered.wait, 30)
+        await gate.reached()
         async with asyncio.timeout(30):
             while engine.state != "hung":
                 try:
@@ -100,39 +66,31 @@ async def test_while_one_runner_hangs_another_goes_on(quick: None, stuck: Stuck)
 
 
 @pytest.mark.parametrize("decode_threads", [0, 1])
-async def test_a_decode_that_does_not_end_is_a_hang(quick: None, decode_threads: int) -> None:
-    endless = Endless()
+async def test_a_decode_that_does_not_end_is_a_hang(quick: None, endless: Endless, decode_threads: int) -> None:
     reasons: list[str] = []
     async with started(FakeRuntime(), decode_threads=decode_threads, on_fatal=reasons.append) as engine:
-        try:
-            with pytest.raises(NotReady):
-                await engine.infer(MODEL, Decode(endless, 10_000), soon())
-        finally:
-            endless.release.set()
+        with pytest.raises(NotReady):
+            await engine.infer(MODEL, Decode(endless, 10_000), soon())
         assert reasons[0].startswith(("runner-0 does", "decode_0 does"))
 
 
-async def never_late(runtime: FakeRuntime, source: Source) -> None:
-    """An engine over ``runtime`` stays ready while it works on one image."""
-    async with started(runtime) as engine:
+def slow_decode() -> Pixels:
+    time.sleep(3 * QUICK_FLOOR_S)
+    return image(1)
+
+
+@pytest.mark.parametrize(
+    ("source", "batch_s"),
+    [(Decode(slow_decode, 50_000_000), 0.0), (given(1), 2 * QUICK_FLOOR_S)],
+    ids=["a large image may take its time to decode", "a device that has been slow ever since warm-up"],
+)
+async def test_what_may_take_long_is_not_late(quick: None, source: Source, batch_s: float) -> None:
+    async with started(FakeRuntime(max_batch=1, before=lambda images: time.sleep(batch_s))) as engine:
         call = asyncio.ensure_future(engine.infer(MODEL, source, soon()))
         while not call.done():
             assert engine.state == "ready"
             await asyncio.sleep(0.005)
         await call
-
-
-async def test_a_large_image_may_take_its_time_to_decode(quick: None) -> None:
-    def slow() -> Pixels:
-        time.sleep(3 * QUICK_FLOOR_S)
-        return image(1)
-
-    await never_late(FakeRuntime(), Decode(slow, 50_000_000))
-
-
-async def test_a_slow_device_is_not_late(quick: None) -> None:
-    """Twice the floor a batch, ever since warm-up."""
-    await never_late(FakeRuntime(max_batch=1, before=lambda images: time.sleep(2 * QUICK_FLOOR_S)), given(1))
 
 
 async def test_what_is_usual_is_learnt_from_every_batch() -> None:
@@ -174,7 +132,7 @@ async def test_a_model_that_fails_for_good_ends_the_engine_without_any_probe(qui
 
 async def test_a_passing_failure_heals_without_traffic_and_probes(quick: None) -> None:
     def raises(images: NDArray[np.uint8]) -> None:
-        if images[0, 0, 0, 2] == 1:
+        if not image_is_probe(images):
             raise RuntimeError("this image, not the probe image")
 
     async with started(FakeRuntime(before=raises)) as engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +34,13 @@ def encode(image: Image.Image | NDArray[Any], kind: str, **options: Any) -> byte
     buffer = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def patched(data: bytes, at: int, layout: str, *values: int) -> bytes:
+    """``data`` with other numbers at a place: a header that lies. ``layout`` is that of ``struct``."""
+    changed = bytearray(data)
+    struct.pack_into(layout, changed, at, *values)
+    return bytes(changed)
 
 
 def exif(orientation: int) -> bytes:

@@ -45,28 +45,34 @@ def test_grey_with_alpha(kind: str) -> None:
     np.testing.assert_array_equal(image, over_white(np.dstack([pixels[..., 0]] * 3), pixels[..., 1]))
 
 
+#: Of 256 colours.
+PALETTE = noise(256, 1, seed=1)[0]
+
+
+def with_palette(indices: NDArray[np.uint8]) -> Image.Image:
+    image = Image.fromarray(indices, "P")
+    image.putpalette(PALETTE.tobytes())
+    return image
+
+
 def test_palette() -> None:
     indices = noise(*SMALL, channels=1)[..., 0]
-    palette = noise(256, 1, seed=1)[0]
-    image = Image.fromarray(indices, "P")
-    image.putpalette(palette.tobytes())
+    image = with_palette(indices)
     for kind in ("PNG", "GIF", "BMP", "TIFF"):
-        np.testing.assert_array_equal(run(encode(image, kind)).image, palette[indices], err_msg=kind)
+        np.testing.assert_array_equal(run(encode(image, kind)).image, PALETTE[indices], err_msg=kind)
 
 
 def test_palette_with_transparency() -> None:
     indices = noise(*SMALL, channels=1)[..., 0] % 16
-    palette = noise(256, 1, seed=1)[0]
-    image = Image.fromarray(indices, "P")
-    image.putpalette(palette.tobytes())
+    image = with_palette(indices)
     alpha = np.full(256, 255, np.uint8)
     alpha[5] = 0
     for kind in ("PNG", "GIF"):
         data = encode(image, kind, transparency=5)
-        np.testing.assert_array_equal(run(data).image, over_white(palette[indices], alpha[indices]), err_msg=kind)
+        np.testing.assert_array_equal(run(data).image, over_white(PALETTE[indices], alpha[indices]), err_msg=kind)
     alpha[:16] = np.arange(16) * 17
     data = encode(image, "PNG", transparency=alpha.tobytes())
-    np.testing.assert_array_equal(run(data).image, over_white(palette[indices], alpha[indices]))
+    np.testing.assert_array_equal(run(data).image, over_white(PALETTE[indices], alpha[indices]))
 
 
 def test_one_bit() -> None:
@@ -106,10 +112,10 @@ def test_sixteen_bit_grey_is_its_high_byte() -> None:
 
 def test_sixteen_bit_colour_is_its_high_byte() -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (*SMALL[::-1], 4), dtype=np.uint16)
-    data = png.write(deep[..., :3], 16, png.RGB)
-    np.testing.assert_array_equal(run(data).image, deep[..., :3] >> 8)
-    data = png.write(deep, 16, png.RGBA)
-    np.testing.assert_array_equal(run(data).image, over_white(deep[..., :3] >> 8, deep[..., 3] >> 8))
+    np.testing.assert_array_equal(run(png.write(deep[..., :3], 16, png.RGB)).image, deep[..., :3] >> 8)
+    np.testing.assert_array_equal(
+        run(png.write(deep, 16, png.RGBA)).image, over_white(deep[..., :3] >> 8, deep[..., 3] >> 8)
+    )
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])

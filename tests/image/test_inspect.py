@@ -12,7 +12,7 @@ from PIL import Image
 from service.errors import BadImage, ImageTooLarge, UnsupportedFormat
 from service.image import Limits, inspect
 from service.image.formats.jpeg import inspect_jpeg
-from tests.image.samples import encode, exif, gradient, noise
+from tests.image.samples import encode, exif, gradient, noise, patched
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
 
@@ -52,9 +52,8 @@ def test_big_endian_tiff() -> None:
 
 
 def test_a_bmp_stored_from_top_to_bottom() -> None:
-    data = bytearray(encode(noise(4, 3), "BMP"))
-    struct.pack_into("<i", data, 22, -3)
-    assert (inspect(bytes(data)).width, inspect(bytes(data)).height) == (4, 3)
+    header = inspect(patched(encode(noise(4, 3), "BMP"), 22, "<i", -3))
+    assert (header.width, header.height) == (4, 3)
 
 
 @pytest.mark.parametrize(
@@ -77,38 +76,29 @@ def test_nothing_is_called_empty() -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_cut_header(kind: str) -> None:
     data = encode(noise(37, 21), kind)
-    if kind == "TIFF":
-        with pytest.raises(BadImage):
-            inspect(data[:12])
-    for length in range(16, 26):
-        if kind not in ("JPEG", "TIFF"):
-            with pytest.raises((BadImage, UnsupportedFormat)):
-                inspect(data[: length - 13 if kind == "GIF" else length])
-    if kind == "JPEG":
-        for length in range(3, data.index(b"\xff\xda")):
-            with pytest.raises(BadImage):
-                inspect(data[:length])
+    cuts = {"JPEG": range(3, data.find(b"\xff\xda")), "TIFF": range(12, 13), "GIF": range(3, 13)}
+    for length in cuts.get(kind, range(16, 26)):
+        with pytest.raises(BadImage if kind in ("JPEG", "TIFF") else (BadImage, UnsupportedFormat)):
+            inspect(data[:length])
 
 
 def with_size(kind: str, width: int, height: int) -> bytes:
-    """A small image whose header claims width × height; for formats that store them in fixed places."""
-    data = bytearray(encode(noise(37, 21), kind))
-    if kind == "PNG":
-        struct.pack_into(">II", data, 16, width, height)
-    elif kind == "GIF":
-        struct.pack_into("<HH", data, 6, width, height)
-    elif kind == "BMP":
-        struct.pack_into("<II", data, 18, width, height)
-    elif kind == "JPEG":
-        struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, height, width)
-    elif kind == "WEBP":
-        struct.pack_into("<HH", data, 26, width, height)
-    else:
-        for tag, value in ((256, width), (257, height), (278, height)):
-            at = re.search(struct.pack("<HH", tag, 4) + b"\1\0\0\0|" + struct.pack("<HH", tag, 3) + b"\1\0\0\0", data)
-            assert at is not None
-            struct.pack_into("<HHII", data, at.start(), tag, 4, 1, value)
-    return bytes(data)
+    """A small image whose header claims width × height."""
+    data = encode(noise(37, 21), kind)
+    if kind != "TIFF":
+        at, layout = {
+            "PNG": (16, ">II"),
+            "GIF": (6, "<HH"),
+            "BMP": (18, "<II"),
+            "WEBP": (26, "<HH"),
+            "JPEG": (data.find(b"\xff\xc0") + 5, ">HH"),
+        }[kind]
+        return patched(data, at, layout, *((height, width) if kind == "JPEG" else (width, height)))
+    for tag, value in ((256, width), (257, height), (278, height)):
+        entry = re.search(struct.pack("<HH", tag, 4) + b"\1\0\0\0|" + struct.pack("<HH", tag, 3) + b"\1\0\0\0", data)
+        assert entry is not None
+        data = patched(data, entry.start(), "<HHII", tag, 4, 1, value)
+    return data
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -131,14 +121,11 @@ def test_no_pixels(kind: str, size: tuple[int, int]) -> None:
 
 
 def test_a_gif_frame_larger_than_its_screen_counts() -> None:
-    data = bytearray(encode(Image.new("L", (20, 20), 7), "GIF"))
-    struct.pack_into("<HH", data, 6, 1, 1)
-    header = inspect(bytes(data))
+    data = patched(encode(Image.new("L", (20, 20), 7), "GIF"), 6, "<HH", 1, 1)
+    header = inspect(data)
     assert (header.width, header.height) == (20, 20)
-    frame = data.index(b",", 13 + 3)
-    struct.pack_into("<HH", data, frame + 5, 60_000, 60_000)
     with pytest.raises(ImageTooLarge):
-        inspect(bytes(data))
+        inspect(patched(data, data.index(b",", 13 + 3) + 5, "<HH", 60_000, 60_000))
 
 
 def repeated_scans(width: int, height: int, copies: int) -> bytes:
@@ -172,30 +159,32 @@ def test_what_only_looks_like_a_scan_is_not_counted() -> None:
     assert inspect_jpeg(data + b"\xff\xda" * 500, limits).scans == scans  # a phone's video behind the image
 
 
-def test_blocks_are_bounded() -> None:
-    tiny = b"\xff\xfe\x00\x02"
+@pytest.mark.parametrize(
+    ("kind", "at", "blocks"),
+    [
+        ("JPEG", 2, b"\xff\xfe\0\2" * 70_000),
+        ("PNG", 33, (bytes(4) + b"tEXt" + bytes(4)) * 70_000),
+        ("GIF", 13 + 6, b"\x21\xfe" + b"\1a" * 70_000 + b"\0"),
+    ],
+)
+def test_blocks_are_bounded(kind: str, at: int, blocks: bytes) -> None:
+    data = encode(Image.new("L", (8, 8)), kind)
+    with pytest.raises(BadImage, match="blocks"):
+        inspect(data[:at] + blocks + data[at:])
+
+
+def test_a_thousand_blocks_are_not_too_many() -> None:
     data = encode(noise(8, 8), "JPEG")
-    inspect(data[:2] + tiny * 1000 + data[2:])
-    with pytest.raises(BadImage, match="blocks"):
-        inspect(data[:2] + tiny * 70_000 + data[2:])
-    data = encode(noise(8, 8), "PNG")
-    with pytest.raises(BadImage, match="blocks"):
-        inspect(data[:33] + (bytes(4) + b"tEXt" + bytes(4)) * 70_000 + data[33:])
-    data = encode(Image.new("L", (8, 8)), "GIF")
-    with pytest.raises(BadImage, match="blocks"):
-        inspect(data[: 13 + 6] + b"\x21\xfe" + b"\1a" * 70_000 + b"\0" + data[13 + 6 :])
+    inspect(data[:2] + b"\xff\xfe\0\2" * 1000 + data[2:])
 
 
 def test_a_large_run_length_encoded_bmp_is_refused() -> None:
-    data = bytearray(encode(Image.new("P", (20, 20)), "BMP"))
-    struct.pack_into("<II", data, 18, 2000, 2000)
-    struct.pack_into("<I", data, 30, 1)
+    data = patched(encode(Image.new("P", (20, 20)), "BMP"), 18, "<II", 2000, 2000)
     with pytest.raises(BadImage, match="run-length"):
-        inspect(bytes(data))
+        inspect(patched(data, 30, "<I", 1))
 
 
 def test_unsupported_jpeg_depth() -> None:
-    data = bytearray(encode(gradient(20, 20), "JPEG"))
-    data[data.index(b"\xff\xc0") + 4] = 12
+    data = encode(gradient(20, 20), "JPEG")
     with pytest.raises(BadImage, match="12 bits"):
-        inspect(bytes(data))
+        inspect(patched(data, data.index(b"\xff\xc0") + 4, "B", 12))

@@ -77,20 +77,16 @@ def test_architecture_reaches_the_network(tmp_path: Path) -> None:
     assert len(found.load_weights()["classifier.1.bias"]) == 2
 
 
-@pytest.mark.parametrize("at", [0, 9, 4000, -1])
-def test_one_flipped_bit_in_the_weights_is_refused(tiny: Artifact, at: int) -> None:
+@pytest.mark.parametrize("at", [0, 9, 4000, -1, None])
+def test_one_flipped_bit_in_the_weights_or_a_byte_less_is_refused(tiny: Artifact, at: int | None) -> None:
     path = tiny.directory / artifact.WEIGHTS
     data = bytearray(path.read_bytes())
-    data[at] ^= 1
+    if at is None:
+        data.pop()
+    else:
+        data[at] ^= 1
     path.write_bytes(data)
     with pytest.raises(ArtifactError, match=r"tiny/1: weights.safetensors is corrupt .* models add"):
-        tiny.load_weights()
-
-
-def test_truncated_weights_are_refused(tiny: Artifact) -> None:
-    path = tiny.directory / artifact.WEIGHTS
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ArtifactError, match="is corrupt"):
         tiny.load_weights()
 
 
@@ -119,42 +115,36 @@ def test_weights_that_were_never_pulled(tiny: Artifact) -> None:
         _ = found.digest
 
 
-def nan(tensors: Arrays) -> None:
-    tensors["classifier.1.bias"][1] = np.nan
-
-
-def infinite(tensors: Arrays) -> None:
-    tensors["features.1.conv.0.0.weight"][0] = -np.inf
-
-
-def negative_variance(tensors: Arrays) -> None:
-    tensors["features.0.1.running_var"][0] = -1.0
-
-
-def missing(tensors: Arrays) -> None:
-    del tensors["features.0.1.bias"]
-
-
-def unknown(tensors: Arrays) -> None:
-    tensors["features.0.1.num_batches_tracked"] = np.zeros(1, np.float32)
-
-
-def other_shape(tensors: Arrays) -> None:
-    tensors["classifier.1.bias"] = np.zeros(4, np.float32)
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (nan, r"tiny/1: classifier\.1\.bias holds values that are not finite"),
-        (infinite, r"features\.1\.conv\.0\.0\.weight holds values that are not finite"),
-        (negative_variance, r"features\.0\.1\.running_var holds negative variances"),
-        (missing, r"1 tensors are missing, the first is features\.0\.1\.bias"),
-        (unknown, r"1 tensors do not belong here, the first is features\.0\.1\.num_batches_tracked"),
-        (other_shape, r"classifier\.1\.bias has shape \(4,\), the architecture needs \(3,\)"),
+        (
+            lambda tensors: tensors["classifier.1.bias"].put(1, np.nan),
+            r"tiny/1: classifier\.1\.bias holds values that are not finite",
+        ),
+        (
+            lambda tensors: tensors["features.1.conv.0.0.weight"].put(0, -np.inf),
+            r"features\.1\.conv\.0\.0\.weight holds values that are not finite",
+        ),
+        (
+            lambda tensors: tensors["features.0.1.running_var"].put(0, -1.0),
+            r"features\.0\.1\.running_var holds negative variances",
+        ),
+        (
+            lambda tensors: tensors.pop("features.0.1.bias"),
+            r"1 tensors are missing, the first is features\.0\.1\.bias",
+        ),
+        (
+            lambda tensors: tensors.update({"features.0.1.num_batches_tracked": np.zeros(1, np.float32)}),
+            r"1 tensors do not belong here, the first is features\.0\.1\.num_batches_tracked",
+        ),
+        (
+            lambda tensors: tensors.update({"classifier.1.bias": np.zeros(4, np.float32)}),
+            r"classifier\.1\.bias has shape \(4,\), the architecture needs \(3,\)",
+        ),
     ],
 )
-def test_tensors_that_do_not_fit(tiny: Artifact, damage: Callable[[Arrays], None], message: str) -> None:
+def test_tensors_that_do_not_fit(tiny: Artifact, damage: Callable[[Arrays], object], message: str) -> None:
     tensors = {name: tensor.copy() for name, tensor in tiny.load_weights().items()}
     damage(tensors)
     put_weights(tiny, serialize(tensors))
@@ -178,28 +168,28 @@ def test_a_file_that_is_not_safetensors(tiny: Artifact, data: bytes) -> None:
         reload(tiny).load_weights()
 
 
-def test_labels_that_the_manifest_does_not_describe(tiny: Artifact) -> None:
-    (tiny.directory / artifact.LABELS).write_text("cat\ndog\nbird\n")
+def test_labels_that_are_not_there_or_not_the_manifests(tiny: Artifact) -> None:
+    path = tiny.directory / artifact.LABELS
+    path.write_text("cat\ndog\nbird\n")
     with pytest.raises(ArtifactError, match=r"labels.txt is not the file that the manifest describes"):
         reload(tiny)
-
-
-def test_missing_labels(tiny: Artifact) -> None:
-    (tiny.directory / artifact.LABELS).unlink()
+    path.unlink()
     with pytest.raises(ArtifactError, match=r"tiny/1: labels.txt cannot be read: No such file"):
         reload(tiny)
 
 
-@pytest.mark.parametrize(("text", "count"), [("a\nb\n", 2), ("a\nb\nc\nd\n", 4), ("", 1)])
-def test_labels_and_classes_must_be_equally_many(tiny: Artifact, text: str, count: int) -> None:
-    put_labels(tiny, text.encode())
-    with pytest.raises(ArtifactError, match=f"{count} labels for 3 classes"):
-        reload(tiny)
-
-
-def test_labels_in_another_encoding(tiny: Artifact) -> None:
-    put_labels(tiny, "Käse\nb\nc\n".encode("latin-1"))
-    with pytest.raises(ArtifactError, match="not UTF-8"):
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a\nb\n", "2 labels for 3 classes"),
+        (b"a\nb\nc\nd\n", "4 labels for 3 classes"),
+        (b"", "1 labels for 3 classes"),
+        ("Käse\nb\nc\n".encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_labels_that_are_none_or_not_as_many_as_classes(tiny: Artifact, data: bytes, message: str) -> None:
+    put_labels(tiny, data)
+    with pytest.raises(ArtifactError, match=message):
         reload(tiny)
 
 
@@ -244,29 +234,19 @@ def test_a_manifest_that_is_not_one(tiny: Artifact, text: str) -> None:
         ({"architecture": {"inverted_residual_setting": []}}, "architecture"),
         ({"architecture": {"inverted_residual_setting": [[1, 16, 1]]}}, "architecture.inverted_residual_setting.0"),
         ({"architecture": {"inverted_residual_setting": [[1, 16, 1, 3]]}}, "architecture"),
+        ({"preprocessing": {"std": [0.5, 0.0, 0.5]}}, "preprocessing.std"),
+        ({"preprocessing": {"std": [0.5, -0.5, 0.5]}}, "preprocessing.std"),
+        ({"preprocessing": {"mean": [0.5, 0.5]}}, "preprocessing.mean"),
+        ({"preprocessing": {"mean": [float("nan"), 0.5, 0.5]}}, "preprocessing.mean"),
+        ({"preprocessing": {"crop_size": 31}}, "preprocessing.crop_size"),
+        ({"preprocessing": {"resize_size": 0}}, "preprocessing.resize_size"),
+        ({"preprocessing": {"interpolation": "nearest"}}, "preprocessing.interpolation"),
     ],
 )
 def test_manifest_fields_are_checked(tiny: Artifact, change: dict[str, Any], where: str) -> None:
-    edit(tiny, lambda content: content.update(change))
+    preprocessing = tiny.manifest.preprocessing.model_dump() | change.get("preprocessing", {})
+    edit(tiny, lambda content: content.update(change | {"preprocessing": preprocessing}))
     with pytest.raises(ArtifactError, match=rf"model.json is invalid at {where}"):
-        reload(tiny)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("std", [0.5, 0.0, 0.5]),
-        ("std", [0.5, -0.5, 0.5]),
-        ("mean", [0.5, 0.5]),
-        ("mean", [float("nan"), 0.5, 0.5]),
-        ("crop_size", 31),
-        ("resize_size", 0),
-        ("interpolation", "nearest"),
-    ],
-)
-def test_preprocessing_is_checked(tiny: Artifact, field: str, value: object) -> None:
-    edit(tiny, lambda content: content["preprocessing"].update({field: value}))
-    with pytest.raises(ArtifactError, match=rf"model.json is invalid at preprocessing.{field}"):
         reload(tiny)
 
 

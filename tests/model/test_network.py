@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 
@@ -36,11 +36,7 @@ def test_each_stage_has_the_papers_output_shape(paper: Network) -> None:
 
 def stage_ends() -> list[int]:
     """Index into torchvision's ``features``, where the stem is the first, of the last block of every stage."""
-    ends, total = [], 0
-    for stage in PAPER_STAGES:
-        total += stage.n
-        ends.append(total)
-    return ends
+    return list(accumulate(stage.n for stage in PAPER_STAGES))
 
 
 def stage_outputs(net: Network, size: int = 224) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ import pytest
 
 from service.model.outputs import BatchOutputs, ItemOutput, classify, explain, log_sum_exp, normalize
 
+LOGITS = [0.5, 3.0, -1.0, 2.0, 9.0, -4.0, 0.0, 1.0, 7.0, 6.0]
 LABELS = tuple(f"class {index}" for index in range(10))
 
 
@@ -20,14 +21,13 @@ def item(logits: list[float]) -> ItemOutput:
 
 @pytest.mark.parametrize("top_k", [1, 5, 6, 10, 100])
 def test_classes_by_falling_probability(top_k: int) -> None:
-    logits = [0.5, 3.0, -1.0, 2.0, 9.0, -4.0, 0.0, 1.0, 7.0, 6.0]
-    predictions = classify(item(logits), LABELS, top_k)
+    predictions = classify(item(LOGITS), LABELS, top_k)
     order = [4, 8, 9, 1, 3, 7, 0, 6, 2, 5][:top_k]
     assert [p.index for p in predictions] == order
     assert [p.label for p in predictions] == [f"class {index}" for index in order]
-    total = sum(math.exp(value) for value in logits)
+    total = sum(math.exp(value) for value in LOGITS)
     for p in predictions:
-        assert p.probability == pytest.approx(math.exp(logits[p.index]) / total, rel=1e-6)
+        assert p.probability == pytest.approx(math.exp(LOGITS[p.index]) / total, rel=1e-6)
 
 
 @pytest.mark.parametrize("top_k", [3, 10])
@@ -38,8 +38,7 @@ def test_equal_logits_come_in_index_order(top_k: int) -> None:
 
 
 def test_maps_of_the_strongest_or_of_the_classes_asked_for() -> None:
-    logits = [0.5, 3.0, -1.0, 2.0, 9.0, -4.0, 0.0, 1.0, 7.0, 6.0]
-    output = item(logits)._replace(maps=np.arange(5, dtype=np.float32).reshape(5, 1, 1))
+    output = item(LOGITS)._replace(maps=np.arange(5, dtype=np.float32).reshape(5, 1, 1))
     strongest = explain(output, LABELS, (), 3)
     assert [(m.index, m.label, float(m.logit), float(m.map[0, 0])) for m in strongest] == [
         (4, "class 4", 9.0, 0.0), (8, "class 8", 7.0, 1.0), (9, "class 9", 6.0, 2.0)

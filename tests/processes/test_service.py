@@ -29,6 +29,18 @@ from tests.waiting import until
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    make_artifact(tmp_path, name="tiny", num_classes=3)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(store: Path) -> list[str]:
+    """Two workers and an engine over a model that loads in no time."""
+    return ["--model-store", str(store), "--model", "tiny", "--workers", "2", "--devices", "cpu"]
+
+
 @pytest.fixture(scope="module")
 def photos() -> list[Photo]:
     return load_photos()

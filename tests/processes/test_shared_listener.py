@@ -1,8 +1,12 @@
-"""A listener shared by processes: who has more connections leaves the next one to others, for a moment."""
+"""A listener shared by processes: who has more connections leaves the next one to others, for a moment.
+
+The numbers of connections are in memory that they share.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -125,3 +129,14 @@ async def test_what_the_other_does_not_take_is_taken_all_the_same() -> None:
     async with listening(busy) as address:
         with socket.create_connection(address):
             await eventually(lambda: len(busy.taken) == 2)
+
+
+async def test_the_fewest_are_those_of_a_worker_that_is_there() -> None:
+    counts = ConnectionCounts.create(3)
+    other = ConnectionCounts(os.dup(counts.descriptor), 3)  # as another process maps it
+    counts.set(0, 5)
+    assert other.fewest() == 5, "nobody is in the other places"
+    other.set(2, 3)
+    assert counts.fewest() == 3
+    counts.clear(2)
+    assert other.fewest() == 5

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,15 +34,16 @@ ARTIFACTS: dict[str, dict[str, Any]] = {
     "one-class": {"num_classes": 1, "crop_size": 32},
 }
 
+#: Makes the artifact of a name in ``ARTIFACTS``.
+ArtifactOf = Callable[[str], Artifact]
 
 #: Parameters of tests that ask both.
 RUNTIMES = ["openvino", pytest.param("torch", marks=pytest.mark.extra)]
 
 
 @pytest.fixture(scope="session")
-def artifact_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
-    """The artifact of that name in ``ARTIFACTS``."""
-    store: Path = tmp_path_factory.mktemp("store")
+def artifact_of(tmp_path_factory: pytest.TempPathFactory) -> ArtifactOf:
+    store = tmp_path_factory.mktemp("store")
     made: dict[str, Artifact] = {}
 
     def get(name: str) -> Artifact:
@@ -52,6 +52,11 @@ def artifact_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Art
         return made[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def tiny(artifact_of: ArtifactOf) -> Artifact:
+    return artifact_of("tiny")
 
 
 def images_for(artifact: Artifact, count: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -108,6 +113,12 @@ def torchvision_answers(artifact: Artifact, images: NDArray[np.uint8]) -> Expect
         if preprocessing.rotate_180:
             features = torch.rot90(features, 2, (2, 3))
     return Expected(logits.numpy(), features.mean((2, 3)).numpy(), features.numpy())
+
+
+def least_cosine(actual: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Of two arrays' rows."""
+    lengths = np.linalg.norm(actual, axis=1) * np.linalg.norm(expected, axis=1)
+    return float(((actual * expected).sum(axis=1) / lengths).min())
 
 
 def relative_error(actual: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -7,7 +7,7 @@ buckets are chosen is tested on the CPU (``test_torch_replay``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,7 +16,7 @@ import pytest
 from service.model.artifact import Artifact
 from service.model.runtime import RuntimeOptions
 from service.runtimes import create
-from tests.runtimes.conftest import images_for, relative_error, torchvision_answers
+from tests.runtimes.conftest import ArtifactOf, images_for, relative_error, torchvision_answers
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
@@ -43,16 +43,16 @@ def with_buckets(artifact: Artifact, *sizes: int, precision: str = "fp32", runne
 
 
 @pytest.fixture(scope="module")
-def two_lanes(artifact_of: Callable[[str], Artifact]) -> Iterator[TorchRuntime]:
+def two_lanes(tiny: Artifact) -> Iterator[TorchRuntime]:
     """Of the network "tiny", for up to 4 images."""
-    model = with_buckets(artifact_of("tiny"), 2, 4, runners=2)
+    model = with_buckets(tiny, 2, 4, runners=2)
     yield model
     model.close()
 
 
 @pytest.mark.parametrize("name", ["tiny", "width-0.75-nearest-4", "own-table-odd-size", "paper-rotated"])
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], name: str, precision: str) -> None:
+def test_answers_are_torchvisions(artifact_of: ArtifactOf, name: str, precision: str) -> None:
     """Of full batches and of batches that are padded."""
     artifact = artifact_of(name)
     model = with_buckets(artifact, 5, precision=precision)
@@ -69,31 +69,27 @@ def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], name: 
     model.close()
 
 
-def test_what_cudnn_finds_in_its_search_is_right(
-    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cudnn_finds_in_its_search_is_right(tiny: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     """Off by default; benchmarks turn it on."""
     monkeypatch.setattr(torch_replay, "SEARCH_LIMIT", 10)
-    artifact = artifact_of("tiny")
-    images = images_for(artifact, 2)
-    model = with_buckets(artifact, 2)
-    assert relative_error(model.run(images).logits, torchvision_answers(artifact, images).logits) < 1e-3
+    images = images_for(tiny, 2)
+    model = with_buckets(tiny, 2)
+    assert relative_error(model.run(images).logits, torchvision_answers(tiny, images).logits) < 1e-3
     model.close()
 
 
-def test_images_of_a_batch_lie_apart(artifact_of: Callable[[str], Artifact], two_lanes: TorchRuntime) -> None:
-    images = images_for(artifact_of("tiny"), 3)
+def test_images_of_a_batch_lie_apart(tiny: Artifact, two_lanes: TorchRuntime) -> None:
+    images = images_for(tiny, 3)
     for actual, expected in zip(two_lanes.run(list(images)), two_lanes.run(images), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
 
-def test_launches_leave_answers_alone(artifact_of: Callable[[str], Artifact]) -> None:
+def test_launches_leave_answers_alone(tiny: Artifact) -> None:
     """Those of another bucket in the same memory pool, too."""
-    artifact = artifact_of("tiny")
     device = torch.device("cuda", 0)
-    module = load_classifier(artifact, folded_to="fp32").to(device)
+    module = load_classifier(tiny, folded_to="fp32").to(device)
     lane = torch_replay.Lane(module, (2, 4), 64, device)
-    images = images_for(artifact, 4)
+    images = images_for(tiny, 4)
     answers = lane.run(images)
     kept = answers.logits.copy()
     with torch.inference_mode(), lane.on_stream():
@@ -105,7 +101,7 @@ def test_launches_leave_answers_alone(artifact_of: Callable[[str], Artifact]) ->
 
 
 def test_a_bucket_too_large_for_the_device_is_left_out(
-    artifact_of: Callable[[str], Artifact], caplog: pytest.LogCaptureFixture
+    artifact_of: ArtifactOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The network at 1024 images of 224 × 224 takes some 10 GB; the process may have a part of it."""
     artifact = artifact_of("paper")
@@ -122,13 +118,13 @@ def test_a_bucket_too_large_for_the_device_is_left_out(
     assert relative_error(model.run(images).logits, torchvision_answers(artifact, images).logits) < 1e-3
 
 
-def test_auto_takes_the_gpu(artifact_of: Callable[[str], Artifact]) -> None:
-    model = create(artifact_of("tiny"), RuntimeOptions())
+def test_auto_takes_the_gpu(tiny: Artifact) -> None:
+    model = create(tiny, RuntimeOptions())
     assert (model.name, model.device) == ("torch", "cuda:0")
 
 
-def test_runners_have_graphs_of_their_own(artifact_of: Callable[[str], Artifact], two_lanes: TorchRuntime) -> None:
-    images = images_for(artifact_of("tiny"), 40)
+def test_runners_have_graphs_of_their_own(tiny: Artifact, two_lanes: TorchRuntime) -> None:
+    images = images_for(tiny, 40)
     batches = [images[start : start + 1 + start % 4] for start in range(36)]
     expected = [two_lanes.run(batch) for batch in batches]
     with ThreadPoolExecutor(4) as threads:

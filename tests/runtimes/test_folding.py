@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -43,11 +41,8 @@ def test_mean_of_relu6_of_a_normal_variable() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_the_bias_takes_back_what_rounding_adds_on_average(
-    artifact_of: Callable[[str], Artifact], precision: str
-) -> None:
-    artifact = artifact_of("tiny")
-    net, weights = artifact.network, artifact.load_weights()
+def test_the_bias_takes_back_what_rounding_adds_on_average(tiny: Artifact, precision: str) -> None:
+    net, weights = tiny.network, tiny.load_weights()
     exact, rounded = (fold(net, weights, name, std=(1, 1, 1)) for name in ("fp32", precision))
     depthwise = net.blocks[1].convs[1]
     before = net.blocks[1].convs[0]

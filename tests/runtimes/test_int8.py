@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.errors import ArtifactError, MissingExtra, OperatorError
 from service.model import artifact
@@ -21,10 +22,9 @@ from service.runtimes.openvino.recipes import RECIPES
 from service.store import write
 from service.store.catalog import list_models, verify
 from service.store.quantize import quantize
-from service.store.write import manifest_bytes
 from tests.artifacts import make_artifact
-from tests.runtimes.conftest import images_for, python
-from tests.store.conftest import litter
+from tests.runtimes.conftest import images_for, least_cosine, python
+from tests.store.conftest import change_manifest, litter
 
 pytestmark = pytest.mark.extra
 
@@ -32,22 +32,15 @@ pytestmark = pytest.mark.extra
 ROWS = [(1, 8, 1, 1), (4, 16, 2, 2)]
 
 
-def write_photos(folder: Path, images: NDArray[np.uint8]) -> Path:
-    from PIL import Image
-
-    folder.mkdir()
-    for index, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"{index}_photo.png")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a quantised ``store`` and the ``photos`` it was calibrated on."""
     root = tmp_path_factory.mktemp("int8")
     tiny = make_artifact(root / "store", crop_size=64, resize_size=64, inverted_residual_setting=ROWS)
-    photos = write_photos(root / "photos", images_for(tiny, 8))
-    quantize(root / "store", "tiny", "1", images=photos, count=12)
+    (root / "photos").mkdir()
+    for index, image in enumerate(images_for(tiny, 8)):
+        Image.fromarray(image).save(root / "photos" / f"{index}_photo.png")
+    quantize(root / "store", "tiny", "1", images=root / "photos", count=12)
     return root
 
 
@@ -73,8 +66,7 @@ def test_answers_like_fp32_but_not_equally(made: Path) -> None:
     pairs: list[tuple[NDArray[Any], NDArray[Any]]] = list(zip(coarse, exact, strict=True))
     for got, wanted in pairs:
         assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype)
-    lengths = np.linalg.norm(exact.embeddings, axis=1) * np.linalg.norm(coarse.embeddings, axis=1)
-    assert ((exact.embeddings * coarse.embeddings).sum(axis=1) / lengths).min() > 0.98
+    assert least_cosine(coarse.embeddings, exact.embeddings) > 0.98
     assert np.abs(exact.embeddings - coarse.embeddings).max() > 1e-4
     # The heads are fp32: what holds between maps and logits holds exactly.
     bias = tiny.load_weights()["classifier.1.bias"]
@@ -131,13 +123,9 @@ def test_missing_and_damaged_files_are_refused(store: Path, name: str) -> None:
 
 @pytest.mark.parametrize("changed", ["weights", "preprocessing"])
 def test_a_graph_of_other_weights_or_pixels_is_refused(store: Path, changed: str) -> None:
-    manifest = load(store).manifest
-    assert manifest.weights is not None
-    update = {
-        "weights": manifest.weights.model_copy(update={"sha256": "0" * 64}),
-        "preprocessing": manifest.preprocessing.model_copy(update={"std": (0.5, 0.5, 0.5)}),
-    }[changed]
-    (store / "tiny/1" / artifact.MANIFEST).write_bytes(manifest_bytes(manifest.model_copy(update={changed: update})))
+    found = load(store)
+    update = {"weights": {"sha256": "0" * 64}, "preprocessing": {"std": (0.5, 0.5, 0.5)}}[changed]
+    change_manifest(found, **{changed: getattr(found.manifest, changed).model_copy(update=update)})
     with pytest.raises(ArtifactError, match="from other weights; run: mobilenet-service models quantize"):
         create(load(store), INT8)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import openvino as ov
@@ -16,15 +16,7 @@ from service.runtimes import create
 from service.runtimes.openvino import runtime as openvino_runtime
 from service.runtimes.openvino.graph import build_model
 from service.runtimes.openvino.runtime import has_bf16, properties
-from tests.runtimes.conftest import images_for, relative_error
-
-
-class FakeCore:
-    def __init__(self, *capabilities: str) -> None:
-        self.capabilities = capabilities
-
-    def get_property(self, device: str, name: str) -> tuple[str, ...]:
-        return self.capabilities
+from tests.runtimes.conftest import ArtifactOf, images_for, least_cosine, relative_error
 
 
 @pytest.mark.parametrize(
@@ -45,47 +37,48 @@ def test_bf16_only_where_the_cpu_has_it(
     path = tmp_path / "cpuinfo"
     if cpuinfo is not None:
         path.write_text(cpuinfo)
-    assert has_bf16(FakeCore(*capabilities), path) is expected
+    core = SimpleNamespace(get_property=lambda device, name: capabilities)
+    assert has_bf16(core, path) is expected
 
 
-def test_bf16_is_refused_elsewhere(artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_is_refused_elsewhere(tiny: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_runtime, "has_bf16", lambda core: False)
     with pytest.raises(OperatorError, match="bfloat16"):
-        create(artifact_of("tiny"), RuntimeOptions("openvino", precision="bf16"))
+        create(tiny, RuntimeOptions("openvino", precision="bf16"))
 
 
 @pytest.mark.skipif(not has_bf16(ov.Core()), reason="this CPU has no bfloat16 instructions")
-def test_bf16_is_close(artifact_of: Callable[[str], Artifact]) -> None:
-    artifact = artifact_of("tiny")
-    images = images_for(artifact, 4)
+def test_bf16_is_close(tiny: Artifact) -> None:
+    images = images_for(tiny, 4)
     exact, coarse = (
-        create(artifact, RuntimeOptions("openvino", precision=precision, max_batch=4)).run(images)
+        create(tiny, RuntimeOptions("openvino", precision=precision, max_batch=4)).run(images)
         for precision in ("fp32", "bf16")
     )
     # 8 bits of mantissa: not equal to fp32, and not far from it.
     assert 1e-4 < relative_error(coarse.embeddings, exact.embeddings) < 0.1
-    lengths = np.linalg.norm(exact.embeddings, axis=1) * np.linalg.norm(coarse.embeddings, axis=1)
-    assert ((exact.embeddings * coarse.embeddings).sum(axis=1) / lengths).min() > 0.99
+    assert least_cosine(coarse.embeddings, exact.embeddings) > 0.99
 
 
-def test_streams_threads_and_precision_reach_openvino(artifact_of: Callable[[str], Artifact]) -> None:
-    artifact = artifact_of("one-class")
-    mean, std = artifact.manifest.preprocessing.mean, artifact.manifest.preprocessing.std
-    model = build_model(artifact.network, artifact.load_weights(), size=32, mean=mean, std=std)
-    compiled = ov.Core().compile_model(model, "CPU", properties("fp32", threads=1))
+def graph(artifact: Artifact) -> ov.Model:
+    preprocessing, weights = artifact.manifest.preprocessing, artifact.load_weights()
+    how = preprocessing.model_dump(include={"mean", "std", "rotate_180"})
+    return build_model(artifact.network, weights, size=preprocessing.crop_size, **how)
+
+
+def test_streams_threads_and_precision_reach_openvino(artifact_of: ArtifactOf) -> None:
+    compiled = ov.Core().compile_model(graph(artifact_of("one-class")), "CPU", properties("fp32", threads=1))
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
     assert compiled.get_property("NUM_STREAMS") == 1
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     assert compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
-def test_more_runners_and_threads_than_cores(artifact_of: Callable[[str], Artifact]) -> None:
-    artifact = artifact_of("tiny")
-    model = create(artifact, RuntimeOptions("openvino", runners=9, threads_per_runner=33))
-    assert model.run(images_for(artifact, 1)).logits.shape == (1, 10)
+def test_more_runners_and_threads_than_cores(tiny: Artifact) -> None:
+    model = create(tiny, RuntimeOptions("openvino", runners=9, threads_per_runner=33))
+    assert model.run(images_for(tiny, 1)).logits.shape == (1, 10)
 
 
-def test_the_graph_for_a_lone_image_answers_as_the_others(artifact_of: Callable[[str], Artifact]) -> None:
+def test_the_graph_for_a_lone_image_answers_as_the_others(artifact_of: ArtifactOf) -> None:
     artifact = artifact_of("paper")
     images = images_for(artifact, 4)
     runtime = create(artifact, RuntimeOptions("openvino", "cpu", runners=2))

@@ -7,17 +7,23 @@ of what the service promises. A wrong padding, rotation or normalisation is off 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 from service.model.artifact import Artifact
-from service.model.outputs import MAPS_PER_ITEM
+from service.model.outputs import MAPS_PER_ITEM, BatchOutputs
 from service.model.runtime import RuntimeOptions
 from service.runtimes import create
 from tests import reference
-from tests.runtimes.conftest import ARTIFACTS, RUNTIMES, images_for, relative_error, torchvision_answers
+from tests.runtimes.conftest import (
+    ARTIFACTS,
+    RUNTIMES,
+    ArtifactOf,
+    Expected,
+    images_for,
+    relative_error,
+    torchvision_answers,
+)
 
 TOLERANCE = 1e-4
 
@@ -28,7 +34,7 @@ NUMPY_ARTIFACTS = ["tiny", "tiny-rotated", "width-0.5-two-classes", "own-table-o
 @pytest.mark.extra
 @pytest.mark.parametrize("name", ARTIFACTS)
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], runtime: str, name: str) -> None:
+def test_answers_are_torchvisions(artifact_of: ArtifactOf, runtime: str, name: str) -> None:
     artifact = artifact_of(name)
     images = images_for(artifact, 3)
     model = create(artifact, RuntimeOptions(runtime, "cpu", threads_per_runner=2, max_batch=3))
@@ -48,37 +54,34 @@ def test_answers_are_torchvisions(artifact_of: Callable[[str], Artifact], runtim
 
     order = np.argsort(-actual.logits, axis=1, kind="stable")
     np.testing.assert_array_equal(actual.top, order[:, :k])
+    check_maps(artifact, actual, expected, actual.top.tolist())
 
-    weights = artifact.load_weights()
-    rows = weights[f"{net.classifier}.weight"][actual.top]  # (3, K, embedding_dim)
-    maps = np.einsum("bke,bers->bkrs", rows.astype(np.float64), expected.features.astype(np.float64))
-    assert relative_error(actual.maps, maps) < TOLERANCE
-    # With what the bias takes away the logit may be small: the size of the map is the measure.
-    means = actual.maps.mean(axis=(2, 3)) + weights[f"{net.classifier}.bias"][actual.top]
-    difference = np.abs(means - np.take_along_axis(actual.logits, actual.top, axis=1))
-    assert difference.max() < TOLERANCE * np.abs(actual.maps).max()
+
+def check_maps(artifact: Artifact, actual: BatchOutputs, expected: Expected, classes: list[list[int]]) -> None:
+    """Each image's maps are its classes' weights over torchvision's features; their means and the bias make logits."""
+    weight, bias = (artifact.load_weights()[f"{artifact.network.classifier}.{part}"] for part in ("weight", "bias"))
+    for logits, maps, features, rows in zip(actual.logits, actual.maps, expected.features, classes, strict=True):
+        exact = np.einsum("ke,ers->krs", weight[rows].astype(np.float64), features.astype(np.float64))
+        assert relative_error(maps, exact) < TOLERANCE
+        # With what the bias takes away the logit may be small: the size of the map is the measure.
+        difference = np.abs(maps.mean(axis=(1, 2)) + bias[rows] - logits[rows]).max()
+        assert difference < TOLERANCE * np.abs(maps).max()
 
 
 @pytest.mark.extra
 @pytest.mark.parametrize("name", ["paper", "width-0.5-two-classes", "own-table-odd-size"])
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_maps_of_any_class_are_exact(artifact_of: Callable[[str], Artifact], runtime: str, name: str) -> None:
+def test_maps_of_any_class_are_exact(artifact_of: ArtifactOf, runtime: str, name: str) -> None:
     """Of the classes that each image asks for; the places left are the strongest classes'."""
     artifact = artifact_of(name)
     images = images_for(artifact, 3)
     model = create(artifact, RuntimeOptions(runtime, "cpu", max_batch=3))
-    net, weights = artifact.network, artifact.load_weights()
+    net = artifact.network
     k, last = min(MAPS_PER_ITEM, net.num_classes), net.num_classes - 1
     asked: list[list[int]] = [[last], [], list(range(k))]
     actual = model.run(images, classes=asked)
-    features = torchvision_answers(artifact, images).features.astype(np.float64)
-    for index, wanted in enumerate(asked):
-        classes = [*wanted, *actual.top[index].tolist()[len(wanted) :]]
-        rows = weights[f"{net.classifier}.weight"][classes].astype(np.float64)
-        assert relative_error(actual.maps[index], np.einsum("ke,ers->krs", rows, features[index])) < TOLERANCE
-        means = actual.maps[index].mean(axis=(1, 2)) + weights[f"{net.classifier}.bias"][classes]
-        difference = np.abs(means - actual.logits[index][classes]).max()
-        assert difference < TOLERANCE * np.abs(actual.maps[index]).max()
+    classes = [[*wanted, *top[len(wanted) :]] for wanted, top in zip(asked, actual.top.tolist(), strict=True)]
+    check_maps(artifact, actual, torchvision_answers(artifact, images), classes)
 
     usual = model.run(images)  # asks for none again
     for field in ("logits", "embeddings", "top"):
@@ -88,7 +91,7 @@ def test_maps_of_any_class_are_exact(artifact_of: Callable[[str], Artifact], run
 
 
 @pytest.mark.parametrize("name", NUMPY_ARTIFACTS)
-def test_openvino_answers_as_a_forward_pass_in_numpy(artifact_of: Callable[[str], Artifact], name: str) -> None:
+def test_openvino_answers_as_a_forward_pass_in_numpy(artifact_of: ArtifactOf, name: str) -> None:
     """The parity that a machine without torch can check."""
     artifact = artifact_of(name)
     images = images_for(artifact, 2)
@@ -105,7 +108,7 @@ def test_openvino_answers_as_a_forward_pass_in_numpy(artifact_of: Callable[[str]
 @pytest.mark.extra
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("value", [0, 255])
-def test_black_and_white_images(artifact_of: Callable[[str], Artifact], runtime: str, value: int) -> None:
+def test_black_and_white_images(artifact_of: ArtifactOf, runtime: str, value: int) -> None:
     artifact = artifact_of("tiny-rotated")
     images = np.full_like(images_for(artifact, 1), value)
     actual = create(artifact, RuntimeOptions(runtime, "cpu")).run(images)
@@ -114,21 +117,20 @@ def test_black_and_white_images(artifact_of: Callable[[str], Artifact], runtime:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_equal_logits_come_by_rising_index(
-    artifact_of: Callable[[str], Artifact], runtime: str, monkeypatch: pytest.MonkeyPatch
+    artifact_of: ArtifactOf, runtime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = artifact_of("paper")
     weights = artifact.load_weights()
-    classifier, bias = artifact.network.classifier + ".weight", artifact.network.classifier + ".bias"
-    weights[classifier] = np.zeros_like(weights[classifier])
-    weights[bias] = np.zeros_like(weights[bias])
-    weights[bias][[700, 3, 250]] = 1.0
+    classifier = artifact.network.classifier
+    weights |= {f"{classifier}.{part}": np.zeros_like(weights[f"{classifier}.{part}"]) for part in ("weight", "bias")}
+    weights[f"{classifier}.bias"][[700, 3, 250]] = 1.0
     monkeypatch.setattr(Artifact, "load_weights", lambda self: weights)
     actual = create(artifact, RuntimeOptions(runtime, "cpu")).run(images_for(artifact, 1))
     assert actual.top.tolist() == [[3, 250, 700, 0, 1]]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_maps_lie_in_the_frame_of_the_image(artifact_of: Callable[[str], Artifact], runtime: str) -> None:
+def test_maps_lie_in_the_frame_of_the_image(artifact_of: ArtifactOf, runtime: str) -> None:
     """What changes in one corner of the image changes the same corner of the features, rotated weights or not."""
     for name in ("paper", "paper-rotated"):
         artifact = artifact_of(name)

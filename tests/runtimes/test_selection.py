@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import pytest
 
@@ -20,7 +19,7 @@ def test_importing_the_package_imports_neither_backend() -> None:
     assert python(code) == "set()\n"
 
 
-def test_works_where_torch_is_not_installed(artifact_of: Callable[[str], Artifact]) -> None:
+def test_works_where_torch_is_not_installed(tiny: Artifact) -> None:
     code = """
 import sys
 sys.modules["torch"] = sys.modules["torchvision"] = None  # what "import torch" finds: nothing
@@ -38,8 +37,7 @@ try:
 except MissingExtra as error:
     print(error)
 """
-    artifact = artifact_of("tiny")
-    assert python(code, str(artifact.directory.parent.parent), "tiny").splitlines() == [
+    assert python(code, str(tiny.directory.parent.parent), "tiny").splitlines() == [
         "openvino cpu (1, 10)",
         "runtime=torch needs the extra 'torch'; in a clone: .venv/bin/pip install -c constraints.txt -e '.[torch]'",
     ]
@@ -48,11 +46,11 @@ except MissingExtra as error:
 @pytest.mark.parametrize("missing", ["torch", "torchvision"])
 @pytest.mark.parametrize("options", [RuntimeOptions("torch", "cpu"), RuntimeOptions("torch", "cuda")])
 def test_names_the_extra(
-    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch, options: RuntimeOptions, missing: str
+    tiny: Artifact, monkeypatch: pytest.MonkeyPatch, options: RuntimeOptions, missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingExtra, match=r"needs the extra 'torch'"):
-        create(artifact_of("tiny"), options)
+        create(tiny, options)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +109,9 @@ def test_a_driver_without_a_gpu_is_worth_a_warning(
         (RuntimeOptions(max_batch=0), "at least 1"),
     ],
 )
-def test_refuses_in_one_sentence(artifact_of: Callable[[str], Artifact], options: RuntimeOptions, says: str) -> None:
+def test_refuses_in_one_sentence(tiny: Artifact, options: RuntimeOptions, says: str) -> None:
     with pytest.raises(OperatorError, match=says) as caught:
-        create(artifact_of("tiny"), options)
+        create(tiny, options)
     assert "\n" not in str(caught.value).replace("cuda:0\n", "")
 
 

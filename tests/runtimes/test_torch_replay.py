@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from service.runtimes.torch import runtime as torch_runtime
 from service.runtimes.torch.network import load_classifier
 from service.runtimes.torch.replay import Lane, Rows, bucket_sizes, gather, out_of_memory, run_or_halve
 from service.runtimes.torch.runtime import EagerLane, TorchRuntime
-from tests.runtimes.conftest import images_for, relative_error
+from tests.runtimes.conftest import ArtifactOf, images_for, relative_error
 
 CPU = torch.device("cpu")
 
@@ -44,7 +45,7 @@ def test_a_batch_is_gathered_from_wherever_it_lies() -> None:
     np.testing.assert_array_equal(rows, [*images, np.full((4, 4, 3), 7)])
 
 
-def test_a_lane_pads_to_its_buckets_and_cuts_off_again(artifact_of: Callable[[str], Artifact]) -> None:
+def test_a_lane_pads_to_its_buckets_and_cuts_off_again(artifact_of: ArtifactOf) -> None:
     artifact = artifact_of("tiny-rotated")
     module = load_classifier(artifact)
     lane = Lane(module, bucket_sizes(5), 64, CPU)
@@ -57,10 +58,9 @@ def test_a_lane_pads_to_its_buckets_and_cuts_off_again(artifact_of: Callable[[st
             assert relative_error(getattr(actual, name), getattr(expected, name)) < 1e-4
 
 
-def test_a_lanes_answers_are_copies(artifact_of: Callable[[str], Artifact]) -> None:
-    artifact = artifact_of("tiny")
-    lane = Lane(load_classifier(artifact), (1,), 64, CPU)
-    images = images_for(artifact, 2)
+def test_a_lanes_answers_are_copies(tiny: Artifact) -> None:
+    lane = Lane(load_classifier(tiny), (1,), 64, CPU)
+    images = images_for(tiny, 2)
     first = lane.run(images[:1])
     logits = first.logits.copy()
     lane.run(images[1:])
@@ -69,6 +69,11 @@ def test_a_lanes_answers_are_copies(artifact_of: Callable[[str], Artifact]) -> N
 
 FULL = torch.OutOfMemoryError("CUDA out of memory")
 DRIVER_FULL = RuntimeError("CUDA error: out of memory")
+
+
+def blank(batch: int) -> BatchOutputs:
+    zeros = np.zeros((batch, 1), np.float32)
+    return BatchOutputs(zeros, zeros, np.zeros((batch, 1), np.int64), zeros)
 
 
 class FullDevice:
@@ -137,12 +142,12 @@ def only_up_to(limit: int, error: Exception) -> Callable[..., None]:
 
 @pytest.mark.parametrize("error", [FULL, DRIVER_FULL])
 def test_buckets_that_do_not_fit_are_left_out(
-    artifact_of: Callable[[str], Artifact],
+    tiny: Artifact,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
 ) -> None:
-    module = load_classifier(artifact_of("tiny"))
+    module = load_classifier(tiny)
     monkeypatch.setattr(torch_replay, "Replay", only_up_to(4, error))
     assert Lane(module, bucket_sizes(16), 64, CPU).max_batch == 4
     assert [record.getMessage() for record in caplog.records] == [
@@ -154,12 +159,10 @@ def test_buckets_that_do_not_fit_are_left_out(
         Lane(module, bucket_sizes(2), 64, CPU)
 
 
-def test_a_bucket_that_fails_otherwise_ends_the_start(
-    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bucket_that_fails_otherwise_ends_the_start(tiny: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_replay, "Replay", only_up_to(1, RuntimeError("cuDNN error")))
     with pytest.raises(RuntimeError, match="cuDNN"):
-        Lane(load_classifier(artifact_of("tiny")), bucket_sizes(2), 64, CPU)
+        Lane(load_classifier(tiny), bucket_sizes(2), 64, CPU)
 
 
 class Recording:
@@ -173,19 +176,16 @@ class Recording:
 
     def outputs(self, batch: int) -> BatchOutputs:
         events.append(("outputs", self.size, batch))
-        zeros = np.zeros((batch, 1), np.float32)
-        return BatchOutputs(zeros, zeros, np.zeros((batch, 1), np.int64), zeros)
+        return blank(batch)
 
 
 events: list[object] = []
 
 
-def test_outputs_are_read_once_the_device_is_done(
-    artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outputs_are_read_once_the_device_is_done(tiny: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_replay, "Replay", Recording)
     monkeypatch.setattr(Lane, "wait", lambda lane: events.append("wait"))
-    lane = Lane(load_classifier(artifact_of("tiny")), bucket_sizes(8), 64, CPU)
+    lane = Lane(load_classifier(tiny), bucket_sizes(8), 64, CPU)
     events.clear()
     lane.run(np.zeros((3, 64, 64, 3), np.uint8))
     assert events == [("start", 4, 3), "wait", ("outputs", 4, 3)]
@@ -199,34 +199,26 @@ def with_lanes(artifact: Artifact, lanes: Sequence[object]) -> TorchRuntime:
     return model
 
 
-def test_lanes_share_no_buffer(artifact_of: Callable[[str], Artifact]) -> None:
-    artifact = artifact_of("tiny")
-    module = load_classifier(artifact, folded_to="fp32")
-    model = with_lanes(artifact, [Lane(module, bucket_sizes(4), 64, CPU) for _ in range(2)])
-    images = images_for(artifact, 40)
+def test_lanes_share_no_buffer(tiny: Artifact) -> None:
+    module = load_classifier(tiny, folded_to="fp32")
+    model = with_lanes(tiny, [Lane(module, bucket_sizes(4), 64, CPU) for _ in range(2)])
+    images = images_for(tiny, 40)
     batches = [images[start : start + 1 + start % 4] for start in range(36)]
-    alone = with_lanes(artifact, [Lane(module, bucket_sizes(4), 64, CPU)])
+    alone = with_lanes(tiny, [Lane(module, bucket_sizes(4), 64, CPU)])
     expected = [alone.run(batch) for batch in batches]
     with ThreadPoolExecutor(4) as threads:
         for actual, wanted in zip(threads.map(model.run, batches), expected, strict=True):
             np.testing.assert_allclose(actual.logits, wanted.logits, atol=1e-4)
 
 
-class Meeting:
-    """A lane whose ``run`` ends once another one's runs, too."""
+def test_two_threads_run_on_two_lanes(tiny: Artifact) -> None:
+    together = threading.Barrier(2)
 
-    def __init__(self, barrier: threading.Barrier) -> None:
-        self._barrier = barrier
+    def run(images: Images, rows: Rows) -> BatchOutputs:
+        together.wait(10)
+        return blank(len(images))
 
-    def run(self, images: Images, rows: Rows = None) -> BatchOutputs:
-        self._barrier.wait(10)
-        zeros = np.zeros((len(images), 1), np.float32)
-        return BatchOutputs(zeros, zeros, np.zeros((len(images), 1), np.int64), zeros)
-
-
-def test_two_threads_run_on_two_lanes(artifact_of: Callable[[str], Artifact]) -> None:
-    barrier = threading.Barrier(2)
-    model = with_lanes(artifact_of("tiny"), [Meeting(barrier), Meeting(barrier)])
+    model = with_lanes(tiny, [SimpleNamespace(run=run), SimpleNamespace(run=run)])
     images = np.zeros((1, 64, 64, 3), np.uint8)
     with ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(model.run, images) for _ in range(2)]:
@@ -236,41 +228,32 @@ def test_two_threads_run_on_two_lanes(artifact_of: Callable[[str], Artifact]) ->
         model.run(images)
 
 
-class BrokenLane:
-    def __init__(self, error: Exception, alive: bool) -> None:
-        self.error = error
-        self._alive = alive
-
-    def run(self, images: Images, rows: Rows = None) -> BatchOutputs:
-        raise self.error
-
-    def alive(self) -> bool:
-        return self._alive
-
-
 @pytest.mark.parametrize(
     ("error", "alive", "raised"),
     [
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False, DeviceLost),
-        (torch.OutOfMemoryError("CUDA out of memory"), False, DeviceLost),
-        (torch.OutOfMemoryError("CUDA out of memory"), True, torch.OutOfMemoryError),
+        (FULL, False, DeviceLost),
+        (FULL, True, torch.OutOfMemoryError),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True, RuntimeError),
     ],
 )
 def test_a_device_is_lost_when_it_does_not_answer_any_more(
-    artifact_of: Callable[[str], Artifact], error: Exception, alive: bool, raised: type[Exception]
+    tiny: Artifact, error: Exception, alive: bool, raised: type[Exception]
 ) -> None:
-    model = with_lanes(artifact_of("tiny"), [BrokenLane(error, alive)])
+    def run(images: Images, rows: Rows) -> BatchOutputs:
+        raise error
+
+    model = with_lanes(tiny, [SimpleNamespace(run=run, alive=lambda: alive)])
     for _ in range(2):  # the lane is back in its pool after a failure
         with pytest.raises(raised) as caught:
             model.run(np.zeros((2, 64, 64, 3), np.uint8))
         assert type(caught.value) is raised
 
 
-def test_threads_of_the_cpu_reference(artifact_of: Callable[[str], Artifact]) -> None:
+def test_threads_of_the_cpu_reference(tiny: Artifact) -> None:
     before = torch.get_num_threads()
     try:
-        torch_runtime.TorchRuntime(artifact_of("tiny"), RuntimeOptions("torch", runners=2, threads_per_runner=2))
+        torch_runtime.TorchRuntime(tiny, RuntimeOptions("torch", runners=2, threads_per_runner=2))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

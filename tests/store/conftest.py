@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -107,13 +109,18 @@ def pth(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return buffer.getvalue()
 
 
-def unpulled(store: Path, source: WeightsSource, *, keep_digest: bool = False) -> Artifact:
+def unpulled(store: Path, source: WeightsSource) -> Artifact:
     """``store/tiny/1`` without weights, to be pulled from ``source``: width 0.1, 3 classes."""
     found = make_artifact(store, width_mult=0.1, num_classes=3)
-    update: dict[str, Any] = {"source": source} | ({} if keep_digest else {"weights": None})
-    (found.directory / artifact.MANIFEST).write_bytes(manifest_bytes(found.manifest.model_copy(update=update)))
     (found.directory / artifact.WEIGHTS).unlink()
-    return artifact.load(store, "tiny", "1")
+    return change_manifest(found, source=source, weights=None)
+
+
+def change_manifest(found: Artifact, **update: Any) -> Artifact:
+    """``found`` with other fields in its manifest, read again."""
+    manifest = found.manifest.model_copy(update=update)
+    (found.directory / artifact.MANIFEST).write_bytes(manifest_bytes(manifest))
+    return artifact.load(found.directory.parent.parent, manifest.name, manifest.version)
 
 
 @pytest.fixture
@@ -135,10 +142,15 @@ def litter(store: Path) -> list[str]:
 
 
 def nothing_was_stored(store: Path) -> bool:
-    return (
-        not (store / "tiny/1" / artifact.WEIGHTS).exists()
-        and artifact.load(store, "tiny", "1").manifest.weights is None
-    )
+    """Neither weights nor their digest nor a part of a file."""
+    weights = store / "tiny/1" / artifact.WEIGHTS
+    return not weights.exists() and artifact.load(store, "tiny", "1").manifest.weights is None and litter(store) == []
+
+
+def child(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """``code`` in a process of its own."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 def fail_with(code: int) -> Any:

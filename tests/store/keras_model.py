@@ -16,9 +16,9 @@ TABLE = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 
 Arrays = dict[str, NDArray[np.float32]]
 
 
-def random_arrays(channels: list[int], stem: int, last: int, classes: int, seed: int = 0) -> Arrays:
+def random_arrays(channels: list[int], stem: int, last: int, classes: int) -> Arrays:
     """Path in the HDF5 file to array, for stages of ``channels`` (one number for each row of the table)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     arrays: Arrays = {}
 
     def put(layer: str, array: str, values: NDArray[np.float64]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,7 @@ from service.store import write
 from service.store.add import add
 from service.store.catalog import list_models, verify
 from tests.artifacts import make_artifact
-from tests.store.conftest import fail_with, litter
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.store.conftest import child, fail_with, litter
 
 
 @pytest.fixture
@@ -86,11 +82,7 @@ def test_every_option_reaches_the_manifest(store: Path, tmp_path: Path) -> None:
         ({"width_mult": 0.0}, r"cannot be described: architecture.width_mult: Input should be greater than 0"),
         ({"round_nearest": 0}, r"cannot be described: architecture.round_nearest"),
         ({"inverted_residual_setting": [[1, 2]]}, r"cannot be described: architecture.inverted_residual_setting"),
-        ({"inverted_residual_setting": []}, r"cannot be described: architecture"),
         ({"mean": (0.5,)}, r"cannot be described: preprocessing.mean"),
-        ({"std": (0.5, 0.0, 0.5)}, r"cannot be described: preprocessing.std"),
-        ({"interpolation": "nearest"}, r"cannot be described: preprocessing.interpolation"),
-        ({"crop_size": 8}, r"cannot be described: preprocessing.crop_size"),
         ({"crop_size": 288}, r"crop_size 288 is larger than resize_size 256"),
         ({"name": "../pets"}, r"cannot be described: name"),
         ({"version": "a/b"}, r"cannot be described: version"),
@@ -201,8 +193,7 @@ def test_kill_just_before_the_version_appears(existing: bool, checkpoint: Path, 
     if existing:
         add(store, checkpoint, labels, name="pets", width_mult=0.1)
         labels.write_text("a\nb\nc\n")
-    command = [sys.executable, "-c", ADD, str(store), str(checkpoint), str(labels), "yes" if existing else ""]
-    with subprocess.Popen(command, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE) as process:
+    with child(ADD, store, checkpoint, labels, "yes" if existing else "") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
         process.kill()

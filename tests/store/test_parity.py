@@ -75,13 +75,6 @@ def test_a_bad_photo_is_left_out_and_named(store: Path, photos: Path) -> None:
     assert isinstance(run(store, photos).exception, OperatorError)
 
 
-def test_an_empty_folder(store: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    result = run(store, tmp_path / "empty")
-    assert isinstance(result.exception, OperatorError)
-    assert "no images" in str(result.exception)
-
-
 @pytest.mark.parametrize(
     ("names", "labels"),
     [

@@ -19,7 +19,7 @@ from service.model.artifact import FileDigest, WeightsSource
 from service.store import write
 from service.store.pull import pull
 from tests.artifacts import make_artifact
-from tests.store.conftest import Behaviour, Published, litter, nothing_was_stored, unpulled
+from tests.store.conftest import Behaviour, Published, change_manifest, litter, nothing_was_stored, unpulled
 
 
 def test_pull_stores_what_was_published(store: Path, tmp_path: Path) -> None:
@@ -70,26 +70,19 @@ def test_a_body_without_length(store: Path, published: Published) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "message"),
+    ("behaviour", "more", "message"),
     [
-        ("truncated", r"the connection broke \(\d+ bytes are missing\); run the command again"),
-        ("missing", r"the server answered 404 Not Found; is the url right\?"),
+        ("truncated", b"", r"the connection broke \(\d+ bytes are missing\); run the command again"),
+        ("missing", b"", r"the server answered 404 Not Found; is the url right\?"),
+        ("whole", b"\0", r"not the file that the manifest describes .* nothing was stored"),
     ],
 )
-def test_failed_downloads(store: Path, published: Published, behaviour: Behaviour, message: str) -> None:
+def test_failed_downloads(store: Path, published: Published, behaviour: Behaviour, more: bytes, message: str) -> None:
     published.behaviour = behaviour
+    published.body += more
     with pytest.raises(PullError, match=message):
         pull(store, "tiny", "1")
     assert nothing_was_stored(store)
-    assert litter(store) == []
-
-
-def test_a_file_with_another_hash(store: Path, published: Published) -> None:
-    published.body += b"\0"
-    with pytest.raises(PullError, match=r"not the file that the manifest describes .* nothing was stored"):
-        pull(store, "tiny", "1")
-    assert nothing_was_stored(store)
-    assert litter(store) == []
 
 
 @pytest.mark.extra
@@ -118,9 +111,7 @@ def test_sources_that_are_not_fetched(tmp_path: Path, source: dict[str, str], me
 
 
 def test_another_conversion_than_the_manifest_says(store: Path, published: Published) -> None:
-    found = artifact.load(store, "tiny", "1")
-    manifest = found.manifest.model_copy(update={"weights": FileDigest(sha256="0" * 64, bytes=1)})
-    (found.directory / artifact.MANIFEST).write_bytes(write.manifest_bytes(manifest))
+    found = change_manifest(artifact.load(store, "tiny", "1"), weights=FileDigest(sha256="0" * 64, bytes=1))
     with pytest.raises(PullError, match=r"the manifest says 00000000…; nothing was stored"):
         pull(store, "tiny", "1")
     assert not (found.directory / artifact.WEIGHTS).exists()
@@ -128,9 +119,7 @@ def test_another_conversion_than_the_manifest_says(store: Path, published: Publi
 
 def test_a_published_file_of_another_network(store: Path) -> None:
     found = artifact.load(store, "tiny", "1")
-    architecture = found.manifest.architecture.model_copy(update={"width_mult": 0.5})
-    manifest = found.manifest.model_copy(update={"architecture": architecture})
-    (found.directory / artifact.MANIFEST).write_bytes(write.manifest_bytes(manifest))
+    change_manifest(found, architecture=found.manifest.architecture.model_copy(update={"width_mult": 0.5}))
     with pytest.raises(ArtifactError, match="the architecture needs"):
         pull(store, "tiny", "1")
     assert litter(store) == []

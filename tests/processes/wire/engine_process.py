@@ -1,4 +1,4 @@
-"""An engine over the fake runtime in a process: ``python -m tests.processes.wire.engine_process NAME [SECONDS]``.
+"""An engine over the fake runtime in a process: ``python -m tests.processes.wire.engine_process NAME SECONDS``.
 
 Listens at the abstract address NAME; a batch takes SECONDS. Ends with its parent's end of the pipe on standard input.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -55,12 +54,10 @@ async def main(name: str, seconds: float) -> None:
     server = EngineServer(engine_of(runtime), listener, LAYOUT)
     await server.start()
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, ended.set)
-    loop.add_reader(sys.stdin, ended.set)
+    asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
     await ended.wait()
     await server.aclose()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 0.0))
+    asyncio.run(main(sys.argv[1], float(sys.argv[2])))

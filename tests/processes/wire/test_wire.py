@@ -10,11 +10,8 @@ import time
 import pytest
 
 from service.errors import NotReady
-from service.metrics import Metrics
 from service.processes.wire import messages
-from service.processes.wire.remote_engine import RemoteEngine
-from service.processes.wire.slots import Layout
-from tests.engine.remote import LAYOUT, ask, descriptors, engine_server, free, listen, worker
+from tests.engine.remote import LAYOUT, ask, connected, descriptors, engine_server, free, listen, worker
 from tests.fakes import MODEL, FakeRuntime, given
 from tests.processes.wire.engine_process import EngineProcess
 from tests.waiting import eventually, soon, until_ready
@@ -23,16 +20,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_more_images_than_slots_wait_their_turn() -> None:
-    layout = Layout(LAYOUT.image_size, LAYOUT.num_classes, LAYOUT.embedding_dim, LAYOUT.map_size, slots=2)
-    async with engine_server(FakeRuntime()) as address, worker(address, layout=layout) as engine:
-        await until_ready(engine)
+    async with connected(FakeRuntime(), layout=LAYOUT._replace(slots=2)) as engine:
         assert await asyncio.gather(*(ask(engine, marker) for marker in range(50))) == ["right"] * 50
         assert free(engine) == 2
 
 
 async def test_a_caller_that_leaves_gives_its_slot_back() -> None:
-    async with engine_server(FakeRuntime(before=lambda images: time.sleep(0.01))) as address, worker(address) as engine:
-        await until_ready(engine)
+    async with connected(FakeRuntime(before=lambda images: time.sleep(0.01))) as engine:
         calls = [asyncio.ensure_future(engine.infer(MODEL, given(marker), soon())) for marker in range(100)]
         for turn, call in enumerate(calls):
             await asyncio.sleep(0 if turn % 7 else 0.003)
@@ -43,8 +37,7 @@ async def test_a_caller_that_leaves_gives_its_slot_back() -> None:
 
 
 async def test_an_answer_that_crosses_a_cancellation_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with engine_server(FakeRuntime()) as address, worker(address) as engine:
-        await until_ready(engine)
+    async with connected(FakeRuntime()) as engine:
         (connection,) = engine._connections
         answered = connection._answered
 
@@ -147,16 +140,9 @@ async def test_chaos_gives_right_answers_or_none() -> None:
 async def test_readiness_does_not_wait_for_an_engine_that_is_silent() -> None:
     """As where an engine is being replaced or was given up: its listener is there, and nobody behind it."""
     silent, address = listen()
-    try:
-        async with engine_server(FakeRuntime()) as alive:
-            engine = RemoteEngine(
-                MODEL, [address, alive], LAYOUT, decode_threads=1, metrics=Metrics(), on_fatal=lambda reason: None
-            )
-            engine.start()
+    with silent:
+        async with engine_server(FakeRuntime()) as alive, worker(address, alive) as engine:
             await until_ready(engine)
             began = time.monotonic()
             assert (await engine.ready()).ok
             assert time.monotonic() - began < 1.0
-            await engine.aclose()
-    finally:
-        silent.close()
