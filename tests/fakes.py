@@ -128,7 +128,7 @@ class FakeRuntime:
         embeddings = np.zeros((len(images), EMBEDDING_DIM), np.float32)
         embeddings[:, :3] = first
         top = np.argsort(-logits, axis=1, kind="stable")[:, :MAPS_PER_ITEM].astype(np.int64)
-        rows = None if classes is None else map_rows(classes, MAPS_PER_ITEM, NUM_CLASSES)
+        rows = None if classes is None else map_rows(classes, len(images), MAPS_PER_ITEM, NUM_CLASSES)
         mapped = top if rows is None else np.where(rows < 0, top, rows)
         maps = mapped.astype(np.float32)[..., np.newaxis, np.newaxis]
         return self._after(images, BatchOutputs(logits, embeddings, top, maps))

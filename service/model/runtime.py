@@ -76,12 +76,12 @@ def check_images(images: Images, size: int, max_batch: int) -> None:
         raise ValueError(f"a batch of {len(images)} images; 1 to {max_batch} are possible")
 
 
-def map_rows(classes: Sequence[Sequence[int]], k: int, num_classes: int) -> NDArray[np.int32]:
-    """``classes`` as the networks take it: (B, k) class indices; -1 in column i means the i-th strongest class.
+def map_rows(classes: Sequence[Sequence[int]], batch: int, k: int, num_classes: int) -> NDArray[np.int32]:
+    """``classes`` as the networks take it: (batch, k) class indices; -1 in column i means the i-th strongest class.
 
     ValueError for more than ``k`` classes per image, and for one that the network does not have.
     """
-    rows = np.full((len(classes), k), -1, np.int32)
+    rows = np.full((batch, k), -1, np.int32)
     for row, indices in zip(rows, classes, strict=True):
         if len(indices) > k or not all(0 <= index < num_classes for index in indices):
             raise ValueError(f"maps of {list(indices)}; up to {k} of {num_classes} classes are possible")

@@ -72,7 +72,7 @@ class OpenVinoRuntime:
         With ``alone`` the answer is the same up to float rounding, on some CPUs to the last bit.
         """
         check_images(images, self._size, self.max_batch)
-        rows = None if classes is None else map_rows(classes, self._maps, self._num_classes)
+        rows = None if classes is None else map_rows(classes, len(images), self._maps, self._num_classes)
         requests = self._requests
         if requests is None:
             raise RuntimeError("the runtime is closed")

@@ -57,7 +57,7 @@ class TorchRuntime:
         this batch failed.
         """
         check_images(images, self._size, self.max_batch)
-        rows = None if classes is None else map_rows(classes, self._maps, self._num_classes)
+        rows = None if classes is None else map_rows(classes, len(images), self._maps, self._num_classes)
         lanes = self._lanes
         if lanes is None:
             raise RuntimeError("the runtime is closed")
