@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     """exact: pixels bit-equal to torchvision's transform; fast: large JPEGs are decoded at a reduced scale, but at no
     less than twice the target size."""
 
+    damaged: Literal["warn", "refuse"] = "warn"
+    """What is done with a JPEG that libjpeg finds damaged: warn answers and quotes the damage, refuse answers 422. One
+    that is cut short is 422 either way."""
+
     max_batch_size: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
     """Most images in one forward pass; auto measures the cost of batches at warm-up and chooses the size beyond which
     doubling no longer pays."""

@@ -13,7 +13,7 @@ from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
 from service.http import overlay
-from service.image import Preview, crop_box, inspect
+from service.image import Findings, crop_box, inspect
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
 from service.model.outputs import DEFAULT_TOP_K, ClassMap, Prediction, classify, explain
@@ -65,11 +65,11 @@ async def _explain(
     settings: Settings, artifact: Artifact, data: bytes, classes: tuple[int, ...], opacity: float
 ) -> tuple[list[Prediction], ClassMap, bytes]:
     """The strongest classes, the map of one class, and its drawing."""
-    preview = Preview()
+    findings = Findings(keep_photo=True)
     async with served_locally(for_one_photo(settings), artifact) as served:
-        source = served.source(data, inspect(data, served.limits), preview)
+        source = served.source(data, inspect(data, served.limits), findings)
         output = await infer_locally(served, source, classes)
     (class_map,) = explain(output, artifact.labels, classes, 1)
-    crop = crop_box(preview.photo.size, served.transform)
-    png = overlay.draw(preview.photo, crop, class_map, opacity=opacity)
+    crop = crop_box(findings.photo.size, served.transform)
+    png = overlay.draw(findings.photo, crop, class_map, opacity=opacity)
     return classify(output, artifact.labels, DEFAULT_TOP_K), class_map, png

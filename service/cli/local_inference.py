@@ -19,7 +19,7 @@ from service.config import Settings
 from service.engine.client import Decode, Source
 from service.errors import OperatorError, ServiceError
 from service.host.cores import available_cores
-from service.image import Pixels, inspect
+from service.image import Findings, Pixels, inspect
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
@@ -30,7 +30,17 @@ from service.store.photos import image_files, read_photo
 from service.store.write import replace_file
 
 #: The settings that have an effect without a server.
-LOCAL_SETTINGS = ("model_store", "model", "version", "device", "runtime", "precision", "decode", "max_pixels")
+LOCAL_SETTINGS = (
+    "model_store",
+    "model",
+    "version",
+    "device",
+    "runtime",
+    "precision",
+    "decode",
+    "damaged",
+    "max_pixels",
+)
 
 #: A day: a local command has no deadline, but the engine requires one.
 _DEADLINE_S = 86_400.0
@@ -65,11 +75,16 @@ async def _infer_all(
     async def infer(path: Path) -> ItemOutput | ServiceError:
         def pixels() -> Pixels:
             data = read_photo(path)
-            return served.source(data, inspect(data, served.limits)).call()
+            return served.source(data, inspect(data, served.limits), findings).call()
+
+        findings = Findings()
 
         async with room:
             try:
-                return await infer_locally(served, Decode(pixels))
+                output = await infer_locally(served, Decode(pixels))
+                for warning in findings.warnings:
+                    click.echo(f"warning: {path}: {warning}", err=True)
+                return output
             except ServiceError as error:
                 return error
             finally:

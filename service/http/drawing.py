@@ -18,7 +18,7 @@ from service.errors import DeadlineExceeded, ServiceError
 from service.http import overlay, problems
 from service.http.encode import PNG
 from service.http.request import Exchange, cancelled_by_disconnect
-from service.image import Preview, crop_box
+from service.image import crop_box
 from service.model.outputs import explain
 from service.serving.intake import DRAWING_UNITS, Photo, StageTimes
 
@@ -44,13 +44,13 @@ class Drawings:
     async def _draw(
         self, photos: list[Photo], deadline: float, times: StageTimes, classes: Sequence[int], opacity: float
     ) -> Response:
-        served, preview = self._exchange.served, Preview()
-        (outcome,) = await self._exchange.intake.infer(served, photos, deadline, times, classes, preview=preview)
+        served = self._exchange.served
+        (outcome,) = await self._exchange.intake.infer(served, photos, deadline, times, classes, keep_photo=True)
         if isinstance(outcome, ServiceError):
             return problems.response(outcome)
         (class_map,) = explain(outcome.result.output, served.labels, classes, 1)
-        crop = crop_box(preview.photo.size, served.transform)
-        draw = partial(overlay.draw, preview.photo, crop, class_map, opacity=opacity)
+        photo = outcome.findings.photo
+        draw = partial(overlay.draw, photo, crop_box(photo.size, served.transform), class_map, opacity=opacity)
         started = time.monotonic()
         try:
             async with asyncio.timeout(deadline - started):

@@ -101,7 +101,7 @@ class Encoder:
         results = [
             {"error": problems.problem(outcome)}
             if isinstance(outcome, ServiceError)
-            else describe(outcome) | {"warnings": outcome.header.warnings}
+            else describe(outcome) | {"warnings": outcome.warnings}
             for outcome in outcomes
         ]
         body = orjson.dumps({**self._envelope, "results": results}, option=_JSON_OPTIONS)

@@ -5,10 +5,10 @@ header, on the event loop; ``preprocess`` decodes, on a decode thread or a runne
 
 bytes ─► inspect ─► Header ─┐
   └──────────────────────► preprocess: decode ─► transform ─► Pixels
-                                           └───► Preview, if one is passed
+                                           └───► Findings: warnings, a small copy
 """
 
-from service.image.decode import PREVIEW_SIDE, Mode, Preview, preprocess
+from service.image.decode import PREVIEW_SIDE, Damaged, Findings, Mode, preprocess
 from service.image.header import WARN_EXIF, WARN_FRAMES, Format, Header, Limits
 from service.image.inspection import inspect
 from service.image.transform import CropBox, Pixels, Transform, crop_box
@@ -18,12 +18,13 @@ __all__ = [
     "WARN_EXIF",
     "WARN_FRAMES",
     "CropBox",
+    "Damaged",
+    "Findings",
     "Format",
     "Header",
     "Limits",
     "Mode",
     "Pixels",
-    "Preview",
     "Transform",
     "crop_box",
     "inspect",

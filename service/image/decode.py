@@ -26,7 +26,6 @@ from PIL import (
     GifImagePlugin,
     Image,
     ImageFile,
-    JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
@@ -35,6 +34,7 @@ from PIL import (
 
 from service.errors import BadImage, ImageTooLarge, ServiceError
 from service.image.formats.gif import first_frame
+from service.image.formats.jpeg import WARN_ENDLESS, decode_jpeg
 from service.image.formats.png import pixel_chunks, scale_transparency
 from service.image.formats.tiff import first_page
 from service.image.header import CORRUPT, DEFAULT_LIMITS, TRUNCATED, Format, Header, Limits
@@ -43,15 +43,20 @@ from service.image.transform import Pixels, Transform, resize_and_crop
 #: How JPEGs are decoded: bit-equal to torchvision, or at a reduced scale if they are much larger than needed.
 Mode = Literal["exact", "fast"]
 
-#: Most pixels per side of a ``Preview`` photo.
+#: Most pixels per side of the photo in ``Findings``.
 PREVIEW_SIDE: Final = 1024
+
+#: What is done with a JPEG that libjpeg finds damaged: answered with a warning, or refused.
+Damaged = Literal["warn", "refuse"]
+
+WARN_UNIFORM: Final = "the image is one colour all over, or wholly transparent"
+WARN_DARK: Final = "the image is nearly black: no sample is above 15 of 255"
+_DARK: Final = 15  # 12 bits stored in 16 without scaling
 
 #: ``fast`` decodes a JPEG at no less than this many times the resized size, so that resizing still averages pixels.
 _DRAFT_FACTOR: Final = 2
 
 _BITS_PER_SAMPLE: Final = 258
-#: Pillow's mode and raw mode by the number of components. Adobe stores CMYK inverted.
-_JPEG_MODES: Final = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}
 
 _TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,38 +73,27 @@ _NO_WARNINGS: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _lock = threading.Lock()
 
 
-class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """Pillow's decoder without its parser of markers, which runs in Python; ``header`` replaces it.
-
-    Of an MPO (a JPEG followed by further images) only the first image is decoded.
-    """
-
-    def __init__(self, data: bytes, header: Header) -> None:
-        self._header = header
-        super().__init__(io.BytesIO(data))
-
-    def _open(self) -> None:
-        self._size = (self._header.width, self._header.height)
-        self._mode, rawmode = _JPEG_MODES[self._header.components]
-        self.tile = [ImageFile._Tile("jpeg", (0, 0, *self._size), 0, (rawmode, ""))]
-
-
-_READERS: Final[dict[Format, Callable[[bytes, Header, Limits], ImageFile.ImageFile]]] = {
-    "jpeg": lambda data, header, _: _Jpeg(data, header),
-    "png": lambda data, *_: PngImagePlugin.PngImageFile(io.BytesIO(pixel_chunks(data))),
-    "webp": lambda data, *_: WebPImagePlugin.WebPImageFile(io.BytesIO(data)),
-    "gif": lambda data, _, limits: GifImagePlugin.GifImageFile(io.BytesIO(first_frame(data, limits))),
-    "bmp": lambda data, *_: BmpImagePlugin.BmpImageFile(io.BytesIO(data)),
-    "tiff": lambda data, *_: TiffImagePlugin.TiffImageFile(io.BytesIO(first_page(data))),
+_READERS: Final[dict[Format, Callable[[bytes, Limits], ImageFile.ImageFile]]] = {
+    "png": lambda data, _: PngImagePlugin.PngImageFile(io.BytesIO(pixel_chunks(data))),
+    "webp": lambda data, _: WebPImagePlugin.WebPImageFile(io.BytesIO(data)),
+    "gif": lambda data, limits: GifImagePlugin.GifImageFile(io.BytesIO(first_frame(data, limits))),
+    "bmp": lambda data, _: BmpImagePlugin.BmpImageFile(io.BytesIO(data)),
+    "tiff": lambda data, _: TiffImagePlugin.TiffImageFile(io.BytesIO(first_page(data))),
 }
 
 
-class Preview:
-    """Receives a small copy of the photo that ``preprocess`` decodes: RGB, upright, opaque."""
+class Findings:
+    """Receives what ``preprocess`` finds out beside the pixels."""
 
-    __slots__ = ("photo",)
+    __slots__ = ("keeps_photo", "photo", "warnings")
 
     photo: Image.Image
+
+    def __init__(self, *, keep_photo: bool = False) -> None:
+        """``keep_photo``: keep a small copy of the photo as well: RGB, upright, opaque, for a drawing."""
+        self.keeps_photo = keep_photo
+        #: Messages for the sender: the image is damaged, or may not show what was meant.
+        self.warnings: list[str] = []
 
     def take(self, photo: Image.Image) -> None:
         """Copy ``photo``, reduced by the smallest integer that gives at most ``PREVIEW_SIDE`` pixels per side."""
@@ -112,7 +106,8 @@ def preprocess(
     transform: Transform,
     mode: Mode = "exact",
     limits: Limits = DEFAULT_LIMITS,
-    preview: Preview | None = None,
+    damaged: Damaged = "warn",
+    findings: Findings | None = None,
 ) -> Pixels:
     """The (crop, crop, 3) uint8 RGB pixels that a runtime takes: C-contiguous, read-only.
 
@@ -124,33 +119,52 @@ def preprocess(
     any other exception, including MemoryError, is the service's.
     """
     silence_decoders()
+    findings = findings or Findings()
     try:
-        photo = load_pixels(data, header, limits, _DRAFT_FACTOR * transform.resize_size if mode == "fast" else None)
+        shortest = _DRAFT_FACTOR * transform.resize_size if mode == "fast" else None
+        photo = load_pixels(data, header, limits, shortest, damaged, findings)
     except (MemoryError, ServiceError):
         raise
     except Exception as error:  # also from Pillow's conversions, which reject palettes that its readers accepted
         raise _refusal(error, header) from None
-    if preview is not None:
-        preview.take(photo)
-    return resize_and_crop(photo, transform)
+    if findings.keeps_photo:
+        findings.take(photo)
+    pixels = resize_and_crop(photo, transform)
+    findings.warnings += _doubts(pixels)
+    return pixels
 
 
-def load_pixels(data: bytes, header: Header, limits: Limits, draft: int | None) -> Image.Image:
-    """Decode completely; a JPEG, with ``draft``, at the smallest DCT scale whose short side is at least ``draft``."""
-    image = _READERS[header.format](data, header, limits)
-    limits.check_size(*image.size)
-    if draft is not None and isinstance(image, _Jpeg):
-        image.draft(None, (draft, draft))
+def load_pixels(
+    data: bytes, header: Header, limits: Limits, shortest: int | None, damaged: Damaged, findings: Findings
+) -> Image.Image:
+    """Decode completely; a JPEG, with ``shortest``, at the smallest scale at which no side is shorter than that."""
     grey_bits = 16
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        grey_bits = max(image.tag_v2.get(_BITS_PER_SAMPLE, (grey_bits,)))
-    elif isinstance(image, PngImagePlugin.PngImageFile):
-        scale_transparency(image)
-    image.load()
+    image: Image.Image
+    if header.format == "jpeg":
+        image, warning = decode_jpeg(data, header, limits, shortest)
+        if warning is not None:
+            if damaged == "refuse" and warning != WARN_ENDLESS:
+                raise BadImage(warning)
+            findings.warnings.append(warning)
+    else:
+        image = _READERS[header.format](data, limits)
+        limits.check_size(*image.size)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            grey_bits = max(image.tag_v2.get(_BITS_PER_SAMPLE, (grey_bits,)))
+        elif isinstance(image, PngImagePlugin.PngImageFile):
+            scale_transparency(image)
+        image.load()
     limits.check_size(*image.size)
     opaque = _opaque_rgb(image, grey_bits)
     method = _TRANSPOSITIONS.get(header.orientation)
     return opaque if method is None else opaque.transpose(method)
+
+
+def _doubts(pixels: Pixels) -> list[str]:
+    """Why ``pixels`` may not show what was meant. Takes some 10 µs."""
+    if (pixels[::16, ::16] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all():
+        return [WARN_UNIFORM]
+    return [WARN_DARK] if pixels.max() <= _DARK else []
 
 
 def _refusal(error: Exception, header: Header) -> ServiceError:

@@ -123,6 +123,7 @@ def create_served(
         artifact.manifest.preprocessing.transform(),
         settings.decode,
         Limits(max_pixels=max_pixels),
+        settings.damaged,
     )
 
 

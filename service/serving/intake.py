@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from service.engine.client import Decode, EngineClient, InferResult, Priority
 from service.errors import BodyTooLarge, ServiceError
-from service.image import PREVIEW_SIDE, Header, Limits, Mode, Preview, Transform, inspect, preprocess
+from service.image import PREVIEW_SIDE, Damaged, Findings, Header, Limits, Mode, Transform, inspect, preprocess
 from service.metrics import STAGES, Metrics, ModelMetrics
 from service.model.artifact import Artifact
 from service.serving.admission import BYTES_PER_UNIT, Admission, Permit, body_weight, image_weight
@@ -39,6 +39,7 @@ class Served:
     transform: Transform
     mode: Mode
     limits: Limits
+    damaged: Damaged
 
     @property
     def labels(self) -> Sequence[str]:
@@ -48,9 +49,9 @@ class Served:
     def num_classes(self) -> int:
         return self.artifact.network.num_classes
 
-    def source(self, data: bytes, header: Header, preview: Preview | None = None) -> Decode:
-        """The engine's source for an image whose ``header`` is known; ``preview`` receives a small copy of it."""
-        call = partial(preprocess, data, header, self.transform, self.mode, self.limits, preview)
+    def source(self, data: bytes, header: Header, findings: Findings) -> Decode:
+        """The engine's source for an image whose ``header`` is known; once it is decoded, ``findings`` are complete."""
+        call = partial(preprocess, data, header, self.transform, self.mode, self.limits, self.damaged, findings)
         return Decode(call, header.pixels)
 
 
@@ -79,10 +80,16 @@ class Photo(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An image's header and the engine's result."""
+    """What is known about an image, and the engine's result."""
 
     header: Header
+    findings: Findings
     result: InferResult
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Messages for the sender."""
+        return (*self.header.warnings, *self.findings.warnings)
 
 
 #: The answer or the error of one image.
@@ -145,25 +152,26 @@ class Intake:
         classes: Sequence[int] = (),
         *,
         priority: Priority = "normal",
-        preview: Preview | None = None,
+        keep_photo: bool = False,
     ) -> list[Outcome]:
         """One outcome per photo, in order; the first maps of each are of ``classes``.
 
-        ``preview``: for a single photo, receives a small copy of it.
+        ``keep_photo``: the findings of each answer have a small copy of its photo.
         """
 
         async def outcome(photo: Photo) -> Outcome:
             data, header, units = photo
             if isinstance(header, ServiceError):
                 return self._count(served, "unknown", header)
-            source = served.source(data, header, preview)
+            findings = Findings(keep_photo=keep_photo)
+            source = served.source(data, header, findings)
             try:
                 with self.admission.in_engine(units):
                     result = await served.engine.infer(served.reference, source, deadline, classes, priority)
             except ServiceError as error:
                 return self._count(served, header.format, error)
             times.add(decode=result.decode_s, queue=result.queue_s, infer=result.infer_s)
-            return self._count(served, header.format, Answer(header, result))
+            return self._count(served, header.format, Answer(header, findings, result))
 
         return [await outcome(photos[0])] if len(photos) == 1 else await asyncio.gather(*map(outcome, photos))
 

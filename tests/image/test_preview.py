@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.image import Mode, Pixels, Preview, Transform, inspect, preprocess
+from service.image import Findings, Mode, Pixels, Transform, inspect, preprocess
 from tests.image.samples import encode, exif, gradient, stored
 
 TRANSFORM = Transform(256, 224)
 
 
 def previewed(data: bytes, mode: Mode = "exact") -> tuple[Pixels, Image.Image]:
-    preview = Preview()
-    pixels = preprocess(data, inspect(data), TRANSFORM, mode, preview=preview)
-    assert preview.photo.mode == "RGB"
-    return pixels, preview.photo
+    findings = Findings(keep_photo=True)
+    pixels = preprocess(data, inspect(data), TRANSFORM, mode, findings=findings)
+    assert findings.photo.mode == "RGB"
+    return pixels, findings.photo
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,20 @@
-"""JPEG markers: size, components, EXIF and number of scans, for ``inspection``, before libjpeg reads the bytes.
+"""JPEG: size, components, EXIF and number of scans from its markers, for ``inspection``; its pixels, for ``decode``.
 
-``decode`` relies on the result, because Pillow's own parser of markers is not run. Layout: ITU-T T.81, annex B. In a
-scan every 0xFF in the data is followed by 0x00 or a restart marker, so the next marker can be found without decoding.
+``decode_jpeg`` relies on the result, because Pillow's own parser of markers is not run. Layout: ITU-T T.81, annex B. In
+a scan every 0xFF in the data is followed by 0x00 or a restart marker, so the next marker can be found without decoding.
 """
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from service.errors import BadImage
 from service.image.header import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
@@ -28,6 +35,16 @@ UNUSUAL_FRAME: Final = re.compile(rb"\xff[\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\x00[\
 #: Arithmetic coding can store any number of coefficients in a bit, so the work is not bounded by the file's size.
 UNUSUAL: Final = "arithmetic, lossless and hierarchical JPEG are not supported; send baseline or progressive"
 
+#: By the number of components: what simplejpeg is asked for, Pillow's mode and its raw mode (Adobe inverts CMYK).
+_COLOURS: Final = {1: ("GRAY", "L", "L"), 3: ("RGB", "RGB", "RGB"), 4: ("CMYK", "CMYK", "CMYK;I")}
+_END: Final = b"\xff\xd9"
+
+#: The beginnings of libjpeg's warnings about damage, and its warning about a missing end (``jerror.h``). It has others
+#: about intact images, such as an unknown JFIF revision.
+_DAMAGE: Final = "Corrupt JPEG data: "
+_ENDLESS: Final = "Premature end of JPEG file"
+WARN_ENDLESS: Final = "the JPEG has no end marker; all of its pixels are there"
+
 
 def inspect_jpeg(data: bytes, limits: Limits) -> Header:
     """Size and cost from the segments before the first scan; scans are counted only if there can be many.
@@ -37,28 +54,8 @@ def inspect_jpeg(data: bytes, limits: Limits) -> Header:
     size: tuple[int, int] | None = None
     components, progressive = 0, False
     exif: bytes | None = None
-    position, blocks, end = 2, 0, len(data)
-    while True:
-        blocks += 1  # fill bytes and stray markers count as well
-        if blocks > limits.max_segments:
-            raise BadImage(TOO_MANY_BLOCKS)
-        position = data.find(b"\xff", position)
-        if position < 0 or position + 4 > end:
-            raise BadImage(TRUNCATED)
-        kind = data[position + 1]
-        if kind in (0x00, 0xFF):
-            position += 1
-            continue
-        if kind in _ALONE:
-            position += 2
-            continue
-        length = data[position + 2] << 8 | data[position + 3]
-        body = position + 4
-        position += 2 + length
-        if length < 2 or kind == _EOI:
-            raise BadImage("the JPEG has no image data")
-        if position > end:
-            raise BadImage(TRUNCATED)
+    for start, position in _segments(data, limits):
+        kind, body, length = data[start + 1], start + 4, position - start - 2
         if kind in _SOF:
             if size is not None or length < 8:
                 raise BadImage("the JPEG's frame header is damaged")
@@ -75,7 +72,6 @@ def inspect_jpeg(data: bytes, limits: Limits) -> Header:
         elif kind == _SOS:
             if length < 6:
                 raise BadImage("the JPEG's scan header is damaged")
-            break
         elif kind not in _SEGMENTS:
             raise BadImage(CORRUPT)
     if size is None:
@@ -84,6 +80,34 @@ def inspect_jpeg(data: bytes, limits: Limits) -> Header:
     several = progressive or data[body] < components
     scans = _count_scans(data, position, limits) if several else 1
     return Header("jpeg", *size, exif, components=components, scans=scans)
+
+
+def _segments(data: bytes, limits: Limits) -> Iterator[tuple[int, int]]:
+    """Start and end of each segment that has a length, up to the first scan header, after which pixels follow."""
+    position, blocks = 2, 0
+    while True:
+        blocks += 1  # fill bytes and stray markers count as well
+        if blocks > limits.max_segments:
+            raise BadImage(TOO_MANY_BLOCKS)
+        start = data.find(b"\xff", position)
+        if start < 0 or start + 4 > len(data):
+            raise BadImage(TRUNCATED)
+        kind = data[start + 1]
+        if kind in (0x00, 0xFF):
+            position = start + 1
+            continue
+        if kind in _ALONE:
+            position = start + 2
+            continue
+        length = data[start + 2] << 8 | data[start + 3]
+        if length < 2 or kind == _EOI:
+            raise BadImage("the JPEG has no image data")
+        position = start + 2 + length
+        if position > len(data):
+            raise BadImage(TRUNCATED)
+        yield start, position
+        if kind == _SOS:
+            return
 
 
 def _count_scans(data: bytes, position: int, limits: Limits) -> int:
@@ -105,3 +129,62 @@ def _count_scans(data: bytes, position: int, limits: Limits) -> int:
         scans += kind == _SOS
         position += max(2, int.from_bytes(data[position : position + 2], "big"))
     raise BadImage(TOO_MANY_BLOCKS)
+
+
+def decode_jpeg(
+    data: bytes, header: Header, limits: Limits, shortest: int | None = None
+) -> tuple[Image.Image, str | None]:
+    """The image in mode L, RGB or CMYK, and a warning if libjpeg finds it damaged or without an end marker.
+
+    With ``shortest``, at the smallest of the scales 1/8, 1/4, 1/2 and 1 at which no side is shorter than that.
+    ``data`` must have passed ``inspect_jpeg``. Raises what Pillow raises for a scan that is cut or cannot be decoded.
+
+    simplejpeg stops at libjpeg's warnings and quotes them; Pillow hides them. Both give the same pixels. Pillow decodes
+    what simplejpeg stops at: damaged images, and intact ones with an unusual subsampling.
+    """
+    try:
+        return _decode_intact(data, header, shortest), None
+    except ValueError as error:
+        complaint = str(error)
+    with suppress(ValueError):
+        if complaint == _ENDLESS:
+            return _decode_intact(data + _END, header, shortest), WARN_ENDLESS
+        if "extraneous" in complaint:
+            # Bytes that belong to no segment before the scan are no damage.
+            *head, (scan, _) = _segments(data, limits)
+            parts = [data[:2], *(data[start:end] for start, end in head), data[scan:]]
+            return _decode_intact(b"".join(parts), header, shortest), None
+    image = _Jpeg(data, header)
+    if shortest is not None:
+        image.draft(None, (shortest, shortest))
+    image.load()
+    return image, f"the JPEG is damaged: {complaint.removeprefix(_DAMAGE)}" if complaint.startswith(_DAMAGE) else None
+
+
+def _decode_intact(data: bytes, header: Header, shortest: int | None) -> Image.Image:
+    """Raises ValueError with libjpeg's words if it stops or complains."""
+    width, height = header.width, header.height
+    scale = 1
+    while shortest is not None and scale < 8 and min(width, height) >= 2 * scale * shortest:
+        scale *= 2
+    colours, mode, _ = _COLOURS[header.components]
+    pixels = simplejpeg.decode_jpeg(data, colours, min_width=-(-width // scale), min_height=-(-height // scale))
+    if mode == "CMYK":
+        pixels = np.invert(pixels)  # as Adobe writes them, like every reader
+    return Image.frombuffer(mode, (pixels.shape[1], pixels.shape[0]), pixels, "raw", mode, 0, 1)
+
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """Pillow's decoder without its parser of markers, which runs in Python; ``header`` replaces it.
+
+    Of an MPO (a JPEG followed by further images) only the first image is decoded.
+    """
+
+    def __init__(self, data: bytes, header: Header) -> None:
+        self._header = header
+        super().__init__(io.BytesIO(data))
+
+    def _open(self) -> None:
+        self._size = (self._header.width, self._header.height)
+        _, self._mode, rawmode = _COLOURS[self._header.components]
+        self.tile = [ImageFile._Tile("jpeg", (0, 0, *self._size), 0, (rawmode, ""))]
