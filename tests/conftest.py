@@ -29,6 +29,8 @@ _TORCH_MODULES = (
     "test_torchvision.py",
 )
 
+_TORTURE_TIMEOUT_S = 1200
+
 collect_ignore_glob = [] if find_spec("torch") else [f"*{name}" for name in _TORCH_MODULES]
 
 
@@ -36,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in _TORCH_MODULES:
             item.add_marker("extra")
+        if item.get_closest_marker("torture"):  # a timeout that the test itself names goes before this one
+            item.add_marker(pytest.mark.timeout(_TORTURE_TIMEOUT_S))
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
