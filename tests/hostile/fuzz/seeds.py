@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -51,7 +50,7 @@ def _small() -> Iterator[bytes]:
     yield encode(palette, "PNG", transparency=bytes(range(16)), icc_profile=b"profile")
     yield encode(palette, "GIF", transparency=3, interlace=True, comment=b"comment")
     for kind in ("PNG", "GIF", "WEBP", "TIFF"):
-        yield encode(palette, kind, save_all=True, append_images=[grey, bits], **_lossless(kind))
+        yield encode(palette, kind, save_all=True, append_images=[grey, bits], lossless=True)
     for samples, colours in ((colour, png_writer.RGB), (grey, png_writer.GREY), (clear, png_writer.RGBA)):
         for depth in (8, 16):
             yield png_writer.write(np.asarray(samples), depth, colours, interlaced=True)
@@ -65,10 +64,6 @@ def _small() -> Iterator[bytes]:
     yield encode(Image.new("RGB", (24, 17), (120, 60, 200)), "WEBP", lossless=True)
     yield vp8l.many_groups(32, 20)
     yield from _tiled()
-
-
-def _lossless(kind: str) -> dict[str, Any]:
-    return {"lossless": True} if kind == "WEBP" else {}
 
 
 def _tiled() -> Iterator[bytes]:
