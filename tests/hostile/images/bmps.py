@@ -26,7 +26,9 @@ def cases() -> Iterator[Case]:
     yield same("bmp: 1 bit", encode(in_black_and_white(), "BMP"), like="1 bits")
     top_down = plain()[..., ::-1].tobytes()  # 960 bytes a row need no padding
     yield same("bmp: stored from top to bottom", bmp(24, top_down, height=-240))
-    yield same("bmp: of OS/2", _os2())
+    rows = _bottom_up(plain()[..., ::-1])
+    os2 = struct.pack("<IHHIIHHHH", 26 + len(rows), 0, 0, 26, 12, 320, 240, 1, 24)
+    yield same("bmp: of OS/2", b"BM" + os2 + rows)
     yield from _depths()
     yield from _run_lengths()
     yield from _lies()
@@ -45,11 +47,6 @@ def bmp(
 
 def _bottom_up(samples: NDArray[np.generic]) -> bytes:
     return samples[::-1].tobytes()
-
-
-def _os2() -> bytes:
-    rows = _bottom_up(plain()[..., ::-1])
-    return b"BM" + struct.pack("<IHHI", 26 + len(rows), 0, 0, 26) + struct.pack("<IHHHH", 12, 320, 240, 1, 24) + rows
 
 
 def _fields(bits: int, rows: bytes, *masks: int) -> bytes:

@@ -52,12 +52,8 @@ def _kinds() -> Iterator[Case]:
 
 def _written() -> Iterator[Case]:
     y, cb, cr = (np.asarray(plain_image().convert("YCbCr"))[..., index] for index in range(3))
-    for name, horizontal, vertical, cosine in (
-        ("4:1:1", 4, 1, COARSE),
-        ("4:4:0", 1, 2, LOSSY),
-        ("4:1:0", 4, 2, COARSE),
-    ):
-        yield same(f"jpeg: {name}", baseline(Plane(y, horizontal, vertical), Plane(cb), Plane(cr)), cosine)
+    for name, across, down, cosine in (("4:1:1", 4, 1, COARSE), ("4:4:0", 1, 2, LOSSY), ("4:1:0", 4, 2, COARSE)):
+        yield same(f"jpeg: {name}", baseline(Plane(y, across, down), Plane(cb), Plane(cr)), cosine)
     yield Case("jpeg: chroma finer than luma", baseline(Plane(y), Plane(cb, 2, 2), Plane(cr, 2, 2)), OK_OR_BAD)
     restarts = jpeg(grey(), restart_marker_blocks=1)
     yield same("jpeg: a restart marker after every block", restarts, LOSSY, like="grey")

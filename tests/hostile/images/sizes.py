@@ -20,9 +20,6 @@ from tests.hostile.images.tiff_writer import RATIONAL, ROWS_PER_STRIP, STRIPS, X
 from tests.hostile.images.variants import inserted
 from tests.image.samples import encode
 
-_GREY = (shorts(258, 8), shorts(262, 1), shorts(277, 1))
-
-
 #: By how much a case is over its limit, and how its name says so.
 _AT_AND_OVER = ((0, "at"), (1, "over"))
 
@@ -115,7 +112,8 @@ def _full(most: int, photo: bytes) -> Iterator[Case]:
     pairs = memoryview(b"\7\0\0\0\3\0\0\0" * ((most - plain().size) // 8 - 100)).cast("I")
     yield same("full of rationals: tiff", tiff([plain().tobytes()], [Tag(X_RESOLUTION, RATIONAL, pairs)]))
     side = 1_400  # larger strips would be worse, but the picture must be within its limit
-    strips = [*(longs(tag, side) for tag in (256, 257)), longs(ROWS_PER_STRIP, side - 1), *_GREY]
+    strips = [longs(256, side), longs(257, side), longs(ROWS_PER_STRIP, side - 1)]
+    strips += [shorts(258, 8), shorts(262, 1), shorts(277, 1)]
     block = bytes(side * side)
     yield Case("one strip listed 60,000 times: tiff", tiff([block], [*strips, longs(STRIPS, *[8] * 60_000)]))
     codes = bmp(8, b"\xff\1" * ((most - 2_000) // 2), width=1_000, height=1_000, compression=1)

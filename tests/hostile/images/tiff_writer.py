@@ -54,7 +54,6 @@ class Writer:
 
     def __init__(self, order: str = "<", big: bool = False) -> None:
         self._order = order
-        self._big = big
         self._cell, self._head = ("Q", "Q") if big else ("I", "H")
         mark = b"II" if order == "<" else b"MM"
         self._start = mark + (struct.pack(order + "HHH", 43, 8, 0) if big else struct.pack(order + "H", 42))

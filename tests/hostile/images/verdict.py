@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.hostile.images.case import Case
+from tests.hostile.images.case import OK, Case
 from tests.hostile.images.pictures import references
 
 #: What never belongs into an answer: addresses, tracebacks, names of our libraries and of exceptions, paths.
@@ -32,7 +32,7 @@ class Judge:
         self._references = {name: self.embedding(data) for name, data in references().items()}
 
     def embedding(self, data: bytes) -> NDArray[np.float32]:
-        return _embedding(self._send(data))
+        return _embedding(self._client.post("/embed", content=data))
 
     def complaints(self, case: Case) -> list[str]:
         """What is wrong with the answer to ``case``: empty if nothing is."""
@@ -40,17 +40,11 @@ class Judge:
 
     def disturbed(self) -> list[str]:
         """What is wrong with the answer to a good picture."""
-        answer = self._send(references()["plain"])
-        if answer.status_code != 200:
-            return [f"a good picture: {answer.status_code} {answer.text}"]
-        cosine = float(_embedding(answer) @ self._references["plain"])
-        return [] if cosine >= UNAFFECTED else [f"a good picture: its embedding has turned to a cosine of {cosine:.6f}"]
-
-    def _send(self, data: bytes, content_type: str = "application/octet-stream") -> httpx.Response:
-        return self._client.post("/embed", content=data, headers={"Content-Type": content_type})
+        return self.complaints(Case("a good picture", references()["plain"], OK, UNAFFECTED))
 
     def _judge(self, case: Case) -> Iterator[str]:
-        answer = self._send(case.data, case.content_type)
+        headers = {"Content-Type": case.content_type}
+        answer = self._client.post("/embed", content=case.data, headers=headers)
         if answer.status_code not in case.statuses:
             yield f"{answer.status_code} {answer.text[:200]}, not {sorted(case.statuses)}"
         elif answer.status_code != 200:
@@ -61,7 +55,7 @@ class Judge:
                 yield "its embedding is not of unit length"
             cosine = float(embedding @ self._references[case.like])
             if case.cosine is not None and not cosine >= case.cosine:
-                yield f"a cosine of {cosine:.4f}, not {case.cosine}"
+                yield f"a cosine of {cosine:.6f}, not {case.cosine}"
             warnings = tuple(answer.json()["results"][0]["warnings"])
             if case.warnings is not None and warnings != case.warnings:
                 yield f"warnings {warnings}, not {case.warnings}"

@@ -35,7 +35,7 @@ from tests.hostile.images.tiff_writer import Tag, longs, shorts, tiff
 from tests.hostile.images.variants import inserted
 from tests.image.samples import encode
 
-_SETTINGS: Final = Settings()
+_MAX_BYTES: Final = Settings().max_body_bytes
 LIMITS: Final = Limits(max_pixels=USUAL_PIXELS)
 _TRANSFORM: Final = Transform(256, 224)
 _SIDE: Final = int(LIMITS.max_pixels**0.5)
@@ -98,9 +98,7 @@ def _jpeg(mode: str, scans: int = 0) -> bytes:
 
 def _densest(at: Callable[[int], bytes]) -> bytes:
     """The picture at the best quality that the limit of a body allows."""
-    return next(
-        data for quality in (60, 40, 25, 15, 8, 4, 2, 1) if len(data := at(quality)) <= _SETTINGS.max_body_bytes
-    )
+    return next(data for quality in (60, 40, 25, 15, 8, 4, 2, 1) if len(data := at(quality)) <= _MAX_BYTES)
 
 
 def _gif() -> bytes:
@@ -189,7 +187,7 @@ WORST: Final[dict[str, Callable[[], bytes]]] = {
 def measured_apart(name: str, folder: Path) -> Cost:
     """The cost of the worst case ``name``, which is made here and decoded in a process of its own."""
     data = WORST[name]()
-    assert len(data) <= _SETTINGS.max_body_bytes, f"{name}: {len(data)} bytes would be refused"
+    assert len(data) <= _MAX_BYTES, f"{name}: {len(data)} bytes would be refused"
     path = folder / "image"  # what comes through the pipe is for a moment there twice, and would count
     path.write_bytes(data)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
