@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from service.image import Limits
-from tests.hostile.fuzz.regressions import REGRESSIONS, decoded
+from tests.hostile.fuzz.regressions import REGRESSIONS
 from tests.hostile.images import png_writer, tiff_writer, vp8l
 from tests.hostile.images.corpus import corpus
 from tests.hostile.images.jpeg_parts import Plane, baseline
@@ -24,7 +24,7 @@ def all_seeds() -> Iterator[bytes]:
     candidates = [
         *_small(),
         *seeds().values(),
-        *map(decoded, REGRESSIONS),
+        *REGRESSIONS.values(),
         *(case.data for case in corpus(Limits(), 2**20)),
     ]
     yield from (data for data in candidates if len(data) <= MAX_LENGTH)
@@ -43,9 +43,8 @@ def _small() -> Iterator[bytes]:
     yield baseline(Plane(np.asarray(grey), 4, 1), Plane(np.asarray(grey)), Plane(np.asarray(grey)))
     for picture in (colour, grey, palette, bits, clear, clear.convert("LA")):
         yield encode(picture, "PNG")
-        yield from (
-            encode(picture, "TIFF", compression=name) for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits")
-        )
+        for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
+            yield encode(picture, "TIFF", compression=name)
         yield encode(picture.convert("RGB") if picture.mode == "LA" else picture, "BMP")
     yield encode(palette, "PNG", transparency=bytes(range(16)), icc_profile=b"profile")
     yield encode(palette, "GIF", transparency=3, interlace=True, comment=b"comment")
