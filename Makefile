@@ -41,7 +41,7 @@ test-all: $(VENV)/dev.stamp  ## Run every test: installs torch, needs Docker and
 
 torture: $(VENV)/fuzz.stamp  ## Run the tests that take minutes: floods, fuzzing, faults, rounds of hostile files
 	@$(BIN)/mobilenet-service models pull
-	$(BIN)/python -m pytest -m torture --timeout 1200 $(ARGS)
+	$(BIN)/python -m pytest -m torture $(ARGS)
 
 check: $(VENV)/dev.stamp  ## ruff and mypy --strict
 	$(BIN)/ruff check

@@ -28,6 +28,8 @@ _TORCH_MODULES = (
     "test_torchvision.py",
 )
 
+_TORTURE_TIMEOUT_S = 1200
+
 collect_ignore_glob = [] if find_spec("torch") else [f"*{name}" for name in _TORCH_MODULES]
 
 
@@ -40,6 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.nodeid.startswith("tests/containers/"):
             item.add_marker("container")
             item.add_marker(pytest.mark.timeout(600))
+        if item.get_closest_marker("torture"):  # a timeout that the test itself names goes before this one
+            item.add_marker(pytest.mark.timeout(_TORTURE_TIMEOUT_S))
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

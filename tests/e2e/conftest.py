@@ -8,11 +8,8 @@ import pytest
 
 from service.model.artifact import Artifact
 from tests import photos as photo_files
-from tests.e2e.process import ServerProcess, server
+from tests.e2e.process import PATIENT, ServerProcess, server
 from tests.photos import Photo
-
-#: Answers are looked at, not times: on a busy machine 200 images at once take longer than the default deadline.
-_PATIENT = ("--request-timeout-ms", "60000")
 
 
 @pytest.fixture(scope="session")
@@ -22,14 +19,14 @@ def photos() -> list[Photo]:
 
 @pytest.fixture(scope="session")
 def openvino_server(real_artifact: Artifact) -> Iterator[ServerProcess]:
-    with server("--runtime", "openvino", *_PATIENT) as running:
+    with server("--runtime", "openvino", *PATIENT) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def torch_server(real_artifact: Artifact) -> Iterator[ServerProcess]:
     # One runner: what arrives while it works waits, and leaves as a batch.
-    with server("--runtime", "torch", "--max-batch-size", "8", "--runners", "1", *_PATIENT) as running:
+    with server("--runtime", "torch", "--max-batch-size", "8", "--runners", "1", *PATIENT) as running:
         yield running
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -12,6 +10,7 @@ from tests.engine.batcher_model import BatcherMachine
 from tests.engine.calls import unlogged
 from tests.engine.engine_machine import EngineMachine
 from tests.engine.real_threads import Plan, plans, run_with_threads
+from tests.hostile.conftest import RecordFigure
 
 __all__ = ["unlogged"]
 
@@ -21,7 +20,7 @@ RUNS = settings(max_examples=1000, stateful_step_count=50, deadline=None, databa
 
 
 @pytest.mark.torture
-def test_tens_of_thousands_of_orders_of_events(record_figure: Callable[[str, str], None]) -> None:
+def test_tens_of_thousands_of_orders_of_events(record_figure: RecordFigure) -> None:
     BatcherMachine.tried = EngineMachine.tried = 0
     on_threads = 0
 

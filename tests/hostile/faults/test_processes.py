@@ -6,21 +6,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import httpx
 import pytest
 
 from service.model.artifact import Artifact
-from tests import photos as photo_files
+from tests import photos
 from tests.e2e.process import ServerProcess, server
+from tests.hostile.conftest import RecordFigure
 from tests.processes import tree
 from tests.waiting import until
 
@@ -43,14 +45,14 @@ class Clients:
         self._url, self._expected = url, expected
         self.ended: list[Ended] = []
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(seed,)) for seed in range(CLIENTS)]
-        for thread in self._threads:
-            thread.start()
+        self._pool = ThreadPoolExecutor(CLIENTS)
+        self._asking = [self._pool.submit(self._ask, seed) for seed in range(CLIENTS)]
 
     def stop(self) -> None:
         self._over.set()
-        for thread in self._threads:
-            thread.join(60)
+        for client in self._asking:
+            client.result(60)
+        self._pool.shutdown()
 
     def _ask(self, seed: int) -> None:
         order = random.Random(seed)
@@ -85,11 +87,11 @@ def settled(running: ServerProcess) -> dict[str, int]:
 
 
 @pytest.mark.torture
-def test_two_minutes_of_kills_and_stops(real_artifact: Artifact, record_figure: Callable[[str, str], None]) -> None:
+def test_two_minutes_of_kills_and_stops(real_artifact: Artifact, record_figure: RecordFigure) -> None:
     with server("--workers", "2", "--devices", "cpu", "--no-access-log") as running:
         with running.client() as client:
             expected = []
-            for photo in photo_files.load():
+            for photo in photos.load():
                 found = client.post("/classify", content=photo.data).json()["results"][0]["predictions"]
                 expected.append((photo.data, [p["index"] for p in found], [p["probability"] for p in found]))
         members = settled(running)
@@ -99,7 +101,7 @@ def test_two_minutes_of_kills_and_stops(real_artifact: Artifact, record_figure: 
         clients = Clients(running.url, expected)
         time.sleep(8)  # caches warm, then what is usual
         usual = clients.rate(time.monotonic() - 5, time.monotonic())
-        faults = _faults(running, clients)
+        faults = _faults(running)
         time.sleep(5)
         clients.stop()
         heirs = settled(running)
@@ -108,7 +110,13 @@ def test_two_minutes_of_kills_and_stops(real_artifact: Artifact, record_figure: 
         until(lambda: tree.total(running, "mobilenet_queue_depth") == 0, timeout=10, what="nothing waits")
         assert {name: tree.arenas(pid) for name, pid in heirs.items()} == {"engine-0": 2, "worker-0": 1, "worker-1": 1}
         assert tree.descriptors(running.process.pid) == open_before
-        _after(running, expected)
+        # More images at once than there are slots: each is answered.
+        with ThreadPoolExecutor(80) as pool:
+            asked = [
+                pool.submit(httpx.post, f"{running.url}/classify", content=data, timeout=60)
+                for data, *_ in expected * 4
+            ]
+        assert Counter(answer.result().status_code for answer in asked) == {200: 80}
         assert running.terminate() == 0
     assert not any(tree.alive(pid) for pid in {*members.values(), *heirs.values(), *(pid for _, _, pid in faults)})
     assert names.left() == set()
@@ -127,7 +135,7 @@ def test_two_minutes_of_kills_and_stops(real_artifact: Artifact, record_figure: 
     assert ended["closed"] <= killed_workers * CLIENTS
 
 
-def _faults(running: ServerProcess, clients: Clients) -> list[tuple[float, str, int]]:
+def _faults(running: ServerProcess) -> list[tuple[float, str, int]]:
     """When, what, to whom; one every ``EVERY_S``, if there is somebody to do it to."""
     done = []
     ends = time.monotonic() + SECONDS
@@ -147,23 +155,5 @@ def _faults(running: ServerProcess, clients: Clients) -> list[tuple[float, str, 
 
 def _back_after(clients: Clients, at: float, usual: float) -> float:
     """Seconds from a fault to the end of the first window in which throughput is back."""
-    for step in range(0, 100):
-        begin = at + step * 0.1
-        if clients.rate(begin, begin + WINDOW_S) >= BACK * usual:
-            return step * 0.1 + WINDOW_S
-    return float("inf")
-
-
-def _after(running: ServerProcess, expected: list[tuple[bytes, list[int], list[float]]]) -> None:
-    """More images at once than there are slots: each is answered."""
-    statuses: list[int] = []
-
-    def ask(data: bytes) -> None:
-        statuses.append(httpx.post(f"{running.url}/classify", content=data, timeout=60).status_code)
-
-    threads = [threading.Thread(target=ask, args=(data,)) for data, _, _ in expected * 4]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert Counter(statuses) == {200: 80}
+    ends = (step * 0.1 + WINDOW_S for step in range(100))
+    return next((end for end in ends if clients.rate(at + end - WINDOW_S, at + end) >= BACK * usual), math.inf)

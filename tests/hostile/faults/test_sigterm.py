@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from service.model.artifact import Artifact
+from tests import photos
 from tests.e2e.load import Load
 from tests.e2e.process import server
-from tests.photos import Photo
+from tests.hostile.conftest import RecordFigure
 
 
 @pytest.mark.torture
-def test_sigterm_under_load_ten_times(
-    real_artifact: Artifact, photos: list[Photo], record_figure: Callable[[str, str], None]
-) -> None:
+def test_sigterm_under_load_ten_times(real_artifact: Artifact, record_figure: RecordFigure) -> None:
     lost: set[str] = set()
     taken = 0
-    for run in range(10):
+    for run, photo in enumerate(photos.load()[:10]):
         with server() as running:
-            load = Load(running.url, photos[run].data)
+            load = Load(running.url, photo.data)
             load.run_until_terminated(running, after=100 + 37 * run)
         lost |= {f"{run}/{request_id}" for request_id in [*load.lost(running), *load.refused]}
         taken += len(load.answered) + len(load.refused)

@@ -17,14 +17,13 @@ from service.model import artifact
 from service.store.catalog import list_models
 from service.store.pull import pull
 from tests.e2e.process import server
+from tests.hostile.conftest import RecordFigure
 from tests.hostile.faults.faulty import GOOD
 from tests.running import png
 from tests.store.conftest import Published, litter, nothing_was_stored, pth, published, store
 from tests.waiting import until
 
 __all__ = ["pth", "published", "store"]  # fixtures: a store whose model is published by a server of the test's own
-
-MEBIBYTE = 2**20
 
 
 class Disk:
@@ -33,26 +32,23 @@ class Disk:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir()
-        self._run("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(path))
+        self._mount("-t", "tmpfs", "-o", "size=4m", "tmpfs")
 
-    def fill(self, *, but: int = 0) -> None:
-        """Leave room for ``but`` bytes."""
+    def fill(self) -> None:
+        """Leave room for 100 KB."""
         with (self.path / "ballast").open("wb", buffering=0) as file:
-            while (free := shutil.disk_usage(self.path).free - but) > 0:
-                if not file.write(bytes(min(free, MEBIBYTE))):
+            while (free := shutil.disk_usage(self.path).free - 100_000) > 0:
+                if not file.write(bytes(min(free, 2**20))):
                     break
 
     def empty(self) -> None:
         (self.path / "ballast").unlink()
 
     def read_only(self) -> None:
-        self._run("mount", "-o", "remount,ro", str(self.path))
+        self._mount("-o", "remount,ro")
 
-    def remove(self) -> None:
-        self._run("umount", str(self.path))
-
-    def _run(self, *command: str) -> None:
-        subprocess.run(command, check=True, capture_output=True, text=True)
+    def _mount(self, *options: str) -> None:
+        subprocess.run(["mount", *options, str(self.path)], check=True, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -63,7 +59,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         # The same faults are injected, without a disk, by tests/store/test_pull_cut_off.py.
         pytest.skip(f"only root can mount a small disk: {getattr(error, 'stderr', error)}")
     yield made
-    made.remove()
+    subprocess.run(["umount", str(made.path)], check=True)
 
 
 @pytest.fixture
@@ -72,26 +68,30 @@ def store_on_disk(disk: Disk, store: Path) -> Path:
     return disk.path / "store"
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "service", *arguments], capture_output=True, text=True, check=False)
+def command(action: str, store: Path) -> list[str]:
+    return [sys.executable, "-m", "service", "models", action, "tiny/1", "--model-store", str(store)]
+
+
+def run(action: str, store: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(action, store), capture_output=True, text=True, check=False)
 
 
 def test_a_full_disk_during_the_download(disk: Disk, store_on_disk: Path) -> None:
-    disk.fill(but=100_000)
-    failed = command("models", "pull", "tiny/1", "--model-store", str(store_on_disk))
+    disk.fill()
+    failed = run("pull", store_on_disk)
     assert failed.returncode == 1
     assert f"error: tiny/1: the disk of {store_on_disk} is full (No space left on device)" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert nothing_was_stored(store_on_disk)
     disk.empty()
-    assert command("models", "pull", "tiny/1", "--model-store", str(store_on_disk)).returncode == 0
-    assert command("models", "verify", "tiny/1", "--model-store", str(store_on_disk)).returncode == 0
+    assert run("pull", store_on_disk).returncode == 0
+    assert run("verify", store_on_disk).returncode == 0
 
 
 def test_a_disk_that_fills_up_before_the_weights_are_written(disk: Disk, store_on_disk: Path) -> None:
     def fill(description: str, done: int, total: int | None) -> None:
         if description == "writing weights":
-            disk.fill(but=100_000)
+            disk.fill()
 
     with pytest.raises(PullError, match="is full"):
         pull(store_on_disk, "tiny", "1", fill)
@@ -108,7 +108,7 @@ def test_a_read_only_store_is_served_and_not_written_to(disk: Disk, store_on_dis
         with running.client() as client:
             assert client.post("/classify", content=png(GOOD)).status_code == 200
         assert running.terminate() == 0
-    refused = command("models", "pull", "tiny/1", "--model-store", str(store_on_disk))
+    refused = run("pull", store_on_disk)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1] == (
         f"error: tiny/1: {store_on_disk} is not writable (Read-only file system); "
@@ -118,18 +118,22 @@ def test_a_read_only_store_is_served_and_not_written_to(disk: Disk, store_on_dis
 
 
 @pytest.mark.torture
-def test_pulls_that_are_killed_at_any_moment(
-    store: Path, published: Published, record_figure: Callable[[str, str], None]
-) -> None:
+def test_pulls_that_are_killed_at_any_moment(store: Path, published: Published, record_figure: RecordFigure) -> None:
     """SIGKILL, at a random moment between the first temporary file and the last rename."""
-    arguments = [sys.executable, "-m", "service", "models", "pull", "tiny/1", "--model-store", str(store)]
-    weights = store / "tiny/1" / artifact.WEIGHTS
-    manifest = store / "tiny/1" / artifact.MANIFEST
+    weights, manifest = store / "tiny/1" / artifact.WEIGHTS, store / "tiny/1" / artifact.MANIFEST
     unpulled = manifest.read_bytes()
-    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        until(lambda: litter(store) != [], timeout=30, what="it came to that", every=0.005)
+
+    def soon(condition: Callable[[], bool]) -> None:
+        until(condition, timeout=30, what="it came to that", every=0.005)
+
+    def begin() -> subprocess.Popen[bytes]:
+        pulling = subprocess.Popen(command("pull", store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        soon(lambda: litter(store) != [])
+        return pulling
+
+    with begin() as process:
         began = time.monotonic()
-        until(lambda: manifest.read_bytes() != unpulled, timeout=30, what="it came to that", every=0.005)
+        soon(lambda: manifest.read_bytes() != unpulled)
         work = time.monotonic() - began
     assert process.returncode == 0
     chance = random.Random(0)
@@ -137,8 +141,7 @@ def test_pulls_that_are_killed_at_any_moment(
     for _ in range(kills):
         weights.unlink(missing_ok=True)
         manifest.write_bytes(unpulled)
-        with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            until(lambda: litter(store) != [], timeout=30, what="it came to that", every=0.005)
+        with begin() as process:
             time.sleep(work * chance.uniform(0, 1))
             process.kill()
         amid += litter(store) != []
@@ -146,7 +149,7 @@ def test_pulls_that_are_killed_at_any_moment(
         looked_complete += entry.state == "corrupt"
         if entry.state == "ready":
             artifact.load(store, "tiny", "1").load_weights()
-        subprocess.run(arguments, check=True, capture_output=True, timeout=60)
+        subprocess.run(command("pull", store), check=True, capture_output=True, timeout=60)
         assert [entry.state for entry in list_models(store)] == ["ready"]
         assert litter(store) == []
     record_figure("pulls killed that left something that looks complete and is not", f"{looked_complete} of {kills}")

@@ -11,13 +11,11 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.hostile.fuzz.seeds import all_seeds
-
-FOLDER: Final = Path(__file__).parents[3] / ".cache" / "fuzz"
+from tests.hostile.fuzz import FOLDER
+from tests.hostile.fuzz.seeds import MAX_LENGTH, all_seeds
 
 #: What formats are recognised by and made of, for mutations to put in.
 _WORDS: Final = (
@@ -30,56 +28,49 @@ _WORDS: Final = (
 )
 
 
-@dataclass
-class Result:
-    executions: int
-    findings: list[Path]
-
-
-def fuzz(seconds: int, folder: Path = FOLDER) -> Result:
-    """Start workers, one after the other, until ``seconds`` have passed."""
-    for name in ("corpus", "seeds", "findings"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    _write_seeds(folder / "seeds")
-    (folder / "dictionary").write_text("".join(map(_entry, _WORDS)))
-    old = _findings(folder)
+def fuzz(seconds: int) -> tuple[int, list[Path]]:
+    """Start workers, one after the other, until ``seconds`` have passed: number of executions, and what they found."""
+    corpus, seeds, findings = (FOLDER / name for name in ("corpus", "seeds", "findings"))
+    for folder in (corpus, seeds, findings):
+        folder.mkdir(parents=True, exist_ok=True)
+    for data in all_seeds():
+        (seeds / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+    escaped = ("".join(f"\\x{byte:02x}" for byte in word) for word in _WORDS)
+    (FOLDER / "dictionary").write_text("".join(f'"{word}"\n' for word in escaped))
+    old = set(findings.iterdir())
     end = time.monotonic() + seconds
     executions = 0
     while (left := round(end - time.monotonic())) > 0:
-        command = [sys.executable, "-m", "tests.hostile.fuzz.worker", str(left), str(folder)]
+        options = {
+            "max_total_time": left,
+            "max_len": MAX_LENGTH,
+            "timeout": 30,
+            "rss_limit_mb": 4096,
+            "print_final_stats": 1,
+            "verbosity": 1,
+            "dict": FOLDER / "dictionary",
+            "artifact_prefix": f"{findings}/",
+        }
+        arguments = [*(f"-{name}={value}" for name, value in options.items()), str(corpus), str(seeds)]
+        command = [sys.executable, "-m", "tests.hostile.fuzz.worker", *arguments]
         ran = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, errors="replace")
         counted = re.search(r"stat::number_of_executed_units:\s*(\d+)", ran.stderr)
         if counted is None:
             raise RuntimeError(f"the worker did not fuzz:\n{ran.stderr[-4000:]}")
         executions += int(counted[1])
-        (folder / "log").write_text(ran.stderr)
-    return Result(executions, sorted(_findings(folder) - old))
-
-
-def _findings(folder: Path) -> set[Path]:
-    """Inputs; the tracebacks beside them are for people."""
-    return {path for path in (folder / "findings").iterdir() if path.suffix != ".txt"}
-
-
-def _write_seeds(folder: Path) -> None:
-    for data in all_seeds():
-        (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
-
-
-def _entry(word: bytes) -> str:
-    """A line of libFuzzer's dictionary."""
-    escaped = "".join(f"\\x{byte:02x}" for byte in word)
-    return f'"{escaped}"\n'
+        (FOLDER / "log").write_text(ran.stderr)
+    # Inputs; the tracebacks beside them are for people.
+    return executions, sorted(path for path in set(findings.iterdir()) - old if path.suffix != ".txt")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzz inspect and prepare.")
     parser.add_argument("--seconds", type=int, default=600)
-    result = fuzz(parser.parse_args().seconds)
-    sys.stdout.write(f"fuzz executions = {result.executions}\nfuzz crashes = {len(result.findings)}\n")
-    for path in result.findings:
+    executions, findings = fuzz(parser.parse_args().seconds)
+    sys.stdout.write(f"fuzz executions = {executions}\nfuzz crashes = {len(findings)}\n")
+    for path in findings:
         sys.stdout.write(f"  {path}\n")
-    return 1 if result.findings else 0
+    return 1 if findings else 0
 
 
 if __name__ == "__main__":

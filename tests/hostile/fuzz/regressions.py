@@ -7,21 +7,17 @@ import base64
 import zlib
 from typing import Final
 
+
+def _inflated(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text))
+
+
 #: Name and what was wrong, and the input: deflated, in base64.
-REGRESSIONS: Final[dict[str, str]] = {
-    "jpeg, a frame header hidden in a segment without a length: our reader and Pillow's saw another size": (
+REGRESSIONS: Final[dict[str, bytes]] = {
+    "jpeg, a frame header hidden in a segment without a length: our reader and Pillow's saw another size": _inflated(
         "eNr7f+P/AwYBLzdPNwZGRgYGRiBk+H+bwZnhP6XgAAM3B4MEgwQjoyDD/yMMomDzUQAjUFhEAF2U4f9PBn6IbiAE674FohkY7BkagDI3AXWmVSQ="
     ),
-    "png, a row of 2 GiB: MemoryError, hence 500": (
+    "png, a row of 2 GiB: MemoryError, hence 500": _inflated(
         "eNrrDPBz5+WS4mJgYOD19HAJYmIAA0YBNiB5QPrYfiDF7eniGFIxJzmhASjLycD4O2jHSpAiT1c/l3VOCU0Anm0Ohw=="
     ),
 }
-
-
-def decoded(name: str) -> bytes:
-    return zlib.decompress(base64.b64decode(REGRESSIONS[name]))
-
-
-def encoded(data: bytes) -> str:
-    """The form in which an input is kept."""
-    return base64.b64encode(zlib.compress(data, 9)).decode()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from service.image import Limits
-from tests.hostile.fuzz.regressions import REGRESSIONS, decoded
+from tests.hostile.fuzz.regressions import REGRESSIONS
 from tests.hostile.images import png_writer, tiff_writer, vp8l
 from tests.hostile.images.corpus import corpus
 from tests.hostile.images.jpeg_parts import Plane, baseline
@@ -25,7 +24,7 @@ def all_seeds() -> Iterator[bytes]:
     candidates = [
         *_small(),
         *seeds().values(),
-        *map(decoded, REGRESSIONS),
+        *REGRESSIONS.values(),
         *(case.data for case in corpus(Limits(), 2**20)),
     ]
     yield from (data for data in candidates if len(data) <= MAX_LENGTH)
@@ -44,14 +43,13 @@ def _small() -> Iterator[bytes]:
     yield baseline(Plane(np.asarray(grey), 4, 1), Plane(np.asarray(grey)), Plane(np.asarray(grey)))
     for picture in (colour, grey, palette, bits, clear, clear.convert("LA")):
         yield encode(picture, "PNG")
-        yield from (
-            encode(picture, "TIFF", compression=name) for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits")
-        )
+        for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
+            yield encode(picture, "TIFF", compression=name)
         yield encode(picture.convert("RGB") if picture.mode == "LA" else picture, "BMP")
     yield encode(palette, "PNG", transparency=bytes(range(16)), icc_profile=b"profile")
     yield encode(palette, "GIF", transparency=3, interlace=True, comment=b"comment")
     for kind in ("PNG", "GIF", "WEBP", "TIFF"):
-        yield encode(palette, kind, save_all=True, append_images=[grey, bits], **_lossless(kind))
+        yield encode(palette, kind, save_all=True, append_images=[grey, bits], lossless=True)
     for samples, colours in ((colour, png_writer.RGB), (grey, png_writer.GREY), (clear, png_writer.RGBA)):
         for depth in (8, 16):
             yield png_writer.write(np.asarray(samples), depth, colours, interlaced=True)
@@ -65,10 +63,6 @@ def _small() -> Iterator[bytes]:
     yield encode(Image.new("RGB", (24, 17), (120, 60, 200)), "WEBP", lossless=True)
     yield vp8l.many_groups(32, 20)
     yield from _tiled()
-
-
-def _lossless(kind: str) -> dict[str, Any]:
-    return {"lossless": True} if kind == "WEBP" else {}
 
 
 def _tiled() -> Iterator[bytes]:

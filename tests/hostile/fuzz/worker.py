@@ -1,6 +1,6 @@
-"""The process that fuzzes: ``python -m tests.hostile.fuzz.worker SECONDS FOLDER``; started by ``__main__``.
+"""The process that fuzzes, started by ``__main__`` with libFuzzer's options.
 
-Exceptions of ``target.run`` are kept as files in FOLDER/findings, one a kind, and fuzzing goes on. What ends the
+Exceptions of ``target.run`` are kept as files in ``FOLDER``/findings, one a kind, and fuzzing goes on. What ends the
 process, a fault of a C library or a lack of memory, libFuzzer keeps there itself.
 """
 
@@ -11,15 +11,14 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-#: Bytes of an input, as of ``seeds``, which is not imported here: Pillow must not be before it is instrumented.
-_MAX_LENGTH = 16_384
+from tests.hostile.fuzz import FOLDER
 
 
-def main(seconds: int, folder: Path) -> None:
+def main() -> None:
     atheris: Any = importlib.import_module("atheris")
+    # Nothing may import Pillow before it is instrumented.
     with atheris.instrument_imports(include=["service.image", "PIL"]):
         run: Callable[[bytes], None] = importlib.import_module("tests.hostile.fuzz.target").run
     seen: set[tuple[str, ...]] = set()
@@ -28,35 +27,24 @@ def main(seconds: int, folder: Path) -> None:
         try:
             run(data)
         except Exception as error:
-            _keep(data, error, seen, folder / "findings")
+            _keep(data, error, seen)
 
-    options = {
-        "max_total_time": seconds,
-        "max_len": _MAX_LENGTH,
-        "timeout": 30,
-        "rss_limit_mb": 4096,
-        "print_final_stats": 1,
-        "verbosity": 1,
-        "dict": folder / "dictionary",
-        "artifact_prefix": f"{folder / 'findings'}/",
-    }
-    arguments = [f"-{name}={value}" for name, value in options.items()]
-    atheris.Setup([sys.argv[0], *arguments, str(folder / "corpus"), str(folder / "seeds")], test_one_input)
+    atheris.Setup(sys.argv, test_one_input)
     atheris.Fuzz()
 
 
-def _keep(data: bytes, error: Exception, seen: set[tuple[str, ...]], findings: Path) -> None:
+def _keep(data: bytes, error: Exception, seen: set[tuple[str, ...]]) -> None:
     frames = traceback.extract_tb(error.__traceback__)
     place = (type(error).__name__, *(f"{frame.filename}:{frame.lineno}" for frame in frames))
     if place in seen:
         return
     seen.add(place)
     name = hashlib.sha256(repr(place).encode()).hexdigest()[:12]
-    (findings / f"raised-{name}").write_bytes(data)
-    text = "".join(traceback.format_exception(error))
-    (findings / f"raised-{name}.txt").write_text(text)
+    finding = FOLDER / "findings" / f"raised-{name}"
+    finding.write_bytes(data)
+    finding.with_suffix(".txt").write_text("".join(traceback.format_exception(error)))
     sys.stderr.write(f"finding: {type(error).__name__}: {error}\n")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main()

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.hostile.http.wire import Answer, wire
+from tests.hostile.http.wire import Address, Answer, get, wire
 
 #: Nothing of the inside may stand in an answer.
 LEAKS = ("Traceback", 'File "', "/service/", "/site-packages/", ".py", "object at 0x", "uvicorn", "starlette", "Errno")
@@ -50,7 +50,7 @@ class Case:
     to_head: bool = False
     hangs_up: bool = False  # the client ends its side after what it sent
 
-    def violations(self, address: tuple[str, int]) -> Iterator[str]:
+    def violations(self, address: Address) -> Iterator[str]:
         with wire(address) as connection:
             connection.send(self.sent)
             if self.hangs_up:
@@ -67,9 +67,8 @@ class Case:
             if self.closes and not connection.ends():
                 yield "the connection goes on"
             elif self.closes is False:
-                connection.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-                last = connection.answer()
-                if last is None or last.status != 200:
+                connection.send(get("/livez"))
+                if (last := connection.status()) != 200:
                     yield f"the connection does not serve any more: {last}"
 
 

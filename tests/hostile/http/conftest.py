@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.model.artifact import Artifact
-from tests.artifacts import make_artifact
-from tests.e2e.process import ServerProcess, server
-from tests.hostile.http.wire import PATIENCE_S, Wire, get, post, wire
+from tests.e2e.process import PATIENT, ServerProcess, server
+from tests.hostile.http.wire import PATIENCE_S, Address, get, post, wire
 from tests.running import png
 from tests.scrape import samples
 from tests.waiting import until
 
-Address = tuple[str, int]
-
 settle = partial(until, timeout=PATIENCE_S, what="it comes to hold", every=0.01)
 
 
-@pytest.fixture(scope="session")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return make_artifact(tmp_path_factory.mktemp("store"), num_classes=10)
+def changed(changes: str) -> tuple[str, str]:
+    """The program ``mobilenet-service`` after some lines that change or watch what it does."""
+    return "-c", f"import sys\nfrom service.cli import main\n{changes}\nsys.argv[0] = 'mobilenet-service'\nmain()\n"
 
 
-@pytest.fixture(scope="session")
-def store(artifact: Artifact) -> list[str]:
-    """Options of ``serve`` for that artifact."""
-    return ["--model-store", str(artifact.directory.parent.parent), "--model", artifact.manifest.name]
-
-
-@pytest.fixture(scope="module")
-def victim(store: list[str]) -> Iterator[ServerProcess]:
-    with server(*store, "--max-body-bytes", "300000", "--max-images", "4") as running:
+@contextmanager
+def serving(*options: str, **process: Any) -> Iterator[ServerProcess]:
+    """A server process that ends as it should and has complained of nothing."""
+    with server(*PATIENT, *options, **process) as running:
         yield running
         assert running.terminate() == 0
     assert complaints(running) == []
+
+
+@pytest.fixture(scope="module")
+def victim(tiny: list[str]) -> Iterator[ServerProcess]:
+    with serving(*tiny, "--max-body-bytes", "300000", "--max-images", "4") as running:
+        yield running
 
 
 def complaints(running: ServerProcess) -> list[str]:
@@ -55,50 +52,29 @@ def address(victim: ServerProcess) -> Iterator[Address]:
 
 @contextmanager
 def unharmed(running: ServerProcess) -> Iterator[Address]:
-    """Where it listens. Afterwards it must answer, with nothing in flight and no more sockets open than before."""
+    """Where it listens. Afterwards it must answer, with nothing in flight, no more sockets open, and no complaints."""
     address = running.address  # known once it listens
     before = open_sockets(running)
     yield address
     assert_unharmed(address)
     settle(lambda: open_sockets(running) <= before)
+    assert complaints(running) == []
 
 
 def assert_unharmed(address: Address) -> None:
     assert_answers(address)
     with wire(address) as connection:
-        settle(lambda: metric(connection, "mobilenet_in_flight") == 0)
+        settle(lambda: samples(connection.ask(get("/metrics")).body.decode())["mobilenet_in_flight"] == 0)
 
 
 def assert_answers(address: Address) -> None:
     """A newcomer is served."""
     with wire(address) as connection:
-        connection.send(post(png(3)))
-        answer = connection.answer()
-        assert answer is not None
-        assert answer.status == 200
-        assert b'"index":' in answer.body
-
-
-def metric(connection: Wire, sample: str) -> float:
-    """A sample of ``/metrics``, by name and labels as printed; 0 if it is not there."""
-    connection.send(get("/metrics"))
-    answer = connection.answer()
-    assert answer is not None
-    return samples(answer.body.decode()).get(sample, 0.0)
+        answer = connection.ask(post(png(3)))
+    assert answer.status == 200
+    assert b'"index":' in answer.body
 
 
 def open_sockets(running: ServerProcess) -> int:
-    files = Path(f"/proc/{running.process.pid}/fd").iterdir()
-    return sum(str(target).startswith("socket:") for target in map(_target, files))
-
-
-def _target(link: Path) -> Path:
-    try:
-        return link.readlink()
-    except FileNotFoundError:  # closed meanwhile
-        return link
-
-
-def resident_mib(running: ServerProcess) -> float:
-    pages = int(Path(f"/proc/{running.process.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """One that is closed meanwhile is none."""
+    return sum(link.is_socket() for link in Path(f"/proc/{running.process.pid}/fd").iterdir())

@@ -8,6 +8,7 @@ from tests.hostile.http.case import Case, case
 from tests.hostile.http.wire import post
 from tests.running import png
 
+FORM = "Content-Type: multipart/form-data; boundary=x"
 DISPOSITION = 'Content-Disposition: form-data; name="file"; filename="a.png"'
 
 
@@ -27,7 +28,6 @@ def named(disposition: str) -> str:
 
 def forms() -> Iterator[Case]:
     image = png(1)
-    multipart = "Content-Type: multipart/form-data; boundary=x"
     yield case("form: good", form(part(image)), 200)
     yield case("form: a thousand images", form(*[part(b"x")] * 1000), 400)
     yield case("form: a thousand other parts", form(*[part(b"x", named('name="other"'))] * 1000), 400)
@@ -61,7 +61,7 @@ def forms() -> Iterator[Case]:
         ("text before and after", b"\r\nhello\r\n" + part(image) + b"--x--\r\nbye", (200, 400)),
         ("bare line feeds", part(image).replace(b"\r\n", b"\n") + b"--x--\n", (400,)),
     ):
-        yield case(f"form: {name}", post(body, multipart), *statuses)
+        yield case(f"form: {name}", post(body, FORM), *statuses)
     yield case("form: an empty image", form(part(b"")), 422)
     yield case("form: near boundaries", form(part(b"\r\n--y\r\n--" * 20_000)), 415)
     yield case("form: boundaries with something behind", form(part(b"\r\n--xy" * 40_000)), 400, 415)

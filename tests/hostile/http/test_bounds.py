@@ -5,28 +5,29 @@ from __future__ import annotations
 import itertools
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from tests.e2e.process import ServerProcess, server
+from tests.e2e.process import ServerProcess
 from tests.hostile.http.conftest import (
-    Address,
     assert_answers,
     assert_unharmed,
-    complaints,
+    changed,
     open_sockets,
-    resident_mib,
+    serving,
     settle,
+    unharmed,
 )
+from tests.hostile.http.content import FORM
 from tests.hostile.http.framing import head
-from tests.hostile.http.wire import Wire, chunk, get, post, wire
+from tests.hostile.http.wire import Address, Wire, chunk, get, post, wire
+from tests.processes import tree
 from tests.running import png
 
 pytestmark = pytest.mark.slow
 
-MIB = 2**20
 #: Sent at most, and what the process may grow meanwhile: pieces of a quarter of a megabyte, the allocator's slack.
 SENT_MIB = 64
 GROWTH_MIB = 24
@@ -42,7 +43,7 @@ ENDLESS = {
     "trailers": (head("Transfer-Encoding: chunked") + chunk(png(1)) + b"0\r\n", b"X-Name: " + b"a" * 1000 + b"\r\n"),
     "a body over the limit": (head("Content-Length: 999999999"), bytes(1000)),
     "a part": (
-        head("Transfer-Encoding: chunked", "Content-Type: multipart/form-data; boundary=x")
+        head("Transfer-Encoding: chunked", FORM)
         + chunk(b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\n'),
         chunk(bytes(1000)),
     ),
@@ -51,37 +52,39 @@ ENDLESS = {
 }
 
 
+@pytest.fixture
+def growth(address: Address, victim: ServerProcess) -> Callable[[], float]:
+    """MiB by which the process has grown since the test began."""
+    assert_unharmed(address)
+    before = tree.resident(victim.process.pid)
+    return lambda: tree.resident(victim.process.pid) - before
+
+
 @pytest.mark.parametrize("what", ENDLESS)
-def test_what_has_no_end_is_not_kept(address: Address, victim: ServerProcess, what: str) -> None:
+def test_what_has_no_end_is_not_kept(address: Address, growth: Callable[[], float], what: str) -> None:
     start, piece = ENDLESS[what]
     block = piece * (256 * 1024 // len(piece))
-    assert_unharmed(address)
-    before = resident_mib(victim)
-    most = 0.0
     connection = Wire(address)
     connection.send(start)
-    for number in range(SENT_MIB * MIB // len(block)):
+    for number in range(SENT_MIB * 2**20 // len(block)):
         if not connection.send(block, within=1.0):
             break
         if number % 8 == 0:
-            most = max(most, resident_mib(victim))
-    most = max(most, resident_mib(victim))
+            assert growth() < GROWTH_MIB
+    assert growth() < GROWTH_MIB
     connection.reset()
-    assert most - before < GROWTH_MIB
 
 
-def test_ten_thousand_requests_at_once_on_each_of_many_connections(address: Address, victim: ServerProcess) -> None:
-    assert_unharmed(address)
-    before = resident_mib(victim)
+def test_ten_thousand_requests_at_once_on_each_of_many_connections(
+    address: Address, growth: Callable[[], float]
+) -> None:
     with ExitStack() as stack:
         for _ in range(50):
             stack.enter_context(wire(address)).send(post(png(1)) + get("/livez") * 10_000)
-        assert resident_mib(victim) - before < GROWTH_MIB
+        assert growth() < GROWTH_MIB
 
 
-def test_connections_that_are_reset_leave_nothing_behind(address: Address, victim: ServerProcess) -> None:
-    assert_unharmed(address)
-    before = resident_mib(victim)
+def test_connections_that_are_reset_leave_nothing_behind(address: Address, growth: Callable[[], float]) -> None:
     for number in range(8000):
         connection = Wire(address)
         connection.send(get("/livez"))
@@ -89,15 +92,16 @@ def test_connections_that_are_reset_leave_nothing_behind(address: Address, victi
             connection.answer()
         connection.reset()
     assert_unharmed(address)
-    assert resident_mib(victim) - before < GROWTH_MIB
+    assert growth() < GROWTH_MIB
 
 
 @pytest.fixture
-def many_files() -> Iterator[None]:
-    """This process has as many connections as the server."""
+def stack() -> Iterator[ExitStack]:
+    """For connections, of which this process may have as many as the server."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
-    yield
+    with ExitStack() as connections:
+        yield connections
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
@@ -105,84 +109,67 @@ def many_files() -> Iterator[None]:
 HELD = [b"", b"G", b"POST /classify HTTP/1.1\r\nHost: x\r\n", get("/livez"), b"\r\n"]
 
 
-@pytest.mark.usefixtures("many_files")
-def test_a_thousand_connections_that_do_nothing_stop_nobody(address: Address, victim: ServerProcess) -> None:
-    with ExitStack() as stack:
+def hold(stack: ExitStack, address: Address, connections: int) -> Iterator[None]:
+    """Open so many ``connections`` that do nothing, and stop at every hundredth."""
+    for number, start in zip(range(connections), itertools.cycle(HELD), strict=False):
+        stack.enter_context(wire(address)).send(start)
+        if number % 100 == 0:
+            yield
+
+
+def test_a_thousand_connections_that_do_nothing_stop_nobody(tiny: list[str], stack: ExitStack) -> None:
+    # It waits for their heads longer than any machine takes to open a thousand.
+    patient = changed("from service.http.server import connection\nconnection.HEAD_TIMEOUT_S = 300.0")
+    with serving(*tiny, program=patient) as running, unharmed(running) as address, stack:
         old = stack.enter_context(wire(address))
-        for number, start in zip(range(1000), itertools.cycle(HELD), strict=False):
-            stack.enter_context(wire(address)).send(start)
-            if number % 100 == 0:
-                assert_unharmed(address)
-                old.send(get("/livez"))
-                assert old.status() == 200
-        settle(lambda: open_sockets(victim) > 1000)  # they are all there
-    settle(lambda: open_sockets(victim) < 100)
+        for _ in hold(stack, address, 1000):
+            assert_unharmed(address)
+            assert old.ask(get("/livez")).status == 200
+        settle(lambda: open_sockets(running) > 1000)  # they are all there
 
 
-@pytest.mark.usefixtures("many_files")
-def test_over_the_limit_of_connections_idle_ones_go_and_busy_ones_stay(store: list[str]) -> None:
-    with server(*store, "--max-connections", "100") as running:
+def test_over_the_limit_of_connections_idle_ones_go_and_busy_ones_stay(tiny: list[str], stack: ExitStack) -> None:
+    with serving(*tiny, "--max-connections", "100") as running, stack:
         address = running.address
         before = open_sockets(running)
         body = post(png(1))
-        with ExitStack() as stack:
-            busy = stack.enter_context(wire(address))
-            busy.send(body[:-10])
-            for number, start in zip(range(1000), itertools.cycle(HELD), strict=False):
-                stack.enter_context(wire(address)).send(start)
-                if number % 100 == 0:
-                    assert_answers(address)
-            running.process.send_signal(signal.SIGSTOP)  # so that it finds many at once
-            for _ in range(300):
-                stack.enter_context(wire(address)).send(b"G")
-            running.process.send_signal(signal.SIGCONT)
+        busy = stack.enter_context(wire(address))
+        busy.send(body[:-10])
+        for _ in hold(stack, address, 1000):
             assert_answers(address)
-            settle(lambda: open_sockets(running) <= before + 100)
-            busy.send(body[-10:])
-            assert busy.status() == 200
-        assert running.terminate() == 0
-        assert complaints(running) == []
+        running.process.send_signal(signal.SIGSTOP)  # so that it finds many at once
+        for _ in range(300):
+            stack.enter_context(wire(address)).send(b"G")
+        running.process.send_signal(signal.SIGCONT)
+        assert_answers(address)
+        settle(lambda: open_sockets(running) <= before + 100)
+        assert busy.ask(body[-10:]).status == 200
 
 
 FEW_FILES = """
 import resource
-import sys
-from service.cli import main
-
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 256))
-sys.argv[0] = "mobilenet-service"
-main()
 """
 
 
-@pytest.mark.usefixtures("many_files")
-def test_a_process_that_may_open_few_files_keeps_some_for_itself(store: list[str]) -> None:
-    with server(*store, program=("-c", FEW_FILES)) as running:
+def test_a_process_that_may_open_few_files_keeps_some_for_itself(tiny: list[str], stack: ExitStack) -> None:
+    with serving(*tiny, program=changed(FEW_FILES)) as running, stack:
         address = running.address
-        with ExitStack() as stack:
-            for number in range(500):
-                stack.enter_context(wire(address)).send(b"G")
-                if number % 100 == 0:
-                    assert_unharmed(address)
-            page = stack.enter_context(wire(address))
-            page.send(get("/docs/assets/swagger-ui.css"))  # a file
-            assert page.status() == 200
-        assert running.terminate() == 0
-        assert complaints(running) == []
+        for _ in hold(stack, address, 500):
+            assert_unharmed(address)
+        page = stack.enter_context(wire(address))
+        page.send(get("/docs/assets/swagger-ui.css"))  # a file
+        assert page.status() == 200
 
 
-def test_where_every_connection_is_busy_one_more_is_refused(store: list[str]) -> None:
-    with server(*store, "--max-connections", "3") as running:
-        address = running.address
+def test_where_every_connection_is_busy_one_more_is_refused(tiny: list[str], stack: ExitStack) -> None:
+    with serving(*tiny, "--max-connections", "3") as running, stack:
         body = post(png(1))
-        with ExitStack() as stack:
-            busy = [stack.enter_context(wire(address)) for _ in range(3)]
-            for connection in busy:
-                connection.send(body[:-10])
-            late = stack.enter_context(wire(address))
-            late.send(get("/livez"))
-            assert late.ends()
-            for connection in busy:
-                connection.send(body[-10:])
-                assert connection.status() == 200
-        assert complaints(running) == []
+        busy = [stack.enter_context(wire(running.address)) for _ in range(3)]
+        for connection in busy:
+            connection.send(body[:-10])
+        late = stack.enter_context(wire(running.address))
+        late.send(get("/livez"))
+        assert late.ends()
+        for connection in busy:
+            assert connection.ask(body[-10:]).status == 200

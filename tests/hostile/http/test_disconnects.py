@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.e2e.process import ServerProcess
-from tests.hostile.http.conftest import Address, complaints, metric, settle
+from tests.hostile.conftest import RecordFigure
 from tests.hostile.http.content import form, part
 from tests.hostile.http.framing import head
-from tests.hostile.http.wire import Wire, chunk, get, post, wire
+from tests.hostile.http.wire import Address, Wire, chunk, get, post, wire
 from tests.running import png
 
 IMAGE = png(1)
@@ -26,45 +24,32 @@ REQUESTS = {
 
 
 def leave(connection: Wire, how: str) -> None:
-    if how == "reset":
-        connection.reset()
-    elif how == "half":
+    if how == "half":
         connection.end_sending()
         connection.ends()
-        connection.close()
+    if how == "reset":
+        connection.reset()
     else:
         connection.close()
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("kind", REQUESTS)
-def test_a_client_that_leaves_at_any_byte(address: Address, victim: ServerProcess, kind: str, how: str) -> None:
+def test_a_client_that_leaves_at_any_byte(address: Address, kind: str, how: str) -> None:
     request = REQUESTS[kind]
     for sent in (0, 1, *range(2, len(request), max(1, len(request) // 40)), len(request) - 1, len(request)):
         connection = Wire(address)
         connection.send(request[:sent])
         leave(connection, how)
-    assert complaints(victim) == []
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_client_that_leaves_in_the_middle_of_an_answer(address: Address, victim: ServerProcess, how: str) -> None:
+def test_a_client_that_leaves_in_the_middle_of_an_answer(address: Address, how: str) -> None:
     for taken in (1, 100, 1000, 50_000):
         connection = Wire(address, receive_buffer=2048)
         connection.send(get("/docs/assets/swagger-ui-bundle.js") * 3)
         connection.take(taken)
         leave(connection, how)
-    assert complaints(victim) == []
-
-
-def test_a_client_that_hangs_up_its_side_has_left(address: Address) -> None:
-    """A connection whose client cannot send any more is closed: half-open ones are not kept."""
-    with wire(address) as connection:
-        connection.send(head("Content-Length: 100") + b"abc")
-        connection.end_sending()
-        assert connection.ends()
-    with wire(address) as connection:
-        settle(lambda: metric(connection, "mobilenet_in_flight") == 0)
 
 
 def leave_about_when_answered(address: Address, times: int) -> None:
@@ -81,22 +66,15 @@ def leave_about_when_answered(address: Address, times: int) -> None:
             connection.said(within=(index % 50) / 50 * 0.01)
             leave(connection, ("close", "reset", "half")[index % 3])
 
-    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
 
 
-def test_a_client_that_leaves_as_its_answer_is_ready(address: Address, victim: ServerProcess) -> None:
+def test_a_client_that_leaves_as_its_answer_is_ready(address: Address) -> None:
     leave_about_when_answered(address, times=75)
-    assert complaints(victim) == []
 
 
 @pytest.mark.torture
-def test_thousands_of_clients_leave_as_their_answers_are_ready(
-    address: Address, victim: ServerProcess, record_figure: Callable[[str, str], None]
-) -> None:
+def test_thousands_of_clients_leave_as_their_answers_are_ready(address: Address, record_figure: RecordFigure) -> None:
     leave_about_when_answered(address, times=2500)
-    assert complaints(victim) == []
     record_figure("clients that left about when they were answered", "10000, tracebacks 0, requests left in flight 0")

@@ -7,21 +7,20 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import server
-from tests.hostile.http.conftest import complaints
+from tests.hostile.conftest import RecordFigure
+from tests.hostile.http.conftest import serving
 
 ROOT = Path(__file__).parents[3]
 KEY = "a-key"
 
 
-def fuzz(store: list[str], folder: Path, *options: str) -> int:
+def fuzz(tiny: list[str], folder: Path, *options: str) -> int:
     """Cases made; fails with Schemathesis's own report."""
-    with server(*store, "--max-images", "4", "--protect-metrics", environment={"MOBILENET_API_KEYS": KEY}) as running:
+    with serving(*tiny, "--max-images", "4", "--protect-metrics", environment={"MOBILENET_API_KEYS": KEY}) as running:
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json", "--no-color"),
             *("--header", f"Authorization: Bearer {KEY}"),
@@ -33,20 +32,17 @@ def fuzz(store: list[str], folder: Path, *options: str) -> int:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.hostile.http.hooks"}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert complaints(running) == []
     made = re.search(r"Test cases:\n\s+(\d+) generated", done.stdout)
     assert made is not None, done.stdout
     return int(made[1])
 
 
 @pytest.mark.extra
-def test_what_the_document_declares_is_all_there_is(store: list[str], tmp_path: Path) -> None:
-    assert fuzz(store, tmp_path, "--max-examples", "30", "--generation-deterministic") > 100
+def test_what_the_document_declares_is_all_there_is(tiny: list[str], tmp_path: Path) -> None:
+    assert fuzz(tiny, tmp_path, "--max-examples", "30", "--generation-deterministic") > 100
 
 
 @pytest.mark.torture
-def test_thousands_of_requests_made_from_the_document(
-    store: list[str], tmp_path: Path, record_figure: Callable[[str, str], None]
-) -> None:
-    made = fuzz(store, tmp_path, "--max-examples", "3000")
+def test_thousands_of_requests_from_the_document(tiny: list[str], tmp_path: Path, record_figure: RecordFigure) -> None:
+    made = fuzz(tiny, tmp_path, "--max-examples", "3000")
     record_figure("Schemathesis cases, violations", f"{made}, 0")

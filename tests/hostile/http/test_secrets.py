@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import ServerProcess, server
+from tests.e2e.process import server
 from tests.hostile.http.case import leaks
-from tests.hostile.http.conftest import Address
-from tests.hostile.http.content import DISPOSITION, form, named, part
-from tests.hostile.http.wire import chunk, get, post, wire
+from tests.hostile.http.conftest import changed
+from tests.hostile.http.content import DISPOSITION, FORM, form, named, part
+from tests.hostile.http.wire import Address, chunk, get, post, wire
 from tests.running import png
 
 ENVIRONMENT_KEY = "Zq7-of-the-environment"
@@ -22,18 +21,18 @@ KEYS = (ENVIRONMENT_KEY, FILE_KEY, WRONG_KEY)
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_no_key_in_any_log_line_or_answer(store: list[str], tmp_path: Path, log_format: str) -> None:
+def test_no_key_in_any_log_line_or_answer(tiny: list[str], tmp_path: Path, log_format: str) -> None:
     key_file = tmp_path / "keys"
     key_file.write_text(f"{FILE_KEY}\n")
     arguments = ("--api-keys-file", str(key_file), "--log-level", "debug", "--log-format", log_format)
-    with server(*store, *arguments, environment={"MOBILENET_API_KEYS": ENVIRONMENT_KEY}) as running:
+    with server(*tiny, *arguments, environment={"MOBILENET_API_KEYS": ENVIRONMENT_KEY}) as running:
         statuses = []
         for key in KEYS:
             for lines in (
                 (f"Authorization: Bearer {key}",),
                 (f"X-API-Key: {key}",),
                 (f"Authorization: {key}",),
-                (f"X-API-Key: {key}", "Content-Type: multipart/form-data; boundary=x"),
+                (f"X-API-Key: {key}", FORM),
                 (f"X-API-Key: {key}", "Content-Length: 5"),  # twice: no HTTP any more
                 (f"X-API-Key: {key}", "X-Name: a\0b"),
                 (f"X-API-Key: {key}", "X-Name: " + "a" * 17_000),
@@ -49,26 +48,24 @@ def test_no_key_in_any_log_line_or_answer(store: list[str], tmp_path: Path, log_
 
 def status(address: Address, request: bytes) -> int:
     with wire(address) as connection:
-        connection.send(request)
-        answer = connection.answer()
-    assert answer is not None
+        answer = connection.ask(request)
     assert list(leaks(answer)) == []
     assert [key for key in KEYS if key in f"{answer.headers}{answer.body!r}"] == []
     return answer.status
 
 
-def test_a_key_in_a_trailer_is_no_key(store: list[str]) -> None:
-    with server(*store, environment={"MOBILENET_API_KEYS": ENVIRONMENT_KEY}) as running:
+def test_a_key_in_a_trailer_is_no_key(tiny: list[str]) -> None:
+    with server(*tiny, environment={"MOBILENET_API_KEYS": ENVIRONMENT_KEY}) as running:
         body = chunk(png(1)) + f"0\r\nX-API-Key: {ENVIRONMENT_KEY}\r\n\r\n".encode()
         assert status(running.address, get("/classify", "Transfer-Encoding: chunked", method="POST") + body) == 401
 
 
 @pytest.mark.parametrize("environment", [{"MOBILENET_API_KEYS": f"{ENVIRONMENT_KEY} {FILE_KEY}"}, {}])
-def test_no_key_in_the_message_about_a_bad_one(store: list[str], tmp_path: Path, environment: dict[str, str]) -> None:
+def test_no_key_in_the_message_about_a_bad_one(tiny: list[str], tmp_path: Path, environment: dict[str, str]) -> None:
     key_file = tmp_path / "keys"
     key_file.write_text(f"{FILE_KEY} {ENVIRONMENT_KEY}\n")
     arguments = () if environment else ("--api-keys-file", str(key_file))
-    with server(*store, *arguments, environment=environment) as running:
+    with server(*tiny, *arguments, environment=environment) as running:
         assert running.wait() == 1
     assert running.output.startswith("error: ")
     assert len(running.lines) == 1
@@ -77,27 +74,16 @@ def test_no_key_in_the_message_about_a_bad_one(store: list[str], tmp_path: Path,
 
 #: Reports what the process does to reach others, whichever library does it.
 WATCHED = """
-import sys
-from service.cli import main
-
 def watch(event, given):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "subprocess.Popen", "urllib.Request"):
         print("fetched:", event, given, flush=True)
 
 sys.addaudithook(watch)
-sys.argv[0] = "mobilenet-service"
-main()
 """
 
 
-@pytest.fixture
-def watched(store: list[str]) -> Iterator[ServerProcess]:
-    with server(*store, program=("-c", WATCHED)) as running:
-        yield running
-
-
-def test_nothing_is_fetched(watched: ServerProcess) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as trap:
+def test_nothing_is_fetched(tiny: list[str]) -> None:
+    with server(*tiny, program=changed(WATCHED)) as watched, socket.create_server(("127.0.0.1", 0)) as trap:
         trap.setblocking(False)
         url = f"http://127.0.0.1:{trap.getsockname()[1]}/cat.jpg"
         svg = f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{url}"/></svg>'

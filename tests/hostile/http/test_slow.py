@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
 
-from tests.e2e.process import ServerProcess, server
-from tests.hostile.http.conftest import Address, complaints, open_sockets, settle, unharmed
-from tests.hostile.http.content import part
-from tests.hostile.http.framing import head
-from tests.hostile.http.wire import PATIENCE_S, Wire, chunk, get, post, wire
+from tests.e2e.process import ServerProcess
+from tests.hostile.http.conftest import changed, open_sockets, serving, settle, unharmed
+from tests.hostile.http.content import FORM, part
+from tests.hostile.http.framing import SOON, head
+from tests.hostile.http.wire import PATIENCE_S, Address, Wire, chunk, get, post, wire
 from tests.image.samples import encode
 from tests.running import png
 
@@ -20,9 +20,7 @@ from tests.running import png
 IMPATIENT = """
 import importlib
 import socket
-import sys
 import uvicorn
-from service.cli import main
 from service.http.server import connection
 
 connection.HEAD_TIMEOUT_S = {head}
@@ -37,29 +35,23 @@ def listen_with_a_small_buffer(*given):
     return listener
 
 serve.listen = listen_with_a_small_buffer
-sys.argv[0] = "mobilenet-service"
-main()
 """
 
 
-@contextmanager
-def impatient(store: list[str], *, head: float, idle: float) -> Iterator[ServerProcess]:
-    program = ("-c", IMPATIENT.format(head=head, idle=idle))
-    with server(*store, "--max-body-bytes", "1000000", "--max-images", "1000", program=program) as running:
-        yield running
-        assert running.terminate() == 0
-    assert complaints(running) == []
+def impatient(tiny: list[str], *, head: float, idle: float) -> AbstractContextManager[ServerProcess]:
+    program = changed(IMPATIENT.format(head=head, idle=idle))
+    return serving(*tiny, "--max-body-bytes", "1000000", "--max-images", "1000", program=program)
 
 
 @pytest.fixture(scope="module")
-def with_heads(store: list[str]) -> Iterator[ServerProcess]:
-    with impatient(store, head=0.15, idle=75) as running:
+def with_heads(tiny: list[str]) -> Iterator[ServerProcess]:
+    with impatient(tiny, head=0.3, idle=75) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def with_idleness(store: list[str]) -> Iterator[ServerProcess]:
-    with impatient(store, head=10, idle=0.3) as running:
+def with_idleness(tiny: list[str]) -> Iterator[ServerProcess]:
+    with impatient(tiny, head=10, idle=0.6) as running:
         yield running
 
 
@@ -80,14 +72,10 @@ def drip(connection: Wire, data: Iterator[int]) -> bool:
     return any(not connection.send(bytes((byte,))) or connection.said(within=0.01) for byte in data)
 
 
-SOON = "X-Request-Timeout-Ms: 100"
 BODIES = {
     "with a length": (head("Content-Length: 200000", SOON), bytes(2000)),
     "in chunks": (head("Transfer-Encoding: chunked", SOON), chunk(b"a") * 500),
-    "a form": (
-        head("Content-Length: 200000", "Content-Type: multipart/form-data; boundary=x", SOON),
-        part(bytes(2000)),
-    ),
+    "a form": (head("Content-Length: 200000", FORM, SOON), part(bytes(2000))),
 }
 
 
@@ -107,8 +95,7 @@ def test_a_body_byte_by_byte_meets_its_deadline_and_the_connection_ends(slow_hea
 def test_a_body_that_stops_half_way_meets_its_deadline_and_the_connection_ends(slow_head: Address, kind: str) -> None:
     start, body = BODIES[kind]
     with wire(slow_head) as connection:
-        connection.send(start + body[:1000])
-        assert connection.status() == 504
+        assert connection.ask(start + body[:1000]).status == 504
         assert connection.ends()
 
 
@@ -117,8 +104,7 @@ def test_a_head_byte_by_byte_is_cut_off(slow_head: Address, complete: int) -> No
     """Also when requests before it were answered: the clock starts anew with each head and not with each byte."""
     with wire(slow_head) as connection:
         for _ in range(complete):
-            connection.send(get("/livez"))
-            assert connection.status() == 200
+            assert connection.ask(get("/livez")).status == 200
         assert drip(connection, iter(get("/livez", "X-Long: " + "a" * 5000)))
         assert connection.ends()
 
@@ -134,23 +120,20 @@ def test_a_head_that_stops_is_cut_off(slow_head: Address, sent: bytes) -> None:
 def test_an_idle_connection_is_closed(idler: Address, answers: int) -> None:
     with wire(idler) as connection:
         for _ in range(answers):
-            connection.send(get("/livez"))
-            assert connection.status() == 200
+            assert connection.ask(get("/livez")).status == 200
         assert connection.ends()
 
 
 def test_empty_lines_do_not_keep_a_connection(slow_head: Address) -> None:
     with wire(slow_head) as connection:
-        connection.send(get("/livez"))
-        assert connection.status() == 200
+        assert connection.ask(get("/livez")).status == 200
         assert drip(connection, iter(b"\r\n" * 1000))
         assert connection.ends()
 
 
 def test_a_body_that_goes_on_after_its_refusal_is_cut_off(slow_head: Address) -> None:
     with wire(slow_head) as connection:
-        connection.send(head("Content-Length: 1000001"))
-        assert connection.status() == 413
+        assert connection.ask(head("Content-Length: 1000001")).status == 413
         assert drip(connection, iter(bytes(2000)))
         assert connection.ends()
 
@@ -170,8 +153,7 @@ def test_a_client_that_sends_on_comes_to_read_why_it_was_refused(slow_head: Addr
 def test_garbage_in_a_body_that_was_refused_gets_no_second_answer(slow_head: Address) -> None:
     """It would be taken for the answer to the next request."""
     with wire(slow_head) as connection:
-        connection.send(head("Transfer-Encoding: chunked") + chunk(bytes(1_000_001)))
-        assert connection.status() == 413
+        assert connection.ask(head("Transfer-Encoding: chunked") + chunk(bytes(1_000_001))).status == 413
         connection.send(b"no chunk\r\n")
         assert connection.ends()
 
@@ -179,7 +161,7 @@ def test_garbage_in_a_body_that_was_refused_gets_no_second_answer(slow_head: Add
 def embeddings(images: int, *headers: str) -> bytes:
     """A request whose answer has 13 KB an image."""
     body = b"".join([part(png(1))] * images) + b"--x--\r\n"
-    return post(body, "Content-Type: multipart/form-data; boundary=x", *headers, path="/embed")
+    return post(body, FORM, *headers, path="/embed")
 
 
 def drawing() -> bytes:
@@ -196,28 +178,22 @@ def drawing() -> bytes:
         (embeddings(100, "Connection: close"), 0),
         (embeddings(100) + get("/livez"), 0),
         (drawing(), 0),
+        # Too little for the server to notice while it writes, and more than its socket takes.
+        (embeddings(4), 0),
+        (embeddings(4, "Connection: close"), 0),
     ],
-    ids=["kept open", "begun to fetch", "to be closed", "with a request behind it", "a drawing"],
+    ids=[
+        *("kept open", "begun to fetch", "to be closed", "with a request behind it", "a drawing"),
+        *("kilobytes, kept open", "kilobytes, to be closed"),
+    ],
 )
-def test_megabytes_that_nobody_fetches_do_not_hold_their_connection(
+def test_what_nobody_fetches_does_not_hold_its_connection(
     idler: Address, with_idleness: ServerProcess, requests: bytes, fetched: int
 ) -> None:
-    stay_until_dropped(idler, with_idleness, requests, fetched)
-
-
-@pytest.mark.parametrize("headers", [(), ("Connection: close",)], ids=["kept open", "to be closed"])
-def test_kilobytes_that_nobody_fetches_do_not_hold_their_connection(
-    idler: Address, with_idleness: ServerProcess, headers: tuple[str, ...]
-) -> None:
-    """Too little for the server to notice while it writes, and more than its socket takes."""
-    stay_until_dropped(idler, with_idleness, embeddings(4, *headers), fetched=0)
-
-
-def stay_until_dropped(address: Address, running: ServerProcess, requests: bytes, fetched: int) -> None:
-    before = open_sockets(running)
-    with wire(address, receive_buffer=4096) as connection:
+    before = open_sockets(with_idleness)
+    with wire(idler, receive_buffer=4096) as connection:
         connection.send(requests)
         assert connection.said(within=PATIENCE_S)
         connection.take(fetched)
-        assert open_sockets(running) > before
-        settle(lambda: open_sockets(running) == before)
+        assert open_sockets(with_idleness) > before
+        settle(lambda: open_sockets(with_idleness) == before)

@@ -6,9 +6,10 @@ import contextlib
 import select
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+
+Address = tuple[str, int]
 
 #: For anything that a test waits for; reached only when the server hangs.
 PATIENCE_S = 30.0
@@ -26,14 +27,13 @@ class Answer:
 class Wire:
     """One connection. Writing to one that the server has closed is no error: reading tells."""
 
-    def __init__(self, address: tuple[str, int], *, receive_buffer: int = 0) -> None:
+    def __init__(self, address: Address, *, receive_buffer: int = 0) -> None:
         self._socket = socket.socket()
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.settimeout(PATIENCE_S)
         self._socket.connect(address)
         self._received = b""
-        self.continued = 0  # answers "100 Continue"
 
     def send(self, data: bytes, *, within: float = PATIENCE_S) -> bool:
         """False: the server has closed the connection, or does not read on ``within`` seconds."""
@@ -76,7 +76,6 @@ class Wire:
         version, status, _ = first.split(" ", 2)
         assert version == "HTTP/1.1", first
         if status == "100":
-            self.continued += 1
             return self.answer(to_head=to_head)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         length = 0 if to_head or status in ("204", "304") else int(headers["content-length"])
@@ -89,6 +88,13 @@ class Wire:
         """That of the next final answer."""
         answer = self.answer()
         return None if answer is None else answer.status
+
+    def ask(self, request: bytes) -> Answer:
+        """Send it; the next final answer, which there must be."""
+        self.send(request)
+        answer = self.answer()
+        assert answer is not None
+        return answer
 
     def take(self, size: int) -> None:
         """Fetch at least so many bytes of what comes, and throw them away."""
@@ -108,24 +114,18 @@ class Wire:
         self._socket.close()
 
 
-@contextmanager
-def wire(address: tuple[str, int], *, receive_buffer: int = 0) -> Iterator[Wire]:
-    connection = Wire(address, receive_buffer=receive_buffer)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def post(body: bytes, *headers: str, path: str = "/classify") -> bytes:
-    """A complete request with a true length."""
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
-    return "".join(f"{line}\r\n" for line in lines).encode("latin-1") + b"\r\n" + body
+def wire(address: Address, *, receive_buffer: int = 0) -> AbstractContextManager[Wire]:
+    return contextlib.closing(Wire(address, receive_buffer=receive_buffer))
 
 
 def get(path: str, *headers: str, method: str = "GET") -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: x", *headers]
     return "".join(f"{line}\r\n" for line in lines).encode("latin-1") + b"\r\n"
+
+
+def post(body: bytes, *headers: str, path: str = "/classify") -> bytes:
+    """A complete request with a true length."""
+    return get(path, f"Content-Length: {len(body)}", *headers, method="POST") + body
 
 
 def chunk(data: bytes, extension: str = "") -> bytes:

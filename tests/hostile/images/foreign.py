@@ -9,7 +9,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tests.hostile.images.case import ANY, BAD, LOSSY, UNSUPPORTED, Case, encode, indexed, plain, plain_image, same
+from tests.hostile.images.case import ANY, BAD, LOSSY, OK, TOO_LARGE, UNSUPPORTED, Case, same
+from tests.hostile.images.gifs import first_frame
+from tests.hostile.images.jpeg_parts import jpeg
+from tests.hostile.images.pictures import indexed, plain, plain_image
+from tests.hostile.images.variants import inserted
+from tests.image.samples import encode
 
 
 def cases() -> Iterator[Case]:
@@ -47,7 +52,9 @@ def _formats() -> Iterator[tuple[str, bytes]]:
     yield "ELF", b"\x7fELF\2\1\1" + bytes(200)
     yield "Windows program", b"MZ" + bytes(200)
     yield "Python pickle", b"\x80\x04\x95\x1f\0\0\0\0\0\0\0\x8c\x05posix\x94\x8c\x06system\x94\x93\x94."
-    yield "NumPy array", _array()
+    array = io.BytesIO()
+    np.save(array, plain())
+    yield "NumPy array", array.getvalue()
     yield "HTML", b"<!DOCTYPE html><script>alert(1)</script>"
     yield "JSON", b'{"image": "data:image/png;base64,iVBORw0KGgo="}'
     yield "URL", b"http://169.254.169.254/latest/meta-data/"
@@ -70,47 +77,38 @@ def _archive() -> bytes:
     return buffer.getvalue()
 
 
-def _array() -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, plain())
-    return buffer.getvalue()
-
-
 def _polyglots() -> Iterator[Case]:
-    jpeg, gif = encode(plain(), "JPEG", quality=95), encode(indexed(256), "GIF")
-    yield same("polyglot: JPEG and ZIP", jpeg + _archive(), LOSSY)
+    photo, gif = jpeg(), encode(indexed(256), "GIF")
+    yield same("polyglot: JPEG and ZIP", photo + _archive(), LOSSY)
     yield same("polyglot: PNG and ZIP", encode(plain(), "PNG") + _archive())
     script = b"\xff\xfe\x00\x2a*/=1;alert(document.domain);/*<script>alert(1)".ljust(44, b" ")
-    yield same("polyglot: JPEG and JavaScript", jpeg[:2] + script + jpeg[2:], LOSSY)
-    frame = gif.index(b"\x2c\0\0\0\0", 781)
-    comment = b"\x21\xfe\x0f*/=1;alert(1)//\0"
-    script_gif = gif[:frame] + comment + gif[frame:] + b"*/"
+    yield same("polyglot: JPEG and JavaScript", inserted(photo, 2, script), LOSSY)
+    script_gif = inserted(gif, first_frame(gif), b"\x21\xfe\x0f*/=1;alert(1)//\0") + b"*/"
     yield same("polyglot: GIF and JavaScript", script_gif, like="256 colours")
-    yield Case("polyglot: PDF and JPEG", b"%PDF-1.7\n" + jpeg, UNSUPPORTED)
-    yield same("polyglot: JPEG and PDF", jpeg + b"%PDF-1.7\n" + bytes(1_000), LOSSY)
-    yield same("polyglot: JPEG and PHP", jpeg[:2] + b"\xff\xfe\0\x1c<?php system($_GET[0]); ?>" + jpeg[2:], LOSSY)
+    yield Case("polyglot: PDF and JPEG", b"%PDF-1.7\n" + photo, UNSUPPORTED)
+    yield same("polyglot: JPEG and PDF", photo + b"%PDF-1.7\n" + bytes(1_000), LOSSY)
+    yield same("polyglot: JPEG and PHP", inserted(photo, 2, b"\xff\xfe\0\x1c<?php system($_GET[0]); ?>"), LOSSY)
     yield Case("polyglot: GIF that is a program", b"GIF89a=1;alert(1)//" + bytes(200), ANY)
     bmp = b"BM" + bytes(12) + b"\x28\0\0\0" + b"text" * 100
-    yield Case("polyglot: BMP that is a text", bmp, BAD | frozenset({413}))
+    yield Case("polyglot: BMP that is a text", bmp, BAD | TOO_LARGE)
     yield same("polyglot: TIFF and PDF", encode(plain(), "TIFF") + b"%PDF-1.7\n")
 
 
 def _names() -> Iterator[Case]:
-    jpeg = encode(plain(), "JPEG", quality=95)
     for content_type in (
         *("image/png", "image/svg+xml", "text/html", "application/json", "application/x-www-form-urlencoded"),
         *("audio/mpeg", "", "no type at all", "image/jpeg; charset=utf-8", "/", "image/" + "x" * 2_000),
     ):
-        yield same(f"content type: {content_type[:60] or 'empty'}", jpeg, LOSSY, content_type=content_type)
+        yield same(f"content type: {content_type[:60] or 'empty'}", jpeg(), LOSSY, content_type=content_type)
 
 
 def _degenerate() -> Iterator[Case]:
     noise = np.random.default_rng(2).integers(0, 256, (5_000, 1, 3), np.uint8)
     for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"):
         for name, pixels in (("1x5000", noise), ("5000x1", noise.swapaxes(0, 1)), ("1x1", noise[:1])):
-            yield Case(f"{kind.lower()}: {name}", encode(np.ascontiguousarray(pixels), kind), frozenset({200}))
-    yield Case("png: 3x60000", encode(np.zeros((60_000, 3, 3), np.uint8), "PNG"), frozenset({200}))
+            yield Case(f"{kind.lower()}: {name}", encode(np.ascontiguousarray(pixels), kind), OK)
+    yield Case("png: 3x60000", encode(np.zeros((60_000, 3, 3), np.uint8), "PNG"), OK)
     for magic in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\0\0\0\0WEBP", b"II*\0", b"MM\0*", b"II+\0"):
         yield Case(f"magic alone: {magic!r}", magic)
         yield Case(f"magic and zeros: {magic!r}", magic + bytes(10_000))
-        yield Case(f"magic and ones: {magic!r}", magic + b"\xff" * 10_000, BAD | frozenset({413}))
+        yield Case(f"magic and ones: {magic!r}", magic + b"\xff" * 10_000, BAD | TOO_LARGE)

@@ -8,24 +8,18 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tests.hostile.images.case import (
-    ANY,
-    FRAMES,
-    OK,
-    OK_OR_BAD,
-    TOO_LARGE,
-    Case,
-    encode,
-    flipped,
-    grey,
-    indexed,
-    plain,
-    same,
-    truncations,
-)
+from tests.hostile.images.case import ANY, FRAMES, OK, OK_OR_BAD, TOO_LARGE, Case, same
+from tests.hostile.images.pictures import grey, indexed, plain
+from tests.hostile.images.variants import flipped, inserted, overwritten, truncations
+from tests.image.samples import encode
 
 #: The screen's header and a global palette of 256 colours.
 _HEAD = 13 + 768
+
+
+def first_frame(data: bytes) -> int:
+    """Where the first image descriptor is."""
+    return data.index(b"\x2c\0\0\0\0", _HEAD)
 
 
 def cases() -> Iterator[Case]:
@@ -35,9 +29,8 @@ def cases() -> Iterator[Case]:
     yield same("gif: interlaced", encode(picture, "GIF", interlace=True), like="256 colours")
     yield same("gif: grey", encode(grey(), "GIF"), like="grey")
     yield same("gif: version 87a", b"GIF87a" + data[6:], like="256 colours")
-    yield same(
-        "gif: a transparent colour that is not used", encode(indexed(200), "GIF", transparency=255), like="200 colours"
-    )
+    unused = encode(indexed(200), "GIF", transparency=255)
+    yield same("gif: a transparent colour that is not used", unused, like="200 colours")
     yield Case("gif: everything transparent", encode(Image.new("P", (320, 240), 3), "GIF", transparency=3), OK)
     yield from _animation(picture)
     yield from _sizes(data)
@@ -58,9 +51,8 @@ def _animation(picture: Image.Image) -> Iterator[Case]:
 
 
 def _sizes(data: bytes) -> Iterator[Case]:
-    frame = _frame(data)
     for width, height, statuses in ((65_535, 65_535, TOO_LARGE), (0, 0, OK), (1, 1, OK), (640, 480, OK)):
-        screen = data[:6] + struct.pack("<HH", width, height) + data[10:]
+        screen = overwritten(data, 6, struct.pack("<HH", width, height))
         yield Case(f"gif: a screen of {width}x{height}", screen, statuses)
     for name, box, statuses in (
         ("a frame of 65535x65535", (0, 0, 65_535, 65_535), TOO_LARGE),
@@ -69,11 +61,11 @@ def _sizes(data: bytes) -> Iterator[Case]:
         ("a frame of 5000x5000", (0, 0, 5_000, 5_000), OK_OR_BAD | TOO_LARGE),
         ("a frame of one row", (0, 100, 320, 1), OK),
     ):
-        yield Case(f"gif: {name}", data[: frame + 1] + struct.pack("<HHHH", *box) + data[frame + 9 :], statuses)
+        yield Case(f"gif: {name}", overwritten(data, first_frame(data) + 1, struct.pack("<4H", *box)), statuses)
 
 
 def _blocks(data: bytes) -> Iterator[Case]:
-    frame = _frame(data)
+    frame = first_frame(data)
     comment = b"\x21\xfe"
     for name, blocks in (
         ("a megabyte of comments", comment + (b"\xff" + bytes(255)) * 4_000 + b"\0"),
@@ -81,25 +73,20 @@ def _blocks(data: bytes) -> Iterator[Case]:
         ("30,000 empty extensions", b"\x21\x01\0" * 30_000),
         ("a control block cut short", b"\x21\xf9\1\0\0"),
     ):
-        yield same(f"gif: {name}", data[:frame] + blocks + data[frame:], like="256 colours")
-    yield Case("gif: a comment in 70,000 blocks", data[:frame] + comment + b"\1a" * 70_000 + b"\0" + data[frame:])
-    yield Case("gif: 70,000 bytes of junk", data[:frame] + b"\1" * 70_000 + data[frame:])
+        yield same(f"gif: {name}", inserted(data, frame, blocks), like="256 colours")
+    yield Case("gif: a comment in 70,000 blocks", inserted(data, frame, comment + b"\1a" * 70_000 + b"\0"))
+    yield Case("gif: 70,000 bytes of junk", inserted(data, frame, b"\1" * 70_000))
     yield Case("gif: a comment without an end", data[:frame] + comment + b"\1a" * 1_000)
     yield Case("gif: no frame", data[:frame] + b";")
     yield same("gif: a megabyte behind its end", data + bytes(1_000_000), like="256 colours")
-    sized = data[: frame + 10]
-    for name, bits in (("12", 12), ("13", 13), ("0", 0), ("255", 255)):
-        yield Case(f"gif: codes of {name} bits", sized + bytes((bits,)) + data[frame + 11 :], OK_OR_BAD)
-    clear = b"\x08" + (b"\xff" + b"\x00\x01" * 127 + b"\x00") * 4_000 + b"\0;"
-    yield Case("gif: a megabyte of codes", sized + clear, ANY)
+    for bits in (12, 13, 0, 255):
+        yield Case(f"gif: codes of {bits} bits", overwritten(data, frame + 10, bytes((bits,))), OK_OR_BAD)
+    before_codes = data[: frame + 10] + b"\x08"
+    clear = (b"\xff" + b"\x00\x01" * 127 + b"\x00") * 4_000
+    yield Case("gif: a megabyte of codes", before_codes + clear + b"\0;", ANY)
     noise = np.random.default_rng(0).integers(0, 256, 200_000, np.uint8).tobytes()
     random = b"".join(b"\xff" + noise[at : at + 255] for at in range(0, 199_000, 255))
-    yield Case("gif: codes at random", sized + b"\x08" + random + b"\0;", OK_OR_BAD)
+    yield Case("gif: codes at random", before_codes + random + b"\0;", OK_OR_BAD)
     yield Case("gif: a palette cut off", data[:100])
     local = data[: frame + 9] + b"\x87" + plain().tobytes()[:768] + data[frame + 10 :]
     yield Case("gif: a palette of its own", local, OK)
-
-
-def _frame(data: bytes) -> int:
-    """Where the first image descriptor is."""
-    return data.index(b"\x2c\0\0\0\0", _HEAD)

@@ -1,13 +1,19 @@
-"""JPEGs that Pillow does not write, put together from greyscale ones that it writes. ITU-T T.81, annex B."""
+"""JPEGs from Pillow, and those that it does not write, put together from greyscale ones that it does.
+
+ITU-T T.81, annex B.
+"""
 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-from tests.hostile.images.case import UInt8, encode
+from tests.hostile.images.pictures import UInt8, plain
+from tests.image.samples import encode
+
+SCAN, END = b"\xff\xda", b"\xff\xd9"
 
 
 class Plane(NamedTuple):
@@ -18,8 +24,17 @@ class Plane(NamedTuple):
     vertical: int = 1
 
 
+def jpeg(picture: Image.Image | UInt8 | None = None, **options: Any) -> bytes:
+    """The clean picture, or another one, as good as its embedding needs it."""
+    return encode(plain() if picture is None else picture, "JPEG", **{"quality": 95, **options})
+
+
 def segment(marker: int, body: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def last_scan(data: bytes) -> bytes:
+    return data[data.rindex(SCAN) : -2]
 
 
 def baseline(*planes: Plane) -> bytes:
@@ -29,8 +44,7 @@ def baseline(*planes: Plane) -> bytes:
     frame, scans = struct.pack(">BHHB", 8, height, width, len(planes)), b""
     for number, (samples, horizontal, vertical) in enumerate(planes, 1):
         frame += bytes((number, horizontal << 4 | vertical, 0))
-        small = Image.fromarray(samples).reduce((across // horizontal, down // vertical))
-        grey = encode(small, "JPEG", quality=95)
-        first, tables, scan = (grey.index(marker) for marker in (b"\xff\xc0", b"\xff\xc4", b"\xff\xda"))
+        grey = jpeg(Image.fromarray(samples).reduce((across // horizontal, down // vertical)))
+        first, tables, scan = (grey.index(marker) for marker in (b"\xff\xc0", b"\xff\xc4", SCAN))
         scans += segment(0xDA, bytes((1, number, 0, 0, 63, 0))) + grey[scan + 10 : -2]
-    return grey[:first] + segment(0xC0, frame) + grey[tables:scan] + scans + b"\xff\xd9"
+    return grey[:first] + segment(0xC0, frame) + grey[tables:scan] + scans + END

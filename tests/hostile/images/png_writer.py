@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+Chunks = Iterable[bytes]
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+
+#: Where the first chunk behind the header is.
+BODY = 33
 
 #: First column and row, and step between columns and rows, of each pass.
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -26,6 +31,11 @@ def chunk(kind: bytes, body: bytes = b"") -> bytes:
 
 def header(width: int, height: int, bits: int, colour: int, interlaced: bool = False) -> bytes:
     return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced))
+
+
+def assembled(head: bytes, *pixels: bytes, before: Chunks = (), after: Chunks = ()) -> bytes:
+    """A PNG of compressed ``pixels``, a chunk each, with chunks ``before`` and ``after`` them."""
+    return b"".join((SIGNATURE, head, *before, *(chunk(b"IDAT", part) for part in pixels), *after, chunk(b"IEND")))
 
 
 def rows(samples: NDArray[Any], bits: int, interlaced: bool = False) -> bytes:
@@ -50,22 +60,9 @@ def _pack(samples: NDArray[Any], bits: int) -> bytes:
 
 
 def write(
-    samples: NDArray[Any],
-    bits: int,
-    colour: int,
-    *,
-    interlaced: bool = False,
-    before: Iterable[bytes] = (),
-    after: Iterable[bytes] = (),
-    piece: int | None = None,
+    samples: NDArray[Any], bits: int, colour: int, *, interlaced: bool = False, **chunks: Iterable[bytes]
 ) -> bytes:
-    """A PNG of ``samples``, with chunks ``before`` and ``after`` its pixels, which are cut into ``piece`` bytes."""
-    packed = zlib.compress(rows(samples, bits, interlaced))
-    pieces = _cut(packed, piece or len(packed))
+    """A PNG of ``samples``; ``chunks`` are those of ``assembled``."""
     height, width = samples.shape[:2]
     head = header(width, height, bits, colour, interlaced)
-    return b"".join((SIGNATURE, head, *before, *(chunk(b"IDAT", part) for part in pieces), *after, chunk(b"IEND")))
-
-
-def _cut(data: bytes, size: int) -> Iterator[bytes]:
-    yield from (data[at : at + size] for at in range(0, len(data), size))
+    return assembled(head, zlib.compress(rows(samples, bits, interlaced)), **chunks)

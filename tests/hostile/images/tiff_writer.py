@@ -42,17 +42,21 @@ def longs(tag: int, *values: int) -> Tag:
     return Tag(tag, LONG, values)
 
 
+#: What a directory says of the clean picture, but for where it lies.
+PLAIN = (
+    *(longs(WIDTH, 320), longs(HEIGHT, 240), shorts(BITS, 8, 8, 8), shorts(COMPRESSION, NONE)),
+    *(shorts(PHOTOMETRIC, 2), shorts(SAMPLES, 3)),
+)
+
+
 class Writer:
     """Collects blocks of data; ``finish`` puts the directory behind them."""
 
     def __init__(self, order: str = "<", big: bool = False) -> None:
         self._order = order
-        self._big = big
         self._cell, self._head = ("Q", "Q") if big else ("I", "H")
         mark = b"II" if order == "<" else b"MM"
-        self._start = (
-            mark + struct.pack(order + "H", 43 if big else 42) + (struct.pack(order + "HH", 8, 0) if big else b"")
-        )
+        self._start = mark + (struct.pack(order + "HHH", 43, 8, 0) if big else struct.pack(order + "H", 42))
         self._body = bytearray()
 
     @property
@@ -96,13 +100,5 @@ def tiff(
     writer = Writer(order, big)
     offsets = [writer.add(block) for block in blocks]
     where, sizes = (TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)
-    made = {
-        tag.tag: tag
-        for tag in (
-            *(longs(WIDTH, 320), longs(HEIGHT, 240), shorts(BITS, 8, 8, 8), shorts(COMPRESSION, NONE)),
-            *(shorts(PHOTOMETRIC, 2), shorts(SAMPLES, 3), longs(where, *offsets)),
-            longs(sizes, *map(len, blocks)),
-        )
-    }
-    made |= {tag.tag: tag for tag in tags}
-    return writer.finish(writer.directory(list(made.values())))
+    made = (*PLAIN, longs(where, *offsets), longs(sizes, *map(len, blocks)), *tags)
+    return writer.finish(writer.directory(list({tag.tag: tag for tag in made}.values())))

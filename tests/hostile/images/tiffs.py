@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tests.hostile.images import tiff_writer as t
-from tests.hostile.images.case import (
-    ANY,
-    BAD,
-    FRAMES,
-    LOSSY,
-    OK,
-    OK_OR_BAD,
-    TOO_LARGE,
-    UNSUPPORTED,
-    Case,
-    UInt8,
-    encode,
-    flipped,
-    grey,
-    indexed,
-    lies_about_size,
-    orientations,
-    plain,
-    plain_image,
-    same,
-    truncations,
-)
-from tests.hostile.images.tiff_writer import Tag, Writer, longs, shorts, tiff
+from tests.hostile.images.case import ANY, BAD, FRAMES, LOSSY, OK, OK_OR_BAD, TOO_LARGE, UNSUPPORTED, Case, same
+from tests.hostile.images.jpeg_parts import END, last_scan
+from tests.hostile.images.pictures import grey, in_black_and_white, indexed, plain, plain_image
+from tests.hostile.images.tiff_writer import PLAIN, Tag, Writer, longs, shorts, tiff
+from tests.hostile.images.variants import flipped, lies_about_size, orientations, overwritten, truncations
+from tests.image.samples import encode
 
-#: What a directory says of the clean picture, but for where it lies.
-_RGB = [
-    *(longs(t.WIDTH, 320), longs(t.HEIGHT, 240), shorts(t.BITS, 8, 8, 8), shorts(t.COMPRESSION, t.NONE)),
-    *(shorts(t.PHOTOMETRIC, 2), shorts(t.SAMPLES, 3)),
-]
+_ROWS = longs(t.ROWS_PER_STRIP, 16)
 
 
 def cases() -> Iterator[Case]:
@@ -48,7 +29,7 @@ def cases() -> Iterator[Case]:
     yield from _metadata()
     yield from _lies()
     yield from _bombs()
-    strips = tiff(_strips(plain()), [longs(t.ROWS_PER_STRIP, 16)])
+    strips = _tagged()
     # The directory is at the end: a cut leaves none.
     yield from truncations("tiff", strips, 60)
     front = _directory_first()
@@ -59,14 +40,19 @@ def cases() -> Iterator[Case]:
     yield from flipped("lzw tiff", encode(plain(), "TIFF", compression="tiff_lzw"), 12)
 
 
-def _strips(samples: UInt8, rows: int = 16) -> list[bytes]:
+def _tagged(*tags: Tag) -> bytes:
+    """The clean picture in strips of 16 _ROWS, with these tags."""
+    return tiff(_strips(plain()), [_ROWS, *tags])
+
+
+def _strips(samples: NDArray[Any], rows: int = 16) -> list[bytes]:
     return [samples[at : at + rows].tobytes() for at in range(0, len(samples), rows)]
 
 
 def _directory_first() -> bytes:
     """Uncompressed, one strip, the directory at 8."""
     own = (longs(t.STRIPS, 200), longs(t.STRIP_BYTES, 230_400), Tag(t.BITS, t.SHORT, (), 3, 190))
-    tags = {tag.tag: tag for tag in (*_RGB, *own)}
+    tags = {tag.tag: tag for tag in (*PLAIN, *own)}
     writer = Writer()
     first = writer.directory(list(tags.values()))
     writer.add(bytes(190 - writer.position))
@@ -82,7 +68,7 @@ def _kinds() -> Iterator[Case]:
     yield same("tiff: JPEG", encode(plain(), "TIFF", compression="jpeg", quality=95), LOSSY)
     yield same("tiff: BigTIFF", encode(plain(), "TIFF", big_tiff=True))
     for fax in ("group3", "group4", "tiff_ccitt"):
-        data = encode(Image.fromarray(grey() > 127), "TIFF", compression=fax)
+        data = encode(in_black_and_white(), "TIFF", compression=fax)
         yield same(f"tiff: {fax}", data, like="1 bits")
     yield same("tiff: palette", encode(indexed(256), "TIFF"), like="256 colours")
     yield same("tiff: CMYK", encode(plain_image().convert("CMYK"), "TIFF"))
@@ -95,17 +81,15 @@ def _kinds() -> Iterator[Case]:
         yield Case(f"tiff: pixels of mode {mode}", encode(plain_image().convert(mode), "TIFF"))
     refused = {"LZMA": t.LZMA, "Zstandard": t.ZSTD, "WebP": t.WEBP, "JPEG of 1992": 6, "99": 99}
     for name, compression in refused.items():
-        tags = [longs(t.ROWS_PER_STRIP, 16), shorts(t.COMPRESSION, compression)]
-        yield Case(f"tiff: compression {name}", tiff(_strips(plain()), tags))
+        yield Case(f"tiff: compression {name}", _tagged(shorts(t.COMPRESSION, compression)))
     signed = Tag(t.COMPRESSION, t.SIGNED_LONG, (t.LZMA,))
-    yield Case("tiff: LZMA behind a signed number", tiff(_strips(plain()), [longs(t.ROWS_PER_STRIP, 16), signed]))
+    yield Case("tiff: LZMA behind a signed number", _tagged(signed))
 
 
 def _layouts() -> Iterator[Case]:
-    rows = longs(t.ROWS_PER_STRIP, 16)
     for order, word in (("<", "little"), (">", "big")):
         for big in (False, True):
-            data = tiff(_strips(plain()), [rows], order=order, big=big)
+            data = tiff(_strips(plain()), [_ROWS], order=order, big=big)
             if big and order == ">":
                 yield Case("bigtiff: big-endian", data, UNSUPPORTED)
             else:
@@ -115,14 +99,13 @@ def _layouts() -> Iterator[Case]:
     whole = tiff([plain().tobytes()], [longs(t.ROWS_PER_STRIP, 2**32 - 1)])
     yield same("tiff: one strip of four thousand million rows", whole)
     planes = [strip for channel in range(3) for strip in _strips(np.ascontiguousarray(plain()[..., channel]))]
-    yield same("tiff: a plane a colour", tiff(planes, [rows, shorts(t.PLANAR, 2)]))
+    yield same("tiff: a plane a colour", tiff(planes, [_ROWS, shorts(t.PLANAR, 2)]))
     deep = plain().astype("<u2") * 257
-    strips = [deep[at : at + 16].tobytes() for at in range(0, 240, 16)]
-    yield same("tiff: RGB, 16 bits", tiff(strips, [rows, shorts(t.BITS, 16, 16, 16)]))
+    yield same("tiff: RGB, 16 bits", tiff(_strips(deep), [_ROWS, shorts(t.BITS, 16, 16, 16)]))
     predicted = plain().copy()
     predicted[:, 1:] -= plain()[:, :-1]
     packed = [zlib.compress(strip) for strip in _strips(predicted)]
-    deflate = [rows, shorts(t.COMPRESSION, t.DEFLATE), shorts(t.PREDICTOR, 2)]
+    deflate = [_ROWS, shorts(t.COMPRESSION, t.DEFLATE), shorts(t.PREDICTOR, 2)]
     yield same("tiff: Deflate with a predictor", tiff(packed, deflate))
     yield Case("tiff: predictor 99", tiff(packed, [*deflate[:2], shorts(t.PREDICTOR, 99)]), OK_OR_BAD)
     for size in (16, 64, 512):
@@ -133,7 +116,7 @@ def _layouts() -> Iterator[Case]:
         yield same(f"tiff: Deflate, tiles of {size}", deflated)
     yield from orientations("TIFF")
     yield from orientations("TIFF", compression="tiff_lzw")
-    yield same("tiff: orientation 9", tiff(_strips(plain()), [rows, shorts(274, 9)]))
+    yield same("tiff: orientation 9", _tagged(shorts(274, 9)))
 
 
 def _tiles(size: int) -> list[bytes]:
@@ -153,31 +136,26 @@ def _pages() -> Iterator[Case]:
     for name, following in (("itself", 8), ("the middle of its pixels", 1_000), ("beyond the file", 2**31)):
         writer = Writer()
         at = writer.add(plain().tobytes())
-        tags = [*_RGB, longs(t.ROWS_PER_STRIP, 240), longs(t.STRIPS, at), longs(t.STRIP_BYTES, 230_400)]
+        tags = [*PLAIN, longs(t.ROWS_PER_STRIP, 240), longs(t.STRIPS, at), longs(t.STRIP_BYTES, 230_400)]
         first = writer.directory(tags, following)
         yield same(f"tiff: followed by {name}", writer.finish(first), warnings=FRAMES)
-    cyclic = bytearray(encode(plain(), "TIFF"))
-    first = struct.unpack_from("<I", cyclic, 4)[0]
-    end = first + 2 + 12 * struct.unpack_from("<H", cyclic, first)[0]
-    struct.pack_into("<I", cyclic, end, first)
-    yield same("tiff: followed by its own directory", bytes(cyclic), warnings=FRAMES)
+    single = encode(plain(), "TIFF")
+    first = struct.unpack_from("<I", single, 4)[0]
+    end = first + 2 + 12 * struct.unpack_from("<H", single, first)[0]
+    cyclic = overwritten(single, end, struct.pack("<I", first))
+    yield same("tiff: followed by its own directory", cyclic, warnings=FRAMES)
 
 
 def _metadata() -> Iterator[Case]:
-    rows = longs(t.ROWS_PER_STRIP, 16)
-
-    def tagged(*tags: Tag) -> bytes:
-        return tiff(_strips(plain()), [rows, *tags])
-
     million = struct.unpack("<200000I", struct.pack("<II", 7, 3) * 100_000)
-    yield same("tiff: 100,000 resolutions", tagged(Tag(t.X_RESOLUTION, t.RATIONAL, million)))
-    yield same("tiff: a resolution of 1/0", tagged(Tag(t.X_RESOLUTION, t.RATIONAL, (1, 0))))
-    yield same("tiff: a megabyte of XMP", tagged(Tag(t.XMP, t.BYTE, bytes(1_000_000))))
-    yield same("tiff: XMP of rationals", tagged(Tag(t.XMP, t.RATIONAL, million)))
-    yield same("tiff: EXIF beyond the file", tagged(longs(t.EXIF_IFD, 2**31)))
-    yield same("tiff: EXIF that is its own directory", tagged(longs(t.EXIF_IFD, 8)))
-    yield same("tiff: 4,000 tags nobody knows", tagged(*(shorts(40_000 + n, n) for n in range(4_000))))
-    yield Case("tiff: 5,000 tags", tagged(*(shorts(40_000 + n, n) for n in range(5_000))))
+    yield same("tiff: 100,000 resolutions", _tagged(Tag(t.X_RESOLUTION, t.RATIONAL, million)))
+    yield same("tiff: a resolution of 1/0", _tagged(Tag(t.X_RESOLUTION, t.RATIONAL, (1, 0))))
+    yield same("tiff: a megabyte of XMP", _tagged(Tag(t.XMP, t.BYTE, bytes(1_000_000))))
+    yield same("tiff: XMP of rationals", _tagged(Tag(t.XMP, t.RATIONAL, million)))
+    yield same("tiff: EXIF beyond the file", _tagged(longs(t.EXIF_IFD, 2**31)))
+    yield same("tiff: EXIF that is its own directory", _tagged(longs(t.EXIF_IFD, 8)))
+    yield same("tiff: 4,000 tags nobody knows", _tagged(*(shorts(40_000 + n, n) for n in range(4_000))))
+    yield Case("tiff: 5,000 tags", _tagged(*(shorts(40_000 + n, n) for n in range(5_000))))
     yield Case("tiff: 65,535 tags, none of them there", _counted(65_535))
     yield Case("tiff: a count of tags that is too large", _counted(200), OK_OR_BAD)
 
@@ -189,41 +167,36 @@ def _counted(count: int) -> bytes:
 
 
 def _lies() -> Iterator[Case]:
-    rows = longs(t.ROWS_PER_STRIP, 16)
-
-    def lying(*tags: Tag, blocks: Sequence[bytes] | None = None) -> bytes:
-        return tiff(blocks or _strips(plain()), [rows, *tags])
-
     def sized(width: int, height: int) -> bytes:
-        return lying(longs(t.WIDTH, width), longs(t.HEIGHT, height))
+        return _tagged(longs(t.WIDTH, width), longs(t.HEIGHT, height))
 
     huge, bad = [(65_535, 65_535), (2**32 - 1, 2**32 - 1)], [(0, 0), (0, 240), (320, 0), (640, 480), (1, 1)]
     yield from lies_about_size("tiff", sized, (TOO_LARGE, huge), (BAD, bad), (OK_OR_BAD, [(320, 239)]))
-    yield Case("tiff: two widths", lying(longs(t.WIDTH, 320, 60_000)), OK)
-    yield Case("tiff: a width in bytes", lying(Tag(t.WIDTH, t.BYTE, (200,))))
-    yield Case("tiff: a width as a float", lying(Tag(t.WIDTH, t.FLOAT, (320.0,))))
-    yield Case("tiff: a negative width", lying(Tag(t.WIDTH, t.SIGNED_LONG, (-320,))))
+    yield Case("tiff: two widths", _tagged(longs(t.WIDTH, 320, 60_000)), OK)
+    yield Case("tiff: a width in bytes", _tagged(Tag(t.WIDTH, t.BYTE, (200,))))
+    yield Case("tiff: a width as a float", _tagged(Tag(t.WIDTH, t.FLOAT, (320.0,))))
+    yield Case("tiff: a negative width", _tagged(Tag(t.WIDTH, t.SIGNED_LONG, (-320,))))
     yield Case("tiff: no rows a strip", tiff(_strips(plain()), [longs(t.ROWS_PER_STRIP, 0)]))
-    yield Case("tiff: fewer strips than rows", lying(blocks=_strips(plain())[:7]))
-    yield Case("tiff: one strip listed 60,000 times", lying(Tag(t.STRIPS, t.LONG, (8,) * 60_000)))
-    yield Case("tiff: 70,000 strips", lying(Tag(t.STRIPS, t.LONG, (8,) * 70_000)))
+    yield Case("tiff: fewer strips than rows", tiff(_strips(plain())[:7], [_ROWS]))
+    yield Case("tiff: one strip listed 60,000 times", _tagged(Tag(t.STRIPS, t.LONG, (8,) * 60_000)))
+    yield Case("tiff: 70,000 strips", _tagged(Tag(t.STRIPS, t.LONG, (8,) * 70_000)))
     most = Tag(t.STRIPS, t.LONG, (), 2**31, 8)
-    yield Case("tiff: two thousand million strips, which are not there", lying(most))
-    yield Case("tiff: strips beyond the file", lying(Tag(t.STRIPS, t.LONG, (2**31,) * 15)))
-    yield Case("tiff: strips of nothing", lying(Tag(t.STRIP_BYTES, t.LONG, (0,) * 15)), ANY)
-    yield Case("tiff: strips of four gigabytes", lying(Tag(t.STRIP_BYTES, t.LONG, (2**32 - 1,) * 15)), ANY)
+    yield Case("tiff: two thousand million strips, which are not there", _tagged(most))
+    yield Case("tiff: strips beyond the file", _tagged(Tag(t.STRIPS, t.LONG, (2**31,) * 15)))
+    yield Case("tiff: strips of nothing", _tagged(Tag(t.STRIP_BYTES, t.LONG, (0,) * 15)), ANY)
+    yield Case("tiff: strips of four gigabytes", _tagged(Tag(t.STRIP_BYTES, t.LONG, (2**32 - 1,) * 15)), ANY)
     yield Case("tiff: its directory twice in one, the second a bomb", _twice(), OK_OR_BAD)
     for samples in (0, 4, 100, 65_535):
-        yield Case(f"tiff: {samples} samples a pixel", lying(shorts(t.SAMPLES, samples)), OK_OR_BAD)
+        yield Case(f"tiff: {samples} samples a pixel", _tagged(shorts(t.SAMPLES, samples)), OK_OR_BAD)
     for bits in ((0,), (3, 3, 3), (64, 64, 64), (8, 16, 8), (8,) * 5_000):
-        yield Case(f"tiff: bits {bits[:3]}, {len(bits)} of them", lying(shorts(t.BITS, *bits)), OK_OR_BAD)
-    yield Case("tiff: floats of 16 bits", lying(shorts(t.SAMPLE_FORMAT, 3, 3, 3)))
-    yield Case("tiff: photometric 99", lying(shorts(t.PHOTOMETRIC, 99)))
+        yield Case(f"tiff: bits {bits[:3]}, {len(bits)} of them", _tagged(shorts(t.BITS, *bits)), OK_OR_BAD)
+    yield Case("tiff: floats of 16 bits", _tagged(shorts(t.SAMPLE_FORMAT, 3, 3, 3)))
+    yield Case("tiff: photometric 99", _tagged(shorts(t.PHOTOMETRIC, 99)))
     indexed_only = [shorts(t.PHOTOMETRIC, 3), shorts(t.BITS, 8), shorts(t.SAMPLES, 1)]
     yield Case("tiff: a palette without colours", tiff([bytes(76_800)], indexed_only))
+    data = encode(plain(), "TIFF")
     for offset in (0, 7, 2**32 - 1):
-        data = encode(plain(), "TIFF")
-        yield Case(f"tiff: its directory at {offset}", data[:4] + struct.pack("<I", offset) + data[8:])
+        yield Case(f"tiff: its directory at {offset}", overwritten(data, 4, struct.pack("<I", offset)))
     yield Case("bigtiff: its directory at 2^63", b"II+\0\x08\0\0\0" + struct.pack("<Q", 2**63) + bytes(100))
     yield Case("bigtiff: 2^60 tags", b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**60) + bytes(100))
 
@@ -233,12 +206,11 @@ def _twice() -> bytes:
     writer = Writer()
     at = writer.add(plain().tobytes())
     second = Tag(t.STRIPS, t.LONG, (at,) * 60_000)
-    tags = [*_RGB, longs(t.ROWS_PER_STRIP, 239), longs(t.STRIPS, at, at), second]
-    data = bytearray(writer.finish(writer.directory(tags)))
-    start = struct.unpack_from("<I", data, 4)[0]
-    row = data.index(struct.pack("<HHI", t.STRIPS, t.LONG, 2), start)
-    struct.pack_into("<H", data, row + 2, 99)
-    return bytes(data)
+    tags = [*PLAIN, longs(t.ROWS_PER_STRIP, 239), longs(t.STRIPS, at, at), second]
+    first = writer.directory(tags)
+    data = writer.finish(first)
+    row = data.index(struct.pack("<HHI", t.STRIPS, t.LONG, 2), first)
+    return overwritten(data, row + 2, struct.pack("<H", 99))
 
 
 def _bombs() -> Iterator[Case]:
@@ -255,9 +227,8 @@ def _bombs() -> Iterator[Case]:
     tall = [longs(t.WIDTH, 1), longs(t.HEIGHT, 1_000_000), longs(t.ROWS_PER_STRIP, 1)]
     yield Case("tiff: a million strips of a pixel", tiff([b"abc"], tall))
     scan = encode(plain(), "JPEG", progressive=True)
-    last = scan[scan.rindex(b"\xff\xda") : -2]
     jpeg = [shorts(t.COMPRESSION, t.JPEG), shorts(t.PHOTOMETRIC, 6), rows]
-    scans = [scan[:-2] + last * 300 + b"\xff\xd9"]
+    scans = [scan[:-2] + last_scan(scan) * 300 + END]
     yield Case("tiff: a JPEG of 300 scans", tiff(scans, jpeg), OK_OR_BAD)
     wide = [*jpeg[:2], longs(t.WIDTH, 4_000), longs(t.HEIGHT, 3_000), longs(t.ROWS_PER_STRIP, 3_000)]
     yield Case("tiff: a JPEG of 300 scans for 12 megapixels", tiff(scans, wide), BAD | TOO_LARGE)

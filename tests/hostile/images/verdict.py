@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterator
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.hostile.images.case import Case, references
+from tests.hostile.images.case import OK, Case
+from tests.hostile.images.pictures import references
 
 #: What never belongs into an answer: addresses, tracebacks, names of our libraries and of exceptions, paths.
 _LEAKS = re.compile(
@@ -32,72 +32,44 @@ class Judge:
         self._references = {name: self.embedding(data) for name, data in references().items()}
 
     def embedding(self, data: bytes) -> NDArray[np.float32]:
-        return _embedding(self._send(data))
+        return _embedding(self._client.post("/embed", content=data))
 
     def complaints(self, case: Case) -> list[str]:
         """What is wrong with the answer to ``case``: empty if nothing is."""
-        answer = self._send(case.data, case.content_type)
-        return [f"{case.name}: {complaint}" for complaint in self._judge(case, answer)]
+        return [f"{case.name}: {complaint}" for complaint in self._judge(case)]
 
     def disturbed(self) -> list[str]:
         """What is wrong with the answer to a good picture."""
-        answer = self._send(references()["plain"])
-        if answer.status_code != 200:
-            return [f"a good picture: {answer.status_code} {answer.text}"]
-        cosine = float(_embedding(answer) @ self._references["plain"])
-        return [] if cosine >= UNAFFECTED else [f"a good picture: its embedding has turned to a cosine of {cosine:.6f}"]
+        return self.complaints(Case("a good picture", references()["plain"], OK, UNAFFECTED))
 
-    def _send(self, data: bytes, content_type: str = "application/octet-stream") -> httpx.Response:
-        return self._client.post("/embed", content=data, headers={"Content-Type": content_type})
-
-    def _judge(self, case: Case, answer: httpx.Response) -> list[str]:
+    def _judge(self, case: Case) -> Iterator[str]:
+        headers = {"Content-Type": case.content_type}
+        answer = self._client.post("/embed", content=case.data, headers=headers)
         if answer.status_code not in case.statuses:
-            return [f"{answer.status_code} {answer.text[:200]}, not {sorted(case.statuses)}"]
-        if answer.status_code != 200:
-            return _problem_complaints(answer)
-        complaints = []
-        embedding = _embedding(answer)
-        if not abs(float(embedding @ embedding) - 1) < 1e-4:
-            complaints.append("its embedding is not of unit length")
-        if case.cosine is not None:
+            yield f"{answer.status_code} {answer.text[:200]}, not {sorted(case.statuses)}"
+        elif answer.status_code != 200:
+            yield from _problem_complaints(answer)
+        else:
+            embedding = _embedding(answer)
+            if not abs(float(embedding @ embedding) - 1) < 1e-4:
+                yield "its embedding is not of unit length"
             cosine = float(embedding @ self._references[case.like])
-            if not cosine >= case.cosine:
-                complaints.append(f"a cosine of {cosine:.4f}, not {case.cosine}")
-        warnings = tuple(answer.json()["results"][0]["warnings"])
-        if case.warnings is not None and warnings != case.warnings:
-            complaints.append(f"warnings {warnings}, not {case.warnings}")
-        return complaints
+            if case.cosine is not None and not cosine >= case.cosine:
+                yield f"a cosine of {cosine:.6f}, not {case.cosine}"
+            warnings = tuple(answer.json()["results"][0]["warnings"])
+            if case.warnings is not None and warnings != case.warnings:
+                yield f"warnings {warnings}, not {case.warnings}"
 
 
-def _problem_complaints(answer: httpx.Response) -> list[str]:
-    complaints = []
+def _problem_complaints(answer: httpx.Response) -> Iterator[str]:
     if answer.headers["content-type"] != "application/problem+json":
-        complaints.append(f"an error of type {answer.headers['content-type']}")
+        yield f"an error of type {answer.headers['content-type']}"
     elif answer.json()["status"] != answer.status_code:
-        complaints.append("a problem of another status than the response")
+        yield "a problem of another status than the response"
     if leak := _LEAKS.search(answer.text.replace("about:blank", "")):
-        complaints.append(f"'{leak[0]}' in {answer.text}")
-    return complaints
+        yield f"'{leak[0]}' in {answer.text}"
 
 
 def _embedding(answer: httpx.Response) -> NDArray[np.float32]:
     assert answer.status_code == 200, answer.text
     return np.array(answer.json()["results"][0]["embedding"], np.float32)
-
-
-def in_batches(judge: Judge, cases: Sequence[Case], size: int, concurrency: int) -> tuple[list[str], list[str]]:
-    """Complaints about ``cases``, ``concurrency`` at once, and about a good picture after every ``size`` of them."""
-    complaints, disturbed = [], []
-    with ThreadPoolExecutor(concurrency) as pool:
-        for start in range(0, len(cases), size):
-            for found in pool.map(judge.complaints, cases[start : start + size]):
-                complaints += found
-            disturbed += judge.disturbed()
-    return complaints, disturbed
-
-
-def side_by_side(judge: Judge, cases: Sequence[Case], pool: Executor) -> tuple[list[str], list[str]]:
-    """Complaints about ``cases`` and about as many good pictures, all of them at once."""
-    hostile = [pool.submit(judge.complaints, case) for case in cases]
-    good = [pool.submit(judge.disturbed) for _ in cases]
-    return [c for future in hostile for c in future.result()], [c for future in good for c in future.result()]

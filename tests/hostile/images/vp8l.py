@@ -1,6 +1,7 @@
 """Lossless WebP written bit by bit, for what an encoder would never do.
 
-WebP Lossless Bitstream Specification. A "simple" code of a single symbol takes no bits in the pixels.
+WebP Lossless Bitstream Specification. A "simple" code of a single symbol takes no bits in the pixels. Here bits are
+text, "0" and "1" in the order in which they are read.
 """
 
 from __future__ import annotations
@@ -8,45 +9,34 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+import numpy as np
 
-class Bits:
-    """Least significant bit first."""
-
-    def __init__(self) -> None:
-        self._value = 0
-        self._count = 0
-        self._done = bytearray()
-
-    def put(self, value: int, bits: int) -> None:
-        self._value |= value << self._count
-        self._count += bits
-        while self._count >= 8:
-            self._done.append(self._value & 255)
-            self._value >>= 8
-            self._count -= 8
-
-    def take(self) -> bytes:
-        return bytes(self._done) + (bytes((self._value & 255,)) if self._count else b"")
+#: In which order the lengths of the codes that code lengths of codes are written.
+_ORDER = (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11)
 
 
 def riff(*chunks: tuple[bytes, bytes]) -> bytes:
-    body = b"WEBP" + b"".join(
-        kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for kind, data in chunks
-    )
+    body = b"WEBP"
+    for kind, data in chunks:
+        body += kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def one_symbol(bits: Bits, symbol: int) -> None:
-    bits.put(1, 1)  # simple
-    bits.put(0, 1)  # of one symbol
-    bits.put(1, 1)  # of 8 bits
-    bits.put(symbol, 8)
+def _packed(bits: str) -> bytes:
+    return np.packbits(np.frombuffer(bits.encode(), np.uint8) - ord("0"), bitorder="little").tobytes()
 
 
-def group(bits: Bits) -> None:
-    """Codes for green, red, blue, alpha and distances, each of one symbol."""
-    for symbol in (0, 0, 0, 255, 0):
-        one_symbol(bits, symbol)
+def _number(value: int, bits: int) -> str:
+    """Least significant bit first."""
+    return f"{value:0{bits}b}"[::-1]
+
+
+def _one_symbol(symbol: int) -> str:
+    return "101" + _number(symbol, 8)  # simple, of one symbol, which has 8 bits
+
+
+#: Codes for green, red, blue, alpha and distances, each of one symbol.
+_GROUP = "".join(map(_one_symbol, (0, 0, 0, 255, 0)))
 
 
 def many_groups(side: int, groups: int, heavy: bool = False) -> bytes:
@@ -54,72 +44,40 @@ def many_groups(side: int, groups: int, heavy: bool = False) -> bytes:
 
     ``heavy`` tables are as large as they get: a colour cache of 2048 entries, each with a code of eleven bits.
     """
-    bits = Bits()
-    bits.put(0x2F, 8)
-    bits.put(side - 1, 14)
-    bits.put(side - 1, 14)
-    bits.put(0, 4)  # no alpha, version 0
-    bits.put(0, 1)  # no transform
-    bits.put(heavy, 1)  # a colour cache
-    if heavy:
-        bits.put(11, 4)
-    bits.put(1, 1)  # several groups of codes
-    bits.put(0, 3)  # for blocks of 4 x 4
-    _group_numbers(bits, (at if at < groups else 0 for at in range((-(-side // 4)) ** 2)))
-    group(bits)
-    for _ in range(groups - 1):
-        if heavy:
-            _equal_codes(bits, 2048, 11)
-            for _ in range(3):
-                _equal_codes(bits, 256, 8)
-            one_symbol(bits, 0)
-        else:
-            group(bits)
+    head = _number(0x2F, 8) + 2 * _number(side - 1, 14)
+    head += "0000" + "0"  # no alpha, version 0; no transform
+    head += "1" + _number(11, 4) if heavy else "0"  # a colour cache
+    head += "1" + "000"  # several groups of codes, for blocks of 4 x 4
+    numbers = _group_numbers(at if at < groups else 0 for at in range((-(-side // 4)) ** 2))
+    group = _equal_codes(2048, 11) + 3 * _equal_codes(256, 8) + _one_symbol(0) if heavy else _GROUP
     # Pixels with heavy codes have 11 and three times 8 bits, all of them zero.
-    return riff((b"VP8L", bits.take() + bytes(groups * 16 * 35 // 8 if heavy else 8)))
+    pixels = bytes(groups * 16 * 35 // 8 if heavy else 8)
+    return riff((b"VP8L", _packed(head + numbers + _GROUP + group * (groups - 1)) + pixels))
 
 
-def _group_numbers(bits: Bits, numbers: Iterable[int]) -> None:
+def _group_numbers(numbers: Iterable[int]) -> str:
     """A picture whose red and green are the numbers' bytes: both codes have all 256 symbols, of 8 bits each."""
-    bits.put(0, 1)  # no colour cache
-    for alphabet in (280, 256):
-        _all_of_eight_bits(bits, alphabet)
-    for symbol in (0, 255, 0):
-        one_symbol(bits, symbol)
-    reverse = [int(f"{value:08b}"[::-1], 2) for value in range(256)]
-    for number in numbers:
-        bits.put(reverse[number & 255], 8)
-        bits.put(reverse[number >> 8], 8)
+    codes = "".join(_all_of_eight_bits(alphabet) for alphabet in (280, 256))
+    codes += "".join(map(_one_symbol, (0, 255, 0)))
+    return "0" + codes + "".join(f"{number & 255:08b}{number >> 8:08b}" for number in numbers)  # no colour cache
 
 
-def _all_of_eight_bits(bits: Bits, alphabet: int) -> None:
+def _lengths(*used: int, count: int) -> str:
+    """The beginning of a code that is not simple: the ``used`` of the first ``count`` lengths have a bit each."""
+    return "0" + _number(count - 4, 4) + "".join("100" if length in used else "000" for length in _ORDER[:count])
+
+
+def _all_of_eight_bits(alphabet: int) -> str:
     """The code in which the first 256 symbols have 8 bits: lengths are written as 8 or 0, a bit each."""
-    order = (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8)
-    bits.put(0, 1)  # not simple
-    bits.put(len(order) - 4, 4)
-    for symbol in order:
-        bits.put(1 if symbol in (0, 8) else 0, 3)
-    bits.put(0, 1)  # of the whole alphabet
-    for at in range(alphabet):
-        bits.put(1 if at < 256 else 0, 1)
+    return _lengths(0, 8, count=12) + "0" + "1" * 256 + "0" * (alphabet - 256)  # of the whole alphabet
 
 
-def _equal_codes(bits: Bits, symbols: int, length: int) -> None:
+def _equal_codes(symbols: int, length: int) -> str:
     """The first ``symbols`` symbols have codes of ``length`` bits; most lengths are written as repetitions."""
-    order = (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11)
-    bits.put(0, 1)  # not simple
-    bits.put(len(order) - 4, 4)
-    for symbol in order:
-        bits.put(1 if symbol in (16, length) else 0, 3)
     # Of the alphabet's lengths, so many are written: one, then repetitions of six, then single ones.
     repeats, rest = divmod(symbols - 1, 6)
     written = 1 + repeats + rest
-    bits.put(1, 1)
     width = (max(written - 2, 1).bit_length() + 1) // 2
-    bits.put(width - 1, 3)
-    bits.put(written - 2, 2 * width)
-    bits.put(0, 1)  # the shorter symbol is the length itself
-    for _ in range(repeats):
-        bits.put(1 | 3 << 1, 3)
-    for _ in range(rest):
-        bits.put(0, 1)
+    limit = "1" + _number(width - 1, 3) + _number(written - 2, 2 * width)
+    # The shorter symbol is the length itself.
+    return _lengths(16, length, count=15) + limit + "0" + "111" * repeats + "0" * rest

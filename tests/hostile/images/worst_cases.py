@@ -1,7 +1,4 @@
-"""What the worst image of each kind costs at the default limits: time, memory, and for how long nothing else runs.
-
-    python -m tests.hostile.images.worst_cases          a table of all
-    python -m tests.hostile.images.worst_cases NAME     one, as JSON; in a process of its own, whose peak is the image's
+"""The worst image of each kind at the default limits and its cost: time, memory, and for how long nothing else runs.
 
 Each image asks for as much as 50 megapixels, 16 MiB and the other limits allow; which one that is was found out by
 reading the decoders (ADR 10) and by trying.
@@ -9,18 +6,15 @@ reading the decoders (ADR 10) and by trying.
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import re
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -29,22 +23,25 @@ from service.config import Settings
 from service.errors import ServiceError
 from service.image import Limits, Transform, inspect, preprocess
 from service.serving.memory_limits import USUAL_PIXELS
+from tests.hostile.images import png_writer as png
 from tests.hostile.images import tiff_writer as t
 from tests.hostile.images import vp8l
 from tests.hostile.images.bmps import bmp
-from tests.hostile.images.case import UInt8, encode, plain, plain_image
-from tests.hostile.images.jpeg_parts import segment
-from tests.hostile.images.png_writer import ADAM7, GREY, PALETTE, RGBA, SIGNATURE, chunk, header
+from tests.hostile.images.gifs import first_frame
+from tests.hostile.images.jpeg_parts import SCAN, last_scan, segment
+from tests.hostile.images.pictures import UInt8, indexed, plain
+from tests.hostile.images.png_writer import chunk
 from tests.hostile.images.tiff_writer import Tag, longs, shorts, tiff
+from tests.hostile.images.variants import inserted
+from tests.image.samples import encode
 
-_SETTINGS: Final = Settings()
+_MAX_BYTES: Final = Settings().max_body_bytes
 LIMITS: Final = Limits(max_pixels=USUAL_PIXELS)
 _TRANSFORM: Final = Transform(256, 224)
 _SIDE: Final = int(LIMITS.max_pixels**0.5)
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What one image took. ``outcome`` is "ok" or the refusal's text."""
 
     name: str
@@ -65,19 +62,18 @@ def _noise(size: int) -> bytes:
 def _png(width: int, height: int, bits: int, colour: int, *before: bytes, interlaced: bool = False) -> bytes:
     """Rows that ask for the slowest filter, of a pattern that compresses well."""
     packer, packed = zlib.compressobj(6), bytearray()
-    for x, y, across, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
+    for x, y, across, down in png.ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(width - x) // across), -(-(height - y) // down)
-        row = _filtered(-(-columns * bits * (4 if colour == RGBA else 1) // 8))
+        size = -(-columns * bits * (4 if colour == png.RGBA else 1) // 8)
+        row = b"\4" + (_noise(4_096) * (size // 4_096 + 1))[:size]
         for _ in range(rows):
             packed += packer.compress(row)
     packed += packer.flush()
-    head = header(width, height, bits, colour, interlaced)
-    return b"".join((SIGNATURE, head, *before, chunk(b"IDAT", bytes(packed)), chunk(b"IEND")))
+    return png.assembled(png.header(width, height, bits, colour, interlaced), bytes(packed), before=before)
 
 
-def _filtered(size: int) -> bytes:
-    """A row of ``size`` bytes that asks for the slowest filter, of a pattern that compresses well."""
-    return b"\4" + (_noise(4_096) * (size // 4_096 + 1))[:size]
+def _clear_colours() -> tuple[bytes, bytes]:
+    return chunk(b"PLTE", _noise(768)), chunk(b"tRNS", _noise(256))
 
 
 def _tiled(side: int, channels: int) -> UInt8:
@@ -92,7 +88,7 @@ def _jpeg(mode: str, scans: int = 0) -> bytes:
 
     def at(quality: int) -> bytes:
         data = encode(image, "JPEG", quality=quality, subsampling=0, progressive=scans > 0)
-        starts = [found.start() for found in re.finditer(b"\xff\xda", data)]
+        starts = [found.start() for found in re.finditer(SCAN, data)]
         if len(starts) > scans > 0:
             return data[: starts[scans]] + data[-2:]
         return data[:-2] + data[starts[-1] : -2] * (scans - len(starts)) + data[-2:]
@@ -102,9 +98,7 @@ def _jpeg(mode: str, scans: int = 0) -> bytes:
 
 def _densest(at: Callable[[int], bytes]) -> bytes:
     """The picture at the best quality that the limit of a body allows."""
-    return next(
-        data for quality in (60, 40, 25, 15, 8, 4, 2, 1) if len(data := at(quality)) <= _SETTINGS.max_body_bytes
-    )
+    return next(data for quality in (60, 40, 25, 15, 8, 4, 2, 1) if len(data := at(quality)) <= _MAX_BYTES)
 
 
 def _gif() -> bytes:
@@ -117,58 +111,46 @@ def _run_lengths() -> bytes:
     rows = b"".join(b"".join(bytes((1, value)) for value in _noise(1_000)) + b"\0\0" for _ in range(8))
     ramp = bytes(channel for value in range(256) for channel in (value, value, value // 2, 0))
     height = LIMITS.max_rle_pixels // 1_000
-    return bmp(8, rows * (height // 8), width=1_000, height=height, compression=1, palette=ramp)
+    return bmp(8, rows * (height // 8), width=1_000, height=height, compression=1, table=ramp)
 
 
 def _deep_tiff(tile: int | None) -> bytes:
     deflate = [shorts(t.COMPRESSION, t.DEFLATE), shorts(t.BITS, 16, 16, 16, 16), shorts(t.SAMPLES, 4)]
     deflate += [shorts(t.EXTRA_SAMPLES, 2), shorts(t.PREDICTOR, 2), longs(t.WIDTH, _SIDE)]
     if tile is None:
-        packed = _packed(_SIDE * _SIDE * 8)
-        return tiff([packed], [*deflate, longs(t.HEIGHT, _SIDE), longs(t.ROWS_PER_STRIP, _SIDE)])
+        return tiff([_packed(_SIDE)], [*deflate, longs(t.HEIGHT, _SIDE), longs(t.ROWS_PER_STRIP, _SIDE)])
     # As much wider and higher than the picture as is accepted.
-    height = int(LIMITS.max_pixels // _SIDE)
-    packed = _packed(tile * tile * 8)
-    return tiff(
-        [packed], [*deflate, longs(t.HEIGHT, height), longs(t.TILE_WIDTH, tile), longs(t.TILE_HEIGHT, tile)], tiled=True
-    )
+    deflate += [longs(t.HEIGHT, LIMITS.max_pixels // _SIDE), longs(t.TILE_WIDTH, tile), longs(t.TILE_HEIGHT, tile)]
+    return tiff([_packed(tile)], deflate, tiled=True)
 
 
-def _packed(size: int) -> bytes:
+def _packed(side: int) -> bytes:
+    """A square of pixels of 8 bytes."""
     packer, pattern = zlib.compressobj(6), _noise(4096) * 256
-    return b"".join([*(packer.compress(pattern) for _ in range(-(-size // len(pattern)))), packer.flush()])
+    return b"".join([*(packer.compress(pattern) for _ in range(-(-side * side * 8 // len(pattern)))), packer.flush()])
 
 
 def _strips() -> bytes:
     count = LIMITS.max_blocks
-    tags = [
-        longs(t.WIDTH, 762),
-        longs(t.HEIGHT, count),
-        longs(t.ROWS_PER_STRIP, 1),
-        shorts(t.BITS, 8),
-        shorts(t.SAMPLES, 1),
-    ]
-    tags += [shorts(t.PHOTOMETRIC, 1), Tag(t.STRIPS, t.LONG, (8,) * count), Tag(t.STRIP_BYTES, t.LONG, (762,) * count)]
+    tags = [longs(t.WIDTH, 762), longs(t.HEIGHT, count), longs(t.ROWS_PER_STRIP, 1), shorts(t.BITS, 8)]
+    tags += [shorts(t.SAMPLES, 1), shorts(t.PHOTOMETRIC, 1)]
+    tags += [Tag(t.STRIPS, t.LONG, (8,) * count), Tag(t.STRIP_BYTES, t.LONG, (762,) * count)]
     return tiff([_noise(70_000)], tags)
 
 
 def _segments() -> bytes:
     data = encode(plain(), "JPEG", progressive=True)
-    spare = LIMITS.max_segments - 200
-    last = data[data.rindex(b"\xff\xda") : -2]
-    comments = segment(0xFE, b"") * spare
-    return data[:2] + comments + data[2:-2] + last * 20 + comments + data[-2:]
+    comments = segment(0xFE, b"") * (LIMITS.max_segments - 200)
+    return inserted(data, 2, comments)[:-2] + last_scan(data) * 20 + comments + data[-2:]
 
 
 def _chunks() -> bytes:
-    data = encode(plain(), "PNG")
-    return data[:33] + chunk(b"teXt") * (LIMITS.max_blocks - 10) + data[33:]
+    return inserted(encode(plain(), "PNG"), png.BODY, chunk(b"teXt") * (LIMITS.max_blocks - 10))
 
 
 def _blocks() -> bytes:
-    data = encode(plain_image().quantize(256), "GIF")
-    frame = data.index(b"\x2c\0\0\0\0", 781)
-    return data[:frame] + b"\x21\xfe" + b"\1a" * (LIMITS.max_blocks - 2_000) + b"\0" + data[frame:]
+    data = encode(indexed(256), "GIF")
+    return inserted(data, first_frame(data), b"\x21\xfe" + b"\1a" * (LIMITS.max_blocks - 2_000) + b"\0")
 
 
 WORST: Final[dict[str, Callable[[], bytes]]] = {
@@ -178,13 +160,15 @@ WORST: Final[dict[str, Callable[[], bytes]]] = {
     "jpeg, progressive, CMYK": lambda: _jpeg("CMYK", scans=LIMITS.free_scans),
     "jpeg, 8,000 segments": _segments,
     "png, 65,000 chunks": _chunks,
-    "png, 16 bits": lambda: _png(_SIDE, _SIDE, 16, RGBA),
-    "png, 16 bits, interlaced": lambda: _png(_SIDE, _SIDE, 16, RGBA, interlaced=True),
-    "png, 16 bits, a million a row": lambda: _png(LIMITS.max_side, LIMITS.max_pixels // LIMITS.max_side, 16, RGBA),
-    "png, 16 bits, a million rows": lambda: _png(LIMITS.max_pixels // LIMITS.max_side, LIMITS.max_side, 16, RGBA),
-    "png, palette": lambda: _png(_SIDE, _SIDE, 8, PALETTE, chunk(b"PLTE", _noise(768)), chunk(b"tRNS", _noise(256))),
-    "png, 16 bits, grey": lambda: _png(_SIDE, _SIDE, 16, GREY),
-    "png, 1 bit, interlaced": lambda: _png(_SIDE, _SIDE, 1, GREY, interlaced=True),
+    "png, 16 bits": lambda: _png(_SIDE, _SIDE, 16, png.RGBA),
+    "png, 16 bits, interlaced": lambda: _png(_SIDE, _SIDE, 16, png.RGBA, interlaced=True),
+    "png, 16 bits, a million a row": lambda: _png(LIMITS.max_side, LIMITS.max_pixels // LIMITS.max_side, 16, png.RGBA),
+    "png, 16 bits, a million rows": lambda: _png(LIMITS.max_pixels // LIMITS.max_side, LIMITS.max_side, 16, png.RGBA),
+    "png, palette": lambda: _png(
+        _SIDE, _SIDE, 8, png.PALETTE, chunk(b"PLTE", _noise(768)), chunk(b"tRNS", _noise(256))
+    ),
+    "png, 16 bits, grey": lambda: _png(_SIDE, _SIDE, 16, png.GREY),
+    "png, 1 bit, interlaced": lambda: _png(_SIDE, _SIDE, 1, png.GREY, interlaced=True),
     "webp, lossy": lambda: _densest(lambda quality: encode(_tiled(128, 4), "WEBP", method=0, quality=quality)),
     "webp, lossless": lambda: encode(_tiled(128, 4), "WEBP", method=0, lossless=True, quality=0, exact=True),
     "webp, 65,536 groups of codes": lambda: vp8l.many_groups(1_024, 65_536),
@@ -200,9 +184,22 @@ WORST: Final[dict[str, Callable[[], bytes]]] = {
 }
 
 
-def measure(name: str, data: bytes) -> Cost:
+def measured_apart(name: str, folder: Path) -> Cost:
+    """The cost of the worst case ``name``, which is made here and decoded in a process of its own."""
+    data = WORST[name]()
+    assert len(data) <= _MAX_BYTES, f"{name}: {len(data)} bytes would be refused"
+    path = folder / "image"  # what comes through the pipe is for a moment there twice, and would count
+    path.write_bytes(data)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_measure, name, path).result()
+
+
+def _measure(name: str, path: Path) -> Cost:
     """In this process, which must not have decoded anything large before: its peak is taken for the image's."""
-    _warm_up()
+    data = path.read_bytes()
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
+        warm = encode(plain(), kind)
+        preprocess(warm, inspect(warm), _TRANSFORM)
     stop, longest = threading.Event(), [0.0]
     watch = threading.Thread(target=_watch, args=(stop, longest), daemon=True)
     before = _status("VmRSS")
@@ -218,22 +215,8 @@ def measure(name: str, data: bytes) -> Cost:
     seconds = time.process_time() - started
     stop.set()
     watch.join()
-    return Cost(
-        name,
-        len(data),
-        pixels / 1e6,
-        (inspected - started) * 1e3,
-        seconds,
-        _status("VmHWM") - before,
-        longest[0] * 1e3,
-        outcome,
-    )
-
-
-def _warm_up() -> None:
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
-        data = encode(plain(), kind)
-        preprocess(data, inspect(data), _TRANSFORM)
+    inspect_ms, megabytes = (inspected - started) * 1e3, _status("VmHWM") - before
+    return Cost(name, len(data), pixels / 1e6, inspect_ms, seconds, megabytes, longest[0] * 1e3, outcome)
 
 
 def _watch(stop: threading.Event, longest: list[float]) -> None:
@@ -248,39 +231,3 @@ def _watch(stop: threading.Event, longest: list[float]) -> None:
 def _status(field: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:"))
-
-
-def measured_apart(name: str) -> Cost:
-    """The cost of the worst case ``name``, which is made here and decoded in a process of its own."""
-    data = WORST[name]()
-    assert len(data) <= _SETTINGS.max_body_bytes, f"{name}: {len(data)} bytes would be refused"
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        command = [sys.executable, "-m", __spec__.name, name, file.name]
-        ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Cost(**json.loads(ran.stdout))
-
-
-def table(costs: Iterator[Cost]) -> Iterator[str]:
-    yield "| image | MB | megapixels | `inspect`, ms | CPU seconds | memory, MB | stall, ms | outcome |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for cost in costs:
-        yield (
-            f"| {cost.name} | {cost.bytes / 1e6:.1f} | {cost.megapixels:.1f} | {cost.inspect_ms:.1f} |"
-            f" {cost.seconds:.2f} | {cost.megabytes:.0f} | {cost.stall_ms:.0f} | {cost.outcome} |"
-        )
-
-
-def main(arguments: list[str]) -> None:
-    if arguments:
-        name, path = arguments
-        json.dump(asdict(measure(name, Path(path).read_bytes())), sys.stdout)
-        return
-    for line in table(measured_apart(name) for name in WORST):
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
