@@ -53,8 +53,10 @@ class RunningApp:
 
 
 def png(marker: int, size: int = 224) -> bytes:
-    """A plain image that ``FakeRuntime`` recognises after decoding and resizing."""
-    return encode(Image.new("RGB", (size, size), (marker % 256, marker // 256, 1)), "PNG")
+    """An image that ``FakeRuntime`` recognises by its first pixel; all of one colour, it would get a warning."""
+    image = Image.new("RGB", (size, size), (marker % 256, marker // 256, 1))
+    image.paste((99, 199, 99), (size - size // 8, size - size // 8, size, size))
+    return encode(image, "PNG")
 
 
 def problem(response: httpx.Response, status: int) -> dict[str, object]:

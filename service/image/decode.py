@@ -51,6 +51,7 @@ Damaged = Literal["warn", "refuse"]
 
 WARN_UNIFORM: Final = "the image is one colour all over, or wholly transparent"
 WARN_DARK: Final = "the image is nearly black: no sample is above 15 of 255"
+_UNIFORM: Final = 4  # what lossy compression makes of one colour
 _DARK: Final = 15  # 12 bits stored in 16 without scaling
 
 #: ``fast`` decodes a JPEG at no less than this many times the resized size, so that resizing still averages pixels.
@@ -162,7 +163,7 @@ def load_pixels(
 
 def _doubts(pixels: Pixels) -> list[str]:
     """Why ``pixels`` may not show what was meant. Takes some 10 µs."""
-    if (pixels[::16, ::16] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all():
+    if all((np.ptp(part, axis=(0, 1)) <= _UNIFORM).all() for part in (pixels[::16, ::16], pixels)):
         return [WARN_UNIFORM]
     return [WARN_DARK] if pixels.max() <= _DARK else []
 

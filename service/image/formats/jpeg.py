@@ -149,8 +149,9 @@ def decode_jpeg(
     with suppress(ValueError):
         if complaint == _ENDLESS:
             return _decode_intact(data + _END, header, shortest), WARN_ENDLESS
-        if "extraneous" in complaint:
-            # Bytes that belong to no segment before the scan are no damage.
+        if "extraneous" in complaint and data.count(b"\n") != data.count(b"\r\n"):
+            # Bytes that belong to no segment before the scan are no damage, unless every line feed has got a carriage
+            # return, which a transfer as text adds.
             *head, (scan, _) = _segments(data, limits)
             parts = [data[:2], *(data[start:end] for start, end in head), data[scan:]]
             return _decode_intact(b"".join(parts), header, shortest), None
