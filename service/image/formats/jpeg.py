@@ -24,9 +24,9 @@ _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
 _PROGRESSIVE: Final = 0xC2
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
-#: Besides frame headers: Huffman tables, arithmetic conditioning, scan, quantisation, lines, restarts, applications,
+#: Frame headers, Huffman tables, arithmetic conditioning, scan, quantisation, lines, restarts, applications,
 #: comment. libjpeg refuses all others, and parsers disagree about their length.
-_SEGMENTS: Final = frozenset({0xC4, 0xCC, _SOS, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
+_SEGMENTS: Final = _SOF | {0xC4, 0xCC, _SOS, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
 
 #: Without preceding fill bytes: the search would try an unterminated run of them from each of its bytes.
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
@@ -69,11 +69,8 @@ def inspect_jpeg(data: bytes, limits: Limits) -> Header:
                 raise BadImage(f"JPEG with {components} colour components is not supported; send 1, 3 or 4")
         elif kind == _APP1 and exif is None and data.startswith(b"Exif\0\0", body):
             exif = data[body:position]
-        elif kind == _SOS:
-            if length < 6:
-                raise BadImage("the JPEG's scan header is damaged")
-        elif kind not in _SEGMENTS:
-            raise BadImage(CORRUPT)
+        elif kind == _SOS and length < 6:
+            raise BadImage("the JPEG's scan header is damaged")
     if size is None:
         raise BadImage("the JPEG has no frame header")
     # If the first scan of a sequential JPEG has all components, libjpeg reads no other.
@@ -99,6 +96,8 @@ def _segments(data: bytes, limits: Limits) -> Iterator[tuple[int, int]]:
         if kind in _ALONE:
             position = start + 2
             continue
+        if kind != _EOI and kind not in _SEGMENTS:
+            raise BadImage(CORRUPT)
         length = data[start + 2] << 8 | data[start + 3]
         if length < 2 or kind == _EOI:
             raise BadImage("the JPEG has no image data")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from service.image.formats.jpeg import WARN_ENDLESS
 from tests.hostile.images.case import ANY, BAD, COARSE, EXIF, LOSSY, OK, OK_OR_BAD, TOO_LARGE, Case, same
 from tests.hostile.images.jpeg_parts import END, SCAN, Plane, baseline, jpeg, last_scan, segment
 from tests.hostile.images.pictures import grey, plain, plain_image
@@ -148,7 +149,7 @@ def _lies(data: bytes) -> Iterator[Case]:
     yield Case("jpeg: begins twice", b"\xff\xd8" + data)
     yield Case("jpeg: a segment of length 0", _after_soi(data, b"\xff\xe0\0\0"))
     yield Case("jpeg: a segment longer than the file", _after_soi(data, b"\xff\xe0\xff\xff")[:60_000], ANY)
-    yield Case("jpeg: no end marker", data[:-2])
+    yield same("jpeg: no end marker", data[:-2], LOSSY, warnings=(WARN_ENDLESS,))
 
 
 def _scans(progressive: bytes) -> Iterator[Case]:
