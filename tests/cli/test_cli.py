@@ -89,7 +89,7 @@ def test_classify_as_json_over_a_folder(store: Path, folder: Path) -> None:
 def test_a_bad_file_is_reported_and_the_rest_is_answered(store: Path, folder: Path) -> None:
     result = run("classify", folder / "notes.txt", folder / "gone.jpg", folder / "photo1.jpg", *model(store))
     assert result.exit_code == 1
-    assert "notes.txt: not a JPEG" in result.stderr
+    assert "notes.txt: this is text; send an image" in result.stderr
     assert "gone.jpg: No such file" in result.stderr
     assert "photo1.jpg" in result.stdout
 
@@ -147,7 +147,7 @@ def test_explain_draws_the_map_of_a_class(store: Path, folder: Path, tmp_path: P
         ("photo0.jpg", "map.jpg", (), "the name must end in .png"),
         ("photo0.jpg", "gone/map.png", (), "cannot be written: No such file or directory"),
         ("photo0.jpg", "map.png", ("--class", "10"), "--class 10: the model's classes are 0 to 9"),
-        ("notes.txt", "map.png", (), "notes.txt: not a JPEG"),
+        ("notes.txt", "map.png", (), "notes.txt: this is text; send an image"),
         ("gone.jpg", "map.png", (), "gone.jpg: No such file"),
     ],
 )
