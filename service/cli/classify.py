@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
 from service.cli.local_inference import LOCAL_SETTINGS, files_of, infer_files
 from service.cli.options import setting_options, settings_from
@@ -33,9 +33,9 @@ def classify_command(paths: Sequence[Path], top_k: int, as_json: bool, **options
         predictions = classify(result, artifact.labels, top_k)
         if as_json:
             entries = [{"index": p.index, "label": p.label, "probability": float(p.probability)} for p in predictions]
-            click.echo(orjson.dumps({"path": str(path), "predictions": entries}).decode())
+            click.echo(json.dumps({"path": str(path), "predictions": entries}))  # as ``embed`` writes paths
         else:
-            click.echo(str(path))
+            click.echo(click.format_filename(path))
             for p in predictions:
                 click.echo(f"  {p.probability:6.1%}  {p.label}")
     sys.exit(1 if any(isinstance(result, ServiceError) for result in results) else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,20 @@ from service.model.outputs import normalize
 def embed_command(paths: Sequence[Path], out: Path, unit_length: bool, skip_errors: bool, **options: Any) -> None:
     """Write the feature vectors of photos (files, or folders of them) to an NPY file, one row per photo.
 
-    The photos' paths are written to a text file of the same name with .txt, one line per row.
+    The photos' paths are written, in the order of the rows, to a file of the same name with .json: {"paths": [...]}.
     """
     if out.suffix != ".npy":
         raise OperatorError(f"--out {out}: the name must end in .npy")
     settings = settings_from(**options)
     files = files_of(paths)
     _, results = infer_files(settings, files)
-    embeddings, names = [], ""
+    embeddings, names = [], []
     for path, result in zip(files, results, strict=True):
         if isinstance(result, ServiceError):
             click.echo(f"error: {path}: {result.detail}", err=True)
         else:
             embeddings.append(result.embedding)
-            names += f"{path}\n"
+            names.append(str(path))
     if len(embeddings) < len(files) and not skip_errors:
         raise OperatorError("nothing was written because some files failed; --skip-errors skips them")
     if not embeddings:
@@ -48,6 +49,7 @@ def embed_command(paths: Sequence[Path], out: Path, unit_length: bool, skip_erro
     matrix = np.stack([normalize(row) for row in embeddings] if unit_length else embeddings)
     npy = io.BytesIO()
     np.save(npy, matrix, allow_pickle=False)
-    write_output(out, npy.getvalue())
-    write_output(out.with_suffix(".txt"), names.encode())
-    click.echo(f"{out}: {matrix.shape[0]} × {matrix.shape[1]} float32")
+    # In ASCII: a byte of a file name that is no UTF-8 is a lone surrogate (PEP 383), which JSON can only escape.
+    side = json.dumps({"paths": names}, indent=1).encode()
+    write_output(out, npy.getvalue(), beside={out.with_suffix(".json").name: side})
+    click.echo(f"{click.format_filename(out)}: {matrix.shape[0]} × {matrix.shape[1]} float32")

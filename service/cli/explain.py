@@ -58,7 +58,7 @@ def explain_command(photo: Path, out: Path, index: int | None, opacity: float, *
     write_output(out, png)
     for p in predictions:
         click.echo(f"  {p.probability:6.1%}  {p.index:4d}  {p.label}")
-    click.echo(f"{out}: {overlay.caption(class_map)}")
+    click.echo(f"{click.format_filename(out)}: {overlay.caption(class_map)}")
 
 
 async def _explain(

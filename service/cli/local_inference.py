@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from service.model.outputs import ItemOutput
 from service.serving.build import create_engine, create_served, engine_plan
 from service.serving.intake import Served
 from service.store.photos import image_files, read_photo
-from service.store.write import replace_file
+from service.store.write import replace_files
 
 #: The settings that have an effect without a server.
 LOCAL_SETTINGS = (
@@ -50,8 +50,12 @@ _MIN_FILES_FOR_BAR = 20
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """``paths``, with each folder replaced by the images in it."""
-    return [file for path in paths for file in (image_files(path) if path.is_dir() else [path])]
+    """``paths``, with each folder replaced by the images in it. Says what else is in a folder."""
+
+    def warn(sentence: str) -> None:
+        click.echo(f"warning: {sentence}", err=True)
+
+    return [file for path in paths for file in (image_files(path, warn) if path.is_dir() else [path])]
 
 
 def infer_files(settings: Settings, files: Sequence[Path]) -> tuple[Artifact, list[ItemOutput | ServiceError]]:
@@ -118,9 +122,9 @@ async def infer_locally(served: Served, source: Source, classes: Sequence[int] =
     return result.output
 
 
-def write_output(path: Path, data: bytes) -> None:
-    """Make ``path`` or replace it in one step. OperatorError if it cannot be written."""
+def write_output(path: Path, data: bytes, *, beside: Mapping[str, bytes] | None = None) -> None:
+    """Make or replace ``path``, and the files ``beside`` it: all or none. OperatorError if they cannot be written."""
     try:
-        replace_file(path, data)
+        replace_files(path.parent, {path.name: data, **(beside or {})})
     except OSError as error:
         raise OperatorError(f"{path} cannot be written: {error.strerror}") from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from service.cli.options import settings_from
 from service.config import Settings
 from service.errors import OperatorError
 from service.model.artifact import WEIGHTS
+from service.store import write
 from tests.artifacts import make_artifact
 
 
@@ -81,7 +84,8 @@ def test_classify_prints_classes_by_falling_probability(store: Path, folder: Pat
 def test_classify_as_json_over_a_folder(store: Path, folder: Path) -> None:
     result = run("classify", folder, "--json", *model(store))
     assert result.exit_code == 0, result.output
-    entries = [json.loads(line) for line in result.output.splitlines()]
+    assert result.stderr == f"warning: left out 1 of 4 files in {folder}: .txt (1)\n"
+    entries = [json.loads(line) for line in result.stdout.splitlines()]
     assert [Path(entry["path"]).name for entry in entries] == ["photo0.jpg", "photo1.jpg", "photo2.jpg"]
     assert all(len(entry["predictions"]) == 5 for entry in entries)
 
@@ -89,7 +93,7 @@ def test_classify_as_json_over_a_folder(store: Path, folder: Path) -> None:
 def test_a_bad_file_is_reported_and_the_rest_is_answered(store: Path, folder: Path) -> None:
     result = run("classify", folder / "notes.txt", folder / "gone.jpg", folder / "photo1.jpg", *model(store))
     assert result.exit_code == 1
-    assert "notes.txt: not a JPEG" in result.stderr
+    assert "notes.txt: this is text; send an image" in result.stderr
     assert "gone.jpg: No such file" in result.stderr
     assert "photo1.jpg" in result.stdout
 
@@ -102,9 +106,39 @@ def test_embed_writes_a_matrix_and_its_rows_names(store: Path, folder: Path, tmp
     assert matrix.shape == (3, 1280)
     assert matrix.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(matrix, axis=1), 1, atol=1e-6)
-    names = (tmp_path / "vectors.txt").read_text().splitlines()
-    assert [Path(name).name for name in names] == ["photo0.jpg", "photo1.jpg", "photo2.jpg"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["vectors.npy", "vectors.txt"]
+    side = json.loads((tmp_path / "vectors.json").read_text("ascii"))
+    assert side == {"paths": [str(folder / f"photo{index}.jpg") for index in range(3)]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["vectors.json", "vectors.npy"]
+
+
+def test_odd_file_names_lose_no_row_and_no_byte(store: Path, folder: Path, tmp_path: Path) -> None:
+    photo = (folder / "photo0.jpg").read_bytes()
+    names = [b"line\nbreak.jpg", b'quote".jpg', b"latin \xe9.jpg", "ümlaut.jpg".encode()]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(photo)
+    out = tmp_path / os.fsdecode(b"\xff.npy")
+    result = run("embed", tmp_path, out.with_name("gone.jpg"), "--out", out, "--skip-errors", *model(store))
+    assert result.exit_code == 0, result.output
+    paths = json.loads(out.with_suffix(".json").read_text("ascii"))["paths"]
+    assert sorted(os.fsencode(Path(path).name) for path in paths) == sorted(names)
+    assert len(np.load(out)) == len(paths), "the file that failed has no row"
+    for arguments in ((), ("--json",)):
+        listed = run("classify", tmp_path, *arguments, *model(store))
+        assert listed.exit_code == 0, listed.exception
+    assert [json.loads(line)["path"] for line in listed.stdout.splitlines()] == paths
+
+
+def test_embed_writes_both_files_or_none(store: Path, folder: Path, tmp_path: Path) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if any(tmp_path.iterdir()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_bytes(data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "_create", full)
+        refused = run("embed", folder, "--out", tmp_path / "vectors.npy", *model(store))
+    assert "vectors.npy cannot be written: No space" in str(refused.exception)
+    assert not any(tmp_path.iterdir())
 
 
 def test_embed_writes_nothing_if_a_file_is_bad_unless_told_to_skip(store: Path, folder: Path, tmp_path: Path) -> None:
@@ -147,7 +181,7 @@ def test_explain_draws_the_map_of_a_class(store: Path, folder: Path, tmp_path: P
         ("photo0.jpg", "map.jpg", (), "the name must end in .png"),
         ("photo0.jpg", "gone/map.png", (), "cannot be written: No such file or directory"),
         ("photo0.jpg", "map.png", ("--class", "10"), "--class 10: the model's classes are 0 to 9"),
-        ("notes.txt", "map.png", (), "notes.txt: not a JPEG"),
+        ("notes.txt", "map.png", (), "notes.txt: this is text; send an image"),
         ("gone.jpg", "map.png", (), "gone.jpg: No such file"),
     ],
 )
