@@ -285,3 +285,15 @@ def test_errors_are_one_line_without_a_traceback(arguments: Sequence[str], messa
     assert done.returncode == 1
     assert done.stderr.startswith(message), done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_damaged_photo_is_told_or_refused(store: Path, folder: Path, tmp_path: Path) -> None:
+    photo = (folder / "photo0.jpg").read_bytes()
+    damaged = tmp_path / "damaged.jpg"
+    damaged.write_bytes(photo[: len(photo) // 2] + b"\xff\xd9")
+    result = run("classify", damaged, *model(store))
+    assert result.exit_code == 0
+    assert f"warning: {damaged}: the JPEG is damaged: premature end of data segment" in result.stderr
+    result = run("classify", damaged, *model(store), "--damaged", "refuse")
+    assert result.exit_code == 1
+    assert "the JPEG is damaged: premature end of data segment" in result.output
