@@ -14,10 +14,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from service.errors import BadRequest
 from service.http.parameters import escaped
 
-#: How to send images; the end of a sentence about what was sent instead.
-HOW_TO_SEND = (
-    "send the bytes of an image (curl --data-binary @photo.jpg), or a form with a file in it (curl -F file=@photo.jpg)"
-)
+#: The end of a sentence about what was sent instead.
+HOW_TO_SEND = "send an image's bytes (curl --data-binary @photo.jpg) or a form with a file (curl -F file=@photo.jpg)"
 
 #: Parts that are not images cost time, too.
 _MAX_OTHER_PARTS = 64
@@ -34,23 +32,13 @@ class Form:
             raise BadRequest("multipart/form-data is the only multipart type that is supported")
         boundary = options.get(b"boundary", b"")
         if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
-            raise BadRequest(
-                "Content-Type has no valid boundary: leave the header to your HTTP client, which adds the boundary of "
-                "its form, or send multipart/form-data; boundary=…"
-            )
+            raise BadRequest("Content-Type has no valid boundary: leave the header to your HTTP client, which adds one")
         self._images: list[bytes] = []
         self._parameters: dict[str, str] = {}
         self._max_images = max_images
         self._other_parts = 0
-        self._chunks: list[bytes] = []  # of the current part, as all below
-        self._size = 0
-        self._header_name = b""
-        self._header_value = b""
-        self._header_bytes = 0
-        self._name = b""
-        self._file_name: bytes | None = None
-        self._is_image = False
-        self._empty, self._begun, self._complete = True, False, False  # the whole form
+        self._empty, self._begun, self._complete = True, False, False
+        self._start_part()
         # The type stubs require every callback; the parser accepts any subset.
         callbacks: Any = {name.removeprefix("_"): getattr(self, name) for name in dir(self) if name.startswith("_on_")}
         # Its own limit is for one header and gives no reason; a part's header is at most a chunk before it is counted.
@@ -61,11 +49,8 @@ class Form:
         try:
             self._parser.write(chunk)
         except FormParserError:
-            if self._begun:
-                raise BadRequest("the multipart form is malformed") from None
-            raise BadRequest(
-                f"the body does not begin with the form boundary that Content-Type names: {HOW_TO_SEND}"
-            ) from None
+            start = f"the body does not begin with the form boundary that Content-Type names: {HOW_TO_SEND}"
+            raise BadRequest("the multipart form is malformed" if self._begun else start) from None
 
     def finish(self) -> tuple[list[bytes], dict[str, str]]:
         """The images in the order sent, and the parameters; the last value if a name is repeated."""
@@ -74,17 +59,19 @@ class Form:
         if not self._complete:
             raise BadRequest("the multipart form ends before its last boundary")
         if not self._images:
-            raise BadRequest(
-                "the multipart form has no image: a part is one if it has a file name (curl -F file=@photo.jpg), "
-                "an image/* type, or the name 'file'"
-            )
+            raise BadRequest("the multipart form has no image: send it as a file (curl -F file=@photo.jpg)")
         return self._images, self._parameters
 
     def _on_part_begin(self) -> None:
         self._begun = True
-        self._chunks, self._size, self._header_bytes = [], 0, 0
+        self._start_part()
+
+    def _start_part(self) -> None:
+        self._chunks: list[bytes] = []
+        self._size = self._header_bytes = 0
         self._header_name = self._header_value = self._name = b""
-        self._file_name, self._is_image = None, False
+        self._file_name: bytes | None = None
+        self._is_image = False
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._count_header(end - start)
@@ -97,9 +84,7 @@ class Form:
     def _count_header(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > _MAX_PART_HEADER_BYTES:
-            raise BadRequest(
-                f"the headers of a part, such as its file name, are larger than {_MAX_PART_HEADER_BYTES} bytes"
-            )
+            raise BadRequest(f"a part's headers, such as its file name, are over {_MAX_PART_HEADER_BYTES} bytes")
 
     def _on_header_end(self) -> None:
         name, value = self._header_name.lower(), self._header_value
@@ -135,20 +120,16 @@ class Form:
             raise BadRequest(f"more than {_MAX_OTHER_PARTS} parts that are not images")
         if not self._is_image:  # one that is, is a file field of a web form in which no file was chosen
             try:
-                self._parameters[self._text(self._name)] = value.decode()
+                self._parameters[self._name.decode(errors="backslashreplace")] = value.decode()
             except UnicodeDecodeError:
                 raise self._no_parameter() from None
 
     def _no_parameter(self) -> BadRequest:
         return BadRequest(
-            f"the part {escaped(self._text(self._name))} has neither a file name nor an image type, and is not a "
-            f"parameter: those are UTF-8 text of at most {_MAX_PARAMETER_BYTES} bytes. Send an image with its file "
-            "name, as curl -F file=@photo.jpg does"
+            f"the part {escaped(self._name.decode(errors='backslashreplace'))} is no image, which has a file name "
+            "(curl -F file=@photo.jpg) or an image/* type, and no parameter, which is UTF-8 text of at most "
+            f"{_MAX_PARAMETER_BYTES} bytes"
         )
-
-    @staticmethod
-    def _text(name: bytes) -> str:
-        return name.decode("utf-8", "backslashreplace")
 
     def _on_end(self) -> None:
         self._complete = True

@@ -49,10 +49,6 @@ class Parameters:
         self.values: dict[str, str] = dict(pairs)
         self._known: set[str] = set()
 
-    def add(self, fields: dict[str, str]) -> None:
-        """Add the parameters of a form; those of the query have precedence."""
-        self.values = fields | self.values
-
     def whole_number(self, name: str, *, default: int, most: int) -> int:
         """The value of ``name``, from 1 to ``most``."""
         text = self._value(name)

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope
 
 from service.errors import BadRequest, BodyTooLarge, DeadlineExceeded, InvalidParameter
 from service.http.form import HOW_TO_SEND, Form
-from service.http.inflate import inflated
+from service.http.inflate import Inflater, coding_of
 from service.http.middleware import KEY_OWNER
 from service.http.parameters import Parameters
 from service.metrics import Metrics
@@ -30,9 +30,9 @@ from service.serving.admission import body_weight
 from service.serving.intake import Intake, Photo, Served, StageTimes
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
-#: The form is parsed in pieces of this size, so that other requests get their turn: a piece of repeated starts of
-#: boundaries, the worst case, takes 5 ms.
-_FORM_PIECE_BYTES = 2**15
+#: A form is parsed, and a compressed body inflated, in pieces of this size, so that other requests get their turn: a
+#: piece of repeated starts of boundaries, the worst case, takes 5 ms.
+_PIECE_BYTES = 2**15
 _LENGTH = re.compile(r"\d{1,20}", re.ASCII)
 #: How a form begins that was sent under another Content-Type. Lines are of a part's header.
 _FORM = re.compile(rb"\s{0,9}--[^\r\n]{1,70}\r?\n(?:[^\r\n]{1,999}\r?\n){0,9}?content-disposition: *form-data", re.I)
@@ -83,15 +83,13 @@ class Exchange(NamedTuple):
         deadline = self.intake.deadline(_timeout_ms(headers))
         with self.intake.admit(declared_length(headers), deadline, _client(scope), extra_units) as permit:
             most = max_images or self.max_images
+
+            def widen(body_bytes: int) -> None:
+                permit.widen(body_weight(body_bytes) + extra_units)
+
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    images, fields = await read_body(
-                        headers,
-                        receive,
-                        self.intake.max_body_bytes,
-                        most,
-                        on_growth=lambda size: permit.widen(body_weight(size) + extra_units),
-                    )
+                    images, fields = await read_body(headers, receive, self.intake.max_body_bytes, most, widen)
             except (TimeoutError, ClientGone) as error:
                 # No answer reports this time, but the histogram should show slow clients.
                 self.served.metrics.stages["read"].observe(time.monotonic() - started)
@@ -100,7 +98,7 @@ class Exchange(NamedTuple):
                 raise DeadlineExceeded("the deadline passed before the body had arrived") from None
             times.add(read=time.monotonic() - started)
             if fields:
-                parameters.add(fields)
+                parameters.values = fields | parameters.values  # the query has precedence
                 plan = make_plan(parameters)
             photos = await self.intake.inspect(self.served, images, permit, deadline, extra_units)
             yield Admitted(photos, deadline, parameters, plan)
@@ -160,24 +158,27 @@ async def read_body(
     ``on_growth`` is told the size of a compressed body as it is inflated. Raises BadRequest (empty body, no image,
     malformed form), UnsupportedCoding, BodyTooLarge, or ClientGone.
     """
-    if codings := headers.getlist("content-encoding"):
-        receive = inflated(receive, codings, max_bytes, on_growth)
+    codings = headers.getlist("content-encoding")
+    coding = coding_of(codings) if codings else None
+    inflater = Inflater(coding, max_bytes, on_growth) if coding else None
     media_type, options = parse_options_header(headers.get("content-type"))
-    if not media_type.startswith(b"multipart/"):
-        chunks: list[bytes] = []
-        await _stream(receive, max_bytes, chunks.append)
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if not body:
-            raise BadRequest(f"the body is empty: {HOW_TO_SEND}")
-        if _FORM.match(body):
-            raise BadRequest(
-                "the body is a multipart form, but its Content-Type is not multipart/form-data; boundary=…: leave the "
-                "header to your HTTP client, or give it the boundary, which is the form's first line without its --"
-            )
-        return [body], {}
-    form = Form(media_type, options, max_images)
-    await _stream(receive, max_bytes, form.feed, _FORM_PIECE_BYTES)
-    return form.finish()
+    chunks: list[bytes] = []
+    form = Form(media_type, options, max_images) if media_type.startswith(b"multipart/") else None
+    raw = form is None and inflater is None
+    await _stream(receive, max_bytes, form.feed if form else chunks.append, inflater, 2**30 if raw else _PIECE_BYTES)
+    if inflater:
+        inflater.finish()
+    if form:
+        return form.finish()
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if not body:
+        raise BadRequest(f"the body is empty: {HOW_TO_SEND}")
+    if _FORM.match(body):
+        raise BadRequest(
+            "the body is a multipart form, but its Content-Type is not: send multipart/form-data; boundary=…, as most "
+            "HTTP clients do if you leave that header to them"
+        )
+    return [body], {}
 
 
 def declared_length(headers: Headers) -> int | None:
@@ -190,7 +191,9 @@ def declared_length(headers: Headers) -> int | None:
     return int(declared)
 
 
-async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], object], piece: int = 2**30) -> None:
+async def _stream(
+    receive: Receive, max_bytes: int, feed: Callable[[bytes], object], inflater: Inflater | None, piece_bytes: int
+) -> None:
     total = 0
     while True:
         message = await receive()
@@ -200,9 +203,10 @@ async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], obje
             total += len(chunk)
             if total > max_bytes:
                 raise BodyTooLarge.over(max_bytes)
-            for at in range(0, len(chunk), piece):
-                feed(chunk[at : at + piece])
-                if at + piece < len(chunk):
+            pieces = (chunk[at : at + piece_bytes] for at in range(0, len(chunk), piece_bytes))
+            for number, piece in enumerate(inflater(pieces) if inflater else pieces):
+                if number:
                     await asyncio.sleep(0)
+                feed(piece)
         if not message.get("more_body", False):
             return

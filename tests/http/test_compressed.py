@@ -97,7 +97,7 @@ def test_the_limit_of_a_body_is_for_its_inflated_bytes_too(app: RunningApp) -> N
             assert answer.status_code == status, answer.text
     chunks: Iterator[bytes] = iter([gzip.compress(os.urandom(1000))] * 210)  # more compressed than inflated
     answer = app.client.post("/classify", content=chunks, headers={"Content-Encoding": "gzip"})
-    assert detail(answer, 413) == "the body is larger than 200000 bytes when it is decompressed"
+    assert detail(answer, 413).startswith("the body is larger than 200000 bytes")
 
 
 def test_a_compressed_body_weighs_what_it_is_when_inflated(artifact: Artifact) -> None:
