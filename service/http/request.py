@@ -34,8 +34,8 @@ TIMEOUT_HEADER = "x-request-timeout-ms"
 #: piece of repeated starts of boundaries, the worst case, takes 5 ms.
 _PIECE_BYTES = 2**15
 _LENGTH = re.compile(r"\d{1,20}", re.ASCII)
-#: How a form begins that was sent under another Content-Type. Lines are of a part's header.
-_FORM = re.compile(rb"\s{0,9}--[^\r\n]{1,70}\r?\n(?:[^\r\n]{1,999}\r?\n){0,9}?content-disposition: *form-data", re.I)
+#: How a form begins that was sent under another Content-Type, for which curl calls its parts attachments.
+_FORM = re.compile(rb"\s{0,9}--[^\r\n]{1,70}\r?\n(?:[^\r\n]{1,999}\r?\n){0,9}?content-disposition:", re.I)
 
 _Plan = TypeVar("_Plan")
 

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +24,12 @@ def raw_deflate(data: bytes) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
-COMPRESS = {"gzip": gzip.compress, "deflate": zlib.compress, "Deflate": raw_deflate, "x-gzip": gzip.compress}
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": raw_deflate,
+    "x-gzip": gzip.compress,
+}
 
 
 @pytest.mark.parametrize("coding", COMPRESS)
@@ -101,7 +106,10 @@ def test_the_limit_of_a_body_is_for_its_inflated_bytes_too(app: RunningApp) -> N
 
 
 def test_a_compressed_body_weighs_what_it_is_when_inflated(artifact: Artifact) -> None:
-    sent = {"content": gzip.compress(bytes(3 * BYTES_PER_UNIT)), "headers": {"Content-Encoding": "gzip"}}
+    sent: dict[str, Any] = {
+        "content": gzip.compress(bytes(3 * BYTES_PER_UNIT)),
+        "headers": {"Content-Encoding": "gzip"},
+    }
     with running_app(artifact, max_in_flight=6) as app:
         with app.intake.admission.admit(2):
             assert app.client.post("/classify", **sent).status_code == 415  # it weighs 4
@@ -113,7 +121,8 @@ def test_a_compressed_body_weighs_what_it_is_when_inflated(artifact: Artifact) -
 @pytest.mark.anyio
 @pytest.mark.parametrize("bomb", [gzip.compress(bytes(2**27)), gzip.compress(b"") * 500_000], ids=["zeros", "streams"])
 async def test_a_bomb_is_inflated_no_further_than_the_limit_and_in_pieces(bomb: bytes) -> None:
-    turns, sizes = 0, []
+    turns = 0
+    sizes: list[int] = []
 
     async def others() -> None:
         nonlocal turns

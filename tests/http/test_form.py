@@ -55,7 +55,7 @@ def test_a_file_an_image_type_or_the_name_file_makes_a_part_an_image(
 def test_a_file_field_in_which_nothing_was_chosen_is_no_image(app: RunningApp) -> None:
     empty = part('name="second"; filename=""', b"", "Content-Type: application/octet-stream")
     body = classified(app, GOOD, empty)
-    assert (len(body["results"]), body.keys()) == (1, {"model", "version", "results"})
+    assert (len(body["results"]), set(body)) == (1, {"model", "version", "results"})
     drawn = app.client.post("/explain", content=form(GOOD, empty), headers={**TYPE, "Accept": "image/png"})
     assert drawn.status_code == 200
     assert "has no image" in detail(app.client.post("/classify", content=form(empty), headers=TYPE), 400)
@@ -89,11 +89,11 @@ def test_every_endpoint_takes_its_parameters_from_the_form(app: RunningApp) -> N
     assert embedded["embedding"][:3] == [1, 0, 1]
     (explained,) = classified(app, field("class", "7,3"), field("embedding", "1"), GOOD, path="/explain")["results"]
     assert ([each["index"] for each in explained["maps"]], "embedding" in explained) == ([7, 3], True)
-    sent = {
+    sent: dict[str, Any] = {
         "content": form(field("class", "9"), field("opacity", "0.5"), GOOD),
         "headers": {**TYPE, "Accept": "image/png"},
     }
-    query = {"content": form(GOOD), "headers": {**TYPE, "Accept": "image/png"}}
+    query: dict[str, Any] = {"content": form(GOOD), "headers": {**TYPE, "Accept": "image/png"}}
     assert (
         app.client.post("/explain", **sent).content
         == app.client.post("/explain?class=9&opacity=0.5", **query).content
@@ -144,6 +144,7 @@ UNNAMED = {"Content-Type": "multipart/form-data"}
         (form(GOOD), UNNAMED, "Content-Type has no valid boundary: leave the header to your HTTP client"),
         (form(GOOD), OTHER, "is a multipart form, but its Content-Type is not: send multipart/form-data; boundary=…"),
         (b"\r\n" + form(GOOD), {}, "is a multipart form, but"),
+        (form(GOOD.replace(b"form-data", b"attachment")), OTHER, "is a multipart form, but"),
         (form(GOOD).replace(b"\r\n", b"\n"), {"Content-Type": "image/png"}, "is a multipart form, but"),
         (form(b"--x\r\nContent-Type: image/png\r\n" + GOOD[5:]), OTHER, "is a multipart form, but"),
     ],
