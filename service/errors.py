@@ -1,12 +1,13 @@
 """Every error that crosses a module boundary, and the HTTP status it becomes.
 
     ServiceError                      a request failed; carries HTTP status, title and metric reason
-    ├── BadRequest               400  malformed request, empty body, no ``file`` part
+    ├── BadRequest               400  malformed request, empty body, no image in a form
     ├── Unauthorized             401  API key missing or wrong
     ├── UnknownModel             404  no model of this name and version is served
     ├── BodyTooLarge             413  more bytes than ``max_body_bytes``
     ├── ImageTooLarge            413  more pixels than ``max_pixels``, judged from the header
     ├── UnsupportedFormat        415  not JPEG, PNG, WebP, GIF, BMP or TIFF
+    ├── UnsupportedCoding        415  Content-Encoding other than gzip or deflate
     ├── BadImage                 422  truncated or corrupt image
     ├── InvalidParameter         422  a query parameter or header out of range
     ├── HeadersTooLarge          431  request header block over its limit
@@ -67,6 +68,9 @@ class ImageTooLarge(ServiceError, status=413, title="Image too large", reason="i
 
 
 class UnsupportedFormat(ServiceError, status=415, title="Unsupported image format", reason="unsupported_format"): ...
+
+
+class UnsupportedCoding(ServiceError, status=415, title="Unsupported content coding", reason="unsupported_coding"): ...
 
 
 class BadImage(ServiceError, status=422, title="Unprocessable image", reason="bad_image"): ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -16,11 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from service.errors import DeadlineExceeded, ServiceError
 from service.http import overlay, problems
-from service.http.encode import PNG
-from service.http.request import Exchange, cancelled_by_disconnect
+from service.http.encode import PNG, Warnings
+from service.http.parameters import MapParameters, Parameters
+from service.http.request import Admitted, Exchange, cancelled_by_disconnect
 from service.image import crop_box
 from service.model.outputs import explain
-from service.serving.intake import DRAWING_UNITS, Photo, StageTimes
+from service.serving.intake import DRAWING_UNITS, StageTimes
 
 
 class Drawings:
@@ -31,21 +32,21 @@ class Drawings:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="drawings")
 
     async def answer(
-        self, scope: Scope, receive: Receive, send: Send, *, classes: Sequence[int], opacity: float
+        self, scope: Scope, receive: Receive, send: Send, make_plan: Callable[[Parameters], MapParameters]
     ) -> None:
         """Raises ServiceError or ClientGone before anything is sent."""
         times = StageTimes()
-        admitted = self._exchange.admitted(scope, receive, times, max_images=1, extra_units=DRAWING_UNITS)
-        async with admitted as (photos, deadline):
+        admitted = self._exchange.admitted(scope, receive, times, make_plan, max_images=1, extra_units=DRAWING_UNITS)
+        async with admitted as request:
             async with cancelled_by_disconnect(receive):
-                response = await self._draw(photos, deadline, times, classes, opacity)
+                response = await self._draw(request, times)
             await response(scope, receive, send)
 
-    async def _draw(
-        self, photos: list[Photo], deadline: float, times: StageTimes, classes: Sequence[int], opacity: float
-    ) -> Response:
-        served = self._exchange.served
-        (outcome,) = await self._exchange.intake.infer(served, photos, deadline, times, classes, keep_photo=True)
+    async def _draw(self, request: Admitted[MapParameters], times: StageTimes) -> Response:
+        served, (classes, _, _, opacity) = self._exchange.served, request.plan
+        (outcome,) = await self._exchange.intake.infer(
+            served, request.photos, request.deadline, times, classes, keep_photo=True
+        )
         if isinstance(outcome, ServiceError):
             return problems.response(outcome)
         (class_map,) = explain(outcome.result.output, served.labels, classes, 1)
@@ -53,12 +54,13 @@ class Drawings:
         draw = partial(overlay.draw, photo, crop_box(photo.size, served.transform), class_map, opacity=opacity)
         started = time.monotonic()
         try:
-            async with asyncio.timeout(deadline - started):
+            async with asyncio.timeout(request.deadline - started):
                 png = await asyncio.get_running_loop().run_in_executor(self._thread, draw)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the class map was drawn") from None
         times.add(encode=time.monotonic() - started)
-        return _FetchedResponse(png, headers={"Server-Timing": times.observe(served.metrics)}, media_type=PNG)
+        headers = Warnings(request.parameters, [outcome]).headers | {"Server-Timing": times.observe(served.metrics)}
+        return _FetchedResponse(png, headers=headers, media_type=PNG)
 
 
 class _FetchedResponse(Response):

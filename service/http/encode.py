@@ -6,6 +6,7 @@ Numbers are float32 and are written with the fewest digits that read back to the
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 from service.errors import ServiceError
 from service.http import problems
+from service.http.parameters import Parameters
 from service.image import crop_box
 from service.model.outputs import classify, explain, normalize
 from service.serving.intake import Answer, Outcome, Served
@@ -26,6 +28,7 @@ NPY = "application/x-npy"
 PNG = "image/png"
 
 _JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+_NOT_PRINTABLE = re.compile(r"[^ -~]")
 
 
 def negotiate(accept: str | None, others: Sequence[str]) -> str:
@@ -52,6 +55,23 @@ def _quality(parameters: Sequence[str]) -> float:
     return 1.0
 
 
+class Warnings:
+    """What an answer warns of: the request's parameters, and each of its images.
+
+    ``headers`` tell it in every form of the answer, without anything that the client sent.
+    """
+
+    def __init__(self, parameters: Parameters, outcomes: Sequence[Outcome]) -> None:
+        self.request = parameters.warnings() if parameters.values else []
+        self.images = [() if isinstance(outcome, ServiceError) else outcome.warnings for outcome in outcomes]
+        of_images = [warning for warnings in self.images for warning in warnings]
+        self.headers = {"X-Warning-Count": str(len(self.request) + len(of_images))}
+        if self.request:
+            self.headers["X-Warning"] = parameters.plain_warning()
+        elif of_images:
+            self.headers["X-Warning"] = _NOT_PRINTABLE.sub("?", of_images[0])
+
+
 class Encoder:
     """Encodes outcomes of one model, with its name, labels and crop."""
 
@@ -61,13 +81,15 @@ class Encoder:
         self._labels = served.labels
         self._transform = served.transform
 
-    def classes(self, outcomes: Sequence[Outcome], top_k: int) -> Response:
+    def classes(self, outcomes: Sequence[Outcome], warnings: Warnings, *, top_k: int) -> Response:
         def describe(answer: Answer) -> dict[str, Any]:
             return {"predictions": classify(answer.result.output, self._labels, top_k)}
 
-        return self._json(outcomes, describe)
+        return self._json(outcomes, warnings, describe)
 
-    def maps(self, outcomes: Sequence[Outcome], *, classes: Sequence[int], top_k: int, embedding: bool) -> Response:
+    def maps(
+        self, outcomes: Sequence[Outcome], warnings: Warnings, *, classes: Sequence[int], top_k: int, embedding: bool
+    ) -> Response:
         def describe(answer: Answer) -> dict[str, Any]:
             size, output = answer.header.upright_size, answer.result.output
             item: dict[str, Any] = {
@@ -79,9 +101,11 @@ class Encoder:
                 item["embedding"] = normalize(output.embedding)
             return item
 
-        return self._json(outcomes, describe)
+        return self._json(outcomes, warnings, describe)
 
-    def embeddings(self, outcomes: Sequence[Outcome], *, unit_length: bool, media_type: str) -> Response:
+    def embeddings(
+        self, outcomes: Sequence[Outcome], warnings: Warnings, *, unit_length: bool, media_type: str
+    ) -> Response:
         """In JSON a failed image has its error in place; a matrix cannot hold one, so its error is the whole answer."""
 
         def vector(answer: Answer) -> NDArray[np.float32]:
@@ -89,7 +113,7 @@ class Encoder:
             return normalize(embedding) if unit_length else embedding
 
         if media_type == JSON:
-            return self._json(outcomes, lambda answer: {"embedding": vector(answer)})
+            return self._json(outcomes, warnings, lambda answer: {"embedding": vector(answer)})
         rows = []
         for outcome in outcomes:
             if isinstance(outcome, ServiceError):
@@ -97,14 +121,17 @@ class Encoder:
             rows.append(vector(outcome))
         return _matrix(np.stack(rows), media_type)
 
-    def _json(self, outcomes: Sequence[Outcome], describe: Callable[[Answer], dict[str, Any]]) -> Response:
+    def _json(
+        self, outcomes: Sequence[Outcome], warnings: Warnings, describe: Callable[[Answer], dict[str, Any]]
+    ) -> Response:
         results = [
             {"error": problems.problem(outcome)}
             if isinstance(outcome, ServiceError)
-            else describe(outcome) | {"warnings": outcome.warnings}
-            for outcome in outcomes
+            else describe(outcome) | {"warnings": of_image}
+            for outcome, of_image in zip(outcomes, warnings.images, strict=True)
         ]
-        body = orjson.dumps({**self._envelope, "results": results}, option=_JSON_OPTIONS)
+        of_request = {"warnings": warnings.request} if warnings.request else {}
+        body = orjson.dumps({**self._envelope, **of_request, "results": results}, option=_JSON_OPTIONS)
         return Response(body, media_type=JSON)
 
 

@@ -16,10 +16,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidParameter, ServiceError
-from service.http import problems, query
+from service.http import problems
 from service.http.drawing import Drawings
-from service.http.encode import NPY, PNG, RAW, Encoder, negotiate
+from service.http.encode import NPY, PNG, RAW, Encoder, Warnings, negotiate
 from service.http.overlay import DEFAULT_OPACITY
+from service.http.parameters import MapParameters, Parameters
 from service.http.request import ClientGone, Exchange, cancelled_by_disconnect
 from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
 from service.serving.intake import Outcome, StageTimes
@@ -34,19 +35,10 @@ Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ResponsePlan(NamedTuple):
-    """How to answer a request; known before its body is read."""
+    """How to answer a request; known before its body is read, unless its form has parameters."""
 
-    encode: Callable[[Sequence[Outcome]], Response]
+    encode: Callable[[Sequence[Outcome], Warnings], Response]
     classes: tuple[int, ...] = ()  # to compute maps of; empty: of the strongest
-
-
-class MapParameters(NamedTuple):
-    """The parameters of ``/explain``."""
-
-    classes: tuple[int, ...]
-    top_k: int  # used if ``classes`` is empty
-    embedding: bool
-    opacity: float
 
 
 class Endpoints:
@@ -60,17 +52,17 @@ class Endpoints:
         self.by_path: dict[str, Endpoint] = {path: getattr(self, path.removeprefix("/")) for path in INFERENCE_PATHS}
 
     async def classify(self, scope: Scope, receive: Receive, send: Send) -> None:
-        def plan(headers: Headers, parameters: dict[str, str]) -> ResponsePlan:
+        def plan(parameters: Parameters) -> ResponsePlan:
             default = min(DEFAULT_TOP_K, self._num_classes)
-            top_k = query.whole_number(parameters, "top_k", default=default, most=self._num_classes)
+            top_k = parameters.whole_number("top_k", default=default, most=self._num_classes)
             return ResponsePlan(partial(self._encoder.classes, top_k=top_k))
 
         await self._answer(scope, receive, send, plan)
 
     async def embed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        def plan(headers: Headers, parameters: dict[str, str]) -> ResponsePlan:
-            unit_length = query.boolean(parameters, "normalize", default=True)
-            media_type = negotiate(headers.get("accept"), (RAW, NPY))
+        def plan(parameters: Parameters) -> ResponsePlan:
+            unit_length = parameters.boolean("normalize", default=True)
+            media_type = negotiate(Headers(scope=scope).get("accept"), (RAW, NPY))
             return ResponsePlan(partial(self._encoder.embeddings, unit_length=unit_length, media_type=media_type))
 
         await self._answer(scope, receive, send, plan)
@@ -80,7 +72,7 @@ class Endpoints:
             await self._drawing(scope, receive, send)
             return
 
-        def plan(headers: Headers, parameters: dict[str, str]) -> ResponsePlan:
+        def plan(parameters: Parameters) -> ResponsePlan:
             maps = self._map_parameters(parameters, most=MAPS_PER_ITEM)
             encode = partial(self._encoder.maps, classes=maps.classes, top_k=maps.top_k, embedding=maps.embedding)
             return ResponsePlan(encode, maps.classes)
@@ -89,49 +81,45 @@ class Endpoints:
 
     async def _drawing(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            maps = self._map_parameters(query.parse(scope["query_string"]), most=1)
-            await self._drawings.answer(scope, receive, send, classes=maps.classes, opacity=maps.opacity)
+            await self._drawings.answer(scope, receive, send, partial(self._map_parameters, most=1))
         except ServiceError as error:
             await problems.refuse(error, self._exchange.metrics)(scope, receive, send)
         except ClientGone:
             await self._client_gone()(scope, receive, send)
 
-    def _map_parameters(self, parameters: dict[str, str], most: int) -> MapParameters:
+    def _map_parameters(self, parameters: Parameters, most: int) -> MapParameters:
         """All parameters are checked, including those that the other form of the answer uses."""
         most = min(most, self._num_classes)
         maps = MapParameters(
-            classes=query.indices(parameters, "class", below=self._num_classes, most=most),
-            top_k=query.whole_number(parameters, "top_k", default=most, most=most),
-            embedding=query.boolean(parameters, "embedding", default=False),
-            opacity=query.fraction(parameters, "opacity", default=DEFAULT_OPACITY),
+            classes=parameters.indices("class", below=self._num_classes, most=most),
+            top_k=parameters.whole_number("top_k", default=most, most=most),
+            embedding=parameters.boolean("embedding", default=False),
+            opacity=parameters.fraction("opacity", default=DEFAULT_OPACITY),
         )
-        if maps.classes and "top_k" in parameters:
+        if maps.classes and "top_k" in parameters.values:
             raise InvalidParameter("class, top_k: only one of the two may be given")
         return maps
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, plan: Callable[[Headers, dict[str, str]], ResponsePlan]
+        self, scope: Scope, receive: Receive, send: Send, make_plan: Callable[[Parameters], ResponsePlan]
     ) -> None:
+        times, served = StageTimes(), self._exchange.served
         try:
-            # Parameters first: an invalid request must not cost an inference.
-            response_plan = plan(Headers(scope=scope), query.parse(scope["query_string"]))
-            response = await self._infer(scope, receive, response_plan)
+            admitted = self._exchange.admitted(scope, receive, times, make_plan)
+            async with admitted as (photos, deadline, parameters, plan), cancelled_by_disconnect(receive):
+                outcomes = await self._exchange.intake.infer(served, photos, deadline, times, plan.classes)
+            started = time.monotonic()
+            warnings = Warnings(parameters, outcomes)
+            response = _all_failed(outcomes) or plan.encode(outcomes, warnings)
+            if response.status_code == 200:
+                response.headers.update(warnings.headers)
+            times.add(encode=time.monotonic() - started)
+            response.headers["Server-Timing"] = times.observe(served.metrics)
         except ServiceError as error:
             response = problems.refuse(error, self._exchange.metrics)
         except ClientGone:
             response = self._client_gone()
         await response(scope, receive, send)
-
-    async def _infer(self, scope: Scope, receive: Receive, plan: ResponsePlan) -> Response:
-        times, served = StageTimes(), self._exchange.served
-        admitted = self._exchange.admitted(scope, receive, times)
-        async with admitted as (photos, deadline), cancelled_by_disconnect(receive):
-            outcomes = await self._exchange.intake.infer(served, photos, deadline, times, plan.classes)
-        started = time.monotonic()
-        response = _all_failed(outcomes) or plan.encode(outcomes)
-        times.add(encode=time.monotonic() - started)
-        response.headers["Server-Timing"] = times.observe(served.metrics)
-        return response
 
     def _client_gone(self) -> Response:
         self._exchange.metrics.cancelled.inc()

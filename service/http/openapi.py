@@ -40,6 +40,7 @@ class Classified(BaseModel):
 class _Answer(BaseModel):
     model: str = Field(examples=["mobilenet_v2"])
     version: str = Field(examples=["1"])
+    warnings: list[str] | None = Field(None, description="Of the request: parameters that are unknown. Else absent.")
 
 
 class ClassifyResponse(_Answer):
@@ -108,7 +109,8 @@ _REQUEST_BODY: dict[str, Any] = {
                         "type": "array",
                         "minItems": 1,
                         "items": _BINARY,
-                        "description": "One or more images, one per part.",
+                        "description": "One or more images, one per part. A part is an image if it has a file name, an "
+                        "`image/*` type, or this name. Other parts are parameters; those of the query have precedence.",
                     }
                 },
             }
@@ -116,6 +118,11 @@ _REQUEST_BODY: dict[str, Any] = {
         **_binary("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"),
         **_binary("application/octet-stream"),
     },
+}
+
+_WARNING_HEADERS = {
+    "X-Warning-Count": {"description": "Of the request and all its images.", "schema": {"type": "integer"}},
+    "X-Warning": {"description": "The first of them, in ASCII.", "schema": {"type": "string"}},
 }
 
 
@@ -187,14 +194,19 @@ def _operation(
 ) -> dict[str, Any]:
     """``model`` is the answer in JSON; ``other_forms`` describes the answers of ``other_types``."""
     description = (
-        "Send one image as the body, or several as parts named `file` of a multipart form. With several, a bad image "
-        "is reported in its place and the others are answered; if all are bad, the status is that of the first."
+        "Send one image as the body, or several as files in a multipart form. With several, a bad image is reported in "
+        "its place and the others are answered; if all are bad, the status is that of the first. "
+        "The body may have `Content-Encoding: gzip` or `deflate`."
     )
     deadline = "Deadline of this request; the service's own limit still applies."
     timeout = _parameter("X-Request-Timeout-Ms", deadline, "header", type="integer", minimum=1)
     json = {"application/json": {"schema": {"$ref": REFERENCE.format(model=model.__name__)}}}
     responses = {
-        "200": {"description": "One result per image, in the order sent.", "content": json | _binary(*other_types)}
+        "200": {
+            "description": "One result per image, in the order sent.",
+            "headers": _WARNING_HEADERS,
+            "content": json | _binary(*other_types),
+        }
     }
     return {
         "post": {

@@ -13,7 +13,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from service.errors import Draining, NotReady, Overloaded, ServiceError, Unauthorized
+from service.errors import Draining, NotReady, Overloaded, ServiceError, Unauthorized, UnsupportedCoding
 from service.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
@@ -41,6 +41,8 @@ def response(error: ServiceError, **members: Any) -> Response:
         headers["Retry-After"] = "1"
     elif isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, UnsupportedCoding):
+        headers["Accept-Encoding"] = "gzip, deflate"  # RFC 9110, section 15.5.16
     return _document({**problem(error), **members}, headers)
 
 

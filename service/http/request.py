@@ -1,9 +1,10 @@
 """One inference request over HTTP: ``serving.intake`` fed from an ASGI request and its body.
 
-    head ─► admit ─► read the body ─► inspect ─► (the endpoint infers and encodes) ─► the permit is given back
+    head ─► parameters ─► admit ─► read the body ─► inspect ─► (the endpoint infers and encodes) ─► permit given back
 
-The body is an image's bytes or a multipart form (``form``), read as it arrives. The byte limit holds while streaming: a
-larger declared length is refused before anything is read, and a body without a length is cut off at the limit.
+The body is an image's bytes or a multipart form (``form``), read as it arrives; ``inflate`` undoes its compression. The
+byte limit holds while streaming: a larger declared length is refused before anything is read, and a body without a
+length is cut off at the limit.
 """
 
 from __future__ import annotations
@@ -13,27 +14,43 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from service.errors import BadRequest, BodyTooLarge, DeadlineExceeded, InvalidParameter
-from service.http.form import Form
+from service.http.form import HOW_TO_SEND, Form
+from service.http.inflate import Inflater, coding_of
 from service.http.middleware import KEY_OWNER
+from service.http.parameters import Parameters
 from service.metrics import Metrics
+from service.serving.admission import body_weight
 from service.serving.intake import Intake, Photo, Served, StageTimes
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
-#: The form is parsed in pieces of this size, so that other requests get their turn: a piece of repeated starts of
-#: boundaries, the worst case, takes 5 ms.
-_FORM_PIECE_BYTES = 2**15
+#: A form is parsed, and a compressed body inflated, in pieces of this size, so that other requests get their turn: a
+#: piece of repeated starts of boundaries, the worst case, takes 5 ms.
+_PIECE_BYTES = 2**15
 _LENGTH = re.compile(r"\d{1,20}", re.ASCII)
+#: How a form begins that was sent under another Content-Type, for which curl calls its parts attachments.
+_FORM = re.compile(rb"\s{0,9}--[^\r\n]{1,70}\r?\n(?:[^\r\n]{1,999}\r?\n){0,9}?content-disposition:", re.I)
+
+_Plan = TypeVar("_Plan")
 
 
 class ClientGone(Exception):
     """The client closed the connection before the request was answered."""
+
+
+class Admitted(NamedTuple, Generic[_Plan]):
+    """A request whose body was read."""
+
+    photos: list[Photo]
+    deadline: float  # in time.monotonic() seconds
+    parameters: Parameters
+    plan: _Plan  # what ``parameters`` ask for
 
 
 class Exchange(NamedTuple):
@@ -46,19 +63,33 @@ class Exchange(NamedTuple):
 
     @asynccontextmanager
     async def admitted(
-        self, scope: Scope, receive: Receive, times: StageTimes, *, max_images: int | None = None, extra_units: int = 0
-    ) -> AsyncIterator[tuple[list[Photo], float]]:
-        """The request's photos and its deadline; the permit is held while the block runs.
+        self,
+        scope: Scope,
+        receive: Receive,
+        times: StageTimes,
+        make_plan: Callable[[Parameters], _Plan],
+        *,
+        max_images: int | None = None,
+        extra_units: int = 0,
+    ) -> AsyncIterator[Admitted[_Plan]]:
+        """The request's photos and its plan; the permit is held while the block runs.
 
+        ``make_plan`` checks the query before anything is read, and once more with the parameters of a form.
         Raises ServiceError if the whole request fails, ClientGone if the client has disconnected.
         """
         headers, started = Headers(scope=scope), time.monotonic()
+        parameters = Parameters(scope["query_string"])
+        plan = make_plan(parameters)
         deadline = self.intake.deadline(_timeout_ms(headers))
         with self.intake.admit(declared_length(headers), deadline, _client(scope), extra_units) as permit:
             most = max_images or self.max_images
+
+            def widen(body_bytes: int) -> None:
+                permit.widen(body_weight(body_bytes) + extra_units)
+
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    images = await read_images(headers, receive, self.intake.max_body_bytes, most)
+                    images, fields = await read_body(headers, receive, self.intake.max_body_bytes, most, widen)
             except (TimeoutError, ClientGone) as error:
                 # No answer reports this time, but the histogram should show slow clients.
                 self.served.metrics.stages["read"].observe(time.monotonic() - started)
@@ -66,7 +97,11 @@ class Exchange(NamedTuple):
                     raise
                 raise DeadlineExceeded("the deadline passed before the body had arrived") from None
             times.add(read=time.monotonic() - started)
-            yield await self.intake.inspect(self.served, images, permit, deadline, extra_units), deadline
+            if fields:
+                parameters.values = fields | parameters.values  # the query has precedence
+                plan = make_plan(parameters)
+            photos = await self.intake.inspect(self.served, images, permit, deadline, extra_units)
+            yield Admitted(photos, deadline, parameters, plan)
 
 
 @asynccontextmanager
@@ -111,22 +146,39 @@ def _client(scope: Scope) -> str:
     return owner or (scope["client"][0] if scope.get("client") else "")
 
 
-async def read_images(headers: Headers, receive: Receive, max_bytes: int, max_images: int) -> list[bytes]:
-    """Every image of the request, in the order sent.
+async def read_body(
+    headers: Headers,
+    receive: Receive,
+    max_bytes: int,
+    max_images: int,
+    on_growth: Callable[[int], object] = lambda size: None,
+) -> tuple[list[bytes], dict[str, str]]:
+    """Every image of the request, in the order sent, and the parameters in its form.
 
-    Raises BadRequest (empty body, no ``file`` part, malformed form), BodyTooLarge, or ClientGone.
+    ``on_growth`` is told the size of a compressed body as it is inflated. Raises BadRequest (empty body, no image,
+    malformed form), UnsupportedCoding, BodyTooLarge, or ClientGone.
     """
+    codings = headers.getlist("content-encoding")
+    coding = coding_of(codings) if codings else None
+    inflater = Inflater(coding, max_bytes, on_growth) if coding else None
     media_type, options = parse_options_header(headers.get("content-type"))
-    if not media_type.startswith(b"multipart/"):
-        chunks: list[bytes] = []
-        await _stream(receive, max_bytes, chunks.append)
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if not body:
-            raise BadRequest("the body is empty: send an image, or a multipart form with parts named 'file'")
-        return [body]
-    form = Form(media_type, options, max_images)
-    await _stream(receive, max_bytes, form.feed, _FORM_PIECE_BYTES)
-    return form.finish()
+    chunks: list[bytes] = []
+    form = Form(media_type, options, max_images) if media_type.startswith(b"multipart/") else None
+    raw = form is None and inflater is None
+    await _stream(receive, max_bytes, form.feed if form else chunks.append, inflater, 2**30 if raw else _PIECE_BYTES)
+    if inflater:
+        inflater.finish()
+    if form:
+        return form.finish()
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if not body:
+        raise BadRequest(f"the body is empty: {HOW_TO_SEND}")
+    if _FORM.match(body):
+        raise BadRequest(
+            "the body is a multipart form, but its Content-Type is not: send multipart/form-data; boundary=…, as most "
+            "HTTP clients do if you leave that header to them"
+        )
+    return [body], {}
 
 
 def declared_length(headers: Headers) -> int | None:
@@ -139,7 +191,9 @@ def declared_length(headers: Headers) -> int | None:
     return int(declared)
 
 
-async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], object], piece: int = 2**30) -> None:
+async def _stream(
+    receive: Receive, max_bytes: int, feed: Callable[[bytes], object], inflater: Inflater | None, piece_bytes: int
+) -> None:
     total = 0
     while True:
         message = await receive()
@@ -149,9 +203,10 @@ async def _stream(receive: Receive, max_bytes: int, feed: Callable[[bytes], obje
             total += len(chunk)
             if total > max_bytes:
                 raise BodyTooLarge.over(max_bytes)
-            for at in range(0, len(chunk), piece):
-                feed(chunk[at : at + piece])
-                if at + piece < len(chunk):
+            pieces = (chunk[at : at + piece_bytes] for at in range(0, len(chunk), piece_bytes))
+            for number, piece in enumerate(inflater(pieces) if inflater else pieces):
+                if number:
                     await asyncio.sleep(0)
+                feed(piece)
         if not message.get("more_body", False):
             return

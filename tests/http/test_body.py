@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
-from service.http.request import read_images
+from service.http.request import read_body
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ async def test_a_form_made_of_beginnings_of_boundaries_is_read_in_pieces() -> No
         return {"type": "http.request", "body": good, "more_body": False}
 
     neighbour = asyncio.ensure_future(others())
-    (image,) = await read_images(headers, receive, max_bytes=2**24, max_images=1)
+    (image,), _ = await read_body(headers, receive, max_bytes=2**24, max_images=1)
     neighbour.cancel()
     assert image == b"\r\n--x" * 200_000
     assert turns >= len(good) // 2**15

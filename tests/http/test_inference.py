@@ -71,11 +71,6 @@ def test_several_images_are_answered_in_the_order_sent(app: RunningApp) -> None:
     assert [best(result) for result in results(answer)] == [4, 2, 9]
 
 
-def test_parts_of_other_names_are_passed_over(app: RunningApp) -> None:
-    parts = [("note", ("n.txt", b"x" * 5000)), *files(png(6)), ("image", ("i.png", png(1)))]
-    assert [best(result) for result in results(app.client.post("/classify", files=parts))] == [6]
-
-
 def test_a_bad_image_is_reported_beside_the_good_ones(app: RunningApp) -> None:
     good, bad, other = results(app.client.post("/classify", files=files(png(1), png(2)[:150], png(3))))
     assert (best(good), best(other)) == (1, 3)

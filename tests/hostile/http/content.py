@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator
 
 from tests.hostile.http.case import Case, case
@@ -106,5 +108,23 @@ def parameters() -> Iterator[Case]:
         yield case(f"accept: {value[:30]!r}", post(image, f"Accept: {value}", path="/embed"), 200)
 
 
+def codings() -> Iterator[Case]:
+    image, squeezed = png(1), gzip.compress(png(1))
+    for name, body, coding, statuses in (
+        ("gzip", squeezed, "gzip", (200,)),
+        ("deflate", zlib.compress(image), "deflate", (200,)),
+        ("a bomb", gzip.compress(bytes(2**28)), "gzip", (413,)),
+        ("a bomb in a bomb", gzip.compress(gzip.compress(bytes(2**28))), "gzip, gzip", (415,)),
+        ("10,000 empty streams", gzip.compress(b"") * 10_000, "gzip", (400,)),
+        ("50,000 empty blocks", b"\0\0\0\xff\xff" * 50_000, "deflate", (400,)),
+        ("a cut stream", squeezed[:-9], "gzip", (400,)),
+        ("a stream that is none", image, "gzip", (400,)),
+        ("a dictionary", zlib.compressobj(zdict=b"abc").flush(), "deflate", (400,)),
+        ("5,000 codings", image, "gzip," * 3000, (415,)),
+        ("a coding that is not ASCII", image, "\xe9\xff", (415,)),
+    ):
+        yield case(f"coding: {name}", post(body, f"Content-Encoding: {coding}"), *statuses)
+
+
 def content() -> list[Case]:
-    return [*forms(), *parameters()]
+    return [*forms(), *parameters(), *codings()]
