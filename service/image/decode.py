@@ -18,6 +18,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -83,18 +84,15 @@ _READERS: Final[dict[Format, Callable[[bytes, Limits], ImageFile.ImageFile]]] = 
 }
 
 
+@dataclass(slots=True)
 class Findings:
     """Receives what ``preprocess`` finds out beside the pixels."""
 
-    __slots__ = ("keeps_photo", "photo", "warnings")
-
-    photo: Image.Image
-
-    def __init__(self, *, keep_photo: bool = False) -> None:
-        """``keep_photo``: keep a small copy of the photo as well: RGB, upright, opaque, for a drawing."""
-        self.keeps_photo = keep_photo
-        #: Messages for the sender: the image is damaged, or may not show what was meant.
-        self.warnings: list[str] = []
+    keep_photo: bool = False  # for a drawing
+    #: A small copy of the photo: RGB, upright, opaque. Not set without ``keep_photo``.
+    photo: Image.Image = field(init=False)
+    #: Messages for the sender: the image is damaged, or may not show what was meant.
+    warnings: list[str] = field(default_factory=list)
 
     def take(self, photo: Image.Image) -> None:
         """Copy ``photo``, reduced by the smallest integer that gives at most ``PREVIEW_SIDE`` pixels per side."""
@@ -128,7 +126,7 @@ def preprocess(
         raise
     except Exception as error:  # also from Pillow's conversions, which reject palettes that its readers accepted
         raise _refusal(error, header) from None
-    if findings.keeps_photo:
+    if findings.keep_photo:
         findings.take(photo)
     pixels = resize_and_crop(photo, transform)
     findings.warnings += _doubts(pixels)

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from service.errors import DeadlineExceeded, Overloaded, TooManyRequests
 
@@ -137,22 +138,22 @@ class Admission:
             self._unit_s += _WEIGHT * (cost - self._unit_s)
 
 
+@dataclass(slots=True)
 class Permit:
     """Units held by one request; a context manager that releases them."""
 
-    def __init__(self, admission: Admission, client: str) -> None:
-        self._admission = admission
-        self._client = client
-        self.units = 0
+    admission: Admission
+    client: str
+    units: int = 0
 
     def widen(self, units: int) -> None:
         """Hold at least ``units`` in total, or raise and keep the units held so far."""
-        admission = self._admission
+        admission = self.admission
         more = min(units, admission.limit) - self.units
         if more <= 0:
             return
         if admission._clients is not None:
-            held = admission._clients[self._client]
+            held = admission._clients[self.client]
             if held > self.units and held + more > admission._client_limit:
                 raise TooManyRequests(
                     "this client already has its share of images in flight", retry_after=admission.retry_after()
@@ -161,18 +162,18 @@ class Permit:
             raise Overloaded("the service is at its limit of images in flight", retry_after=admission.retry_after())
         admission.in_flight += more
         if admission._clients is not None:
-            admission._clients[self._client] += more
+            admission._clients[self.client] += more
         self.units += more
 
     def release(self, *exc_info: object) -> None:
         """Release all units. Idempotent."""
-        admission, units = self._admission, self.units
+        admission, units = self.admission, self.units
         self.units = 0
         admission.in_flight -= units
         if admission._clients is not None:
-            admission._clients[self._client] -= units
-            if not admission._clients[self._client]:
-                del admission._clients[self._client]
+            admission._clients[self.client] -= units
+            if not admission._clients[self.client]:
+                del admission._clients[self.client]
         if admission._on_release is not None:
             admission._on_release()
 
