@@ -23,7 +23,6 @@ from typing import Final, Literal
 import numpy as np
 from PIL import (
     BmpImagePlugin,
-    GifImagePlugin,
     Image,
     ImageFile,
     PngImagePlugin,
@@ -32,7 +31,7 @@ from PIL import (
 )
 
 from service.errors import BadImage, ImageTooLarge, ServiceError
-from service.image.formats.gif import first_frame
+from service.image.formats.gif import decode_gif
 from service.image.formats.jpeg import WARN_ENDLESS, decode_jpeg
 from service.image.formats.png import pixel_chunks, scale_transparency
 from service.image.formats.tiff_pixels import decode_tiff
@@ -70,11 +69,10 @@ _NO_WARNINGS: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _lock = threading.Lock()
 
 
-_READERS: Final[dict[Format, Callable[[bytes, Limits], ImageFile.ImageFile]]] = {
-    "png": lambda data, _: PngImagePlugin.PngImageFile(io.BytesIO(pixel_chunks(data))),
-    "webp": lambda data, _: WebPImagePlugin.WebPImageFile(io.BytesIO(data)),
-    "gif": lambda data, limits: GifImagePlugin.GifImageFile(io.BytesIO(first_frame(data, limits))),
-    "bmp": lambda data, _: BmpImagePlugin.BmpImageFile(io.BytesIO(data)),
+_READERS: Final[dict[Format, Callable[[bytes], ImageFile.ImageFile]]] = {
+    "png": lambda data: PngImagePlugin.PngImageFile(io.BytesIO(pixel_chunks(data))),
+    "webp": lambda data: WebPImagePlugin.WebPImageFile(io.BytesIO(data)),
+    "bmp": lambda data: BmpImagePlugin.BmpImageFile(io.BytesIO(data)),
 }
 
 
@@ -141,11 +139,13 @@ def load_pixels(
             if damaged == "refuse" and warning != WARN_ENDLESS:
                 raise BadImage(warning)
             findings.warnings.append(warning)
+    elif header.format == "gif":
+        image = decode_gif(data, header, limits)
     elif header.format == "tiff":
         image, told = decode_tiff(data, limits)
         findings.warnings += told
     else:
-        image = _READERS[header.format](data, limits)
+        image = _READERS[header.format](data)
         limits.check_size(*image.size)
         if isinstance(image, PngImagePlugin.PngImageFile):
             scale_transparency(image)

@@ -51,7 +51,7 @@ def test_pillow_sees_no_blocks_before_a_gifs_frame() -> None:
     frame = data.index(b"\x2c\0\0\0\0", 13)
     palette = 13 + (3 << (data[10] & 7) + 1)
     surrounded = data[:palette] + b"\x21\1\0" * 100 + b"\x21\xfe" + b"\1a" * 100 + b"\0" + data[palette:]
-    bare = first_frame(surrounded, Limits())
+    bare, _ = first_frame(surrounded, Limits())
     clear = data[data.index(b"\x21\xf9\4") + 6]
     assert bare == data[:palette] + bytes((0x21, 0xF9, 4, 1, 0, 0, clear, 0)) + data[frame:]
     assert (run(surrounded).image == 255).all()

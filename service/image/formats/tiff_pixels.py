@@ -140,6 +140,7 @@ def decode_tiff(data: bytes, limits: Limits) -> tuple[Image.Image, list[str]]:
 def first_page(directory: Directory, kind: PixelKind) -> bytes:
     """The file with a directory of only the tags that affect pixels, for Pillow."""
     numbers: dict[int, tuple[int, ...]] = {PHOTOMETRIC: (kind.photometric,), SAMPLES: (kind.samples,)}
+    numbers[PLANAR] = (2 if kind.planar else 1,)
     if kind.samples > kind.colours:
         premultiplied = kind.premultiplied and kind.photometric == _RGB  # palettes cannot be
         numbers[_EXTRA_SAMPLES] = (0 if kind.alpha is None else 1 if premultiplied else 2,)
