@@ -140,6 +140,8 @@ def test_lab_of_sixteen_bits(order: str) -> None:
         (8, RGB, 3, [shorts(t.BITS, 8, 16, 8)], "pixels of this kind"),
         (16, 3, 1, [], "pixels of this kind"),
         (8, RGB, 2, [], "pixels of this kind"),
+        (8, 6, 3, [shorts(t.SUBSAMPLING, 2, 2)], "pixels of this kind"),
+        (8, 6, 3, [shorts(t.PLANAR, 2), Tag(t.STRIPS, t.LONG, (8,) * 9)], "pixels of this kind"),
     ],
 )
 def test_intact_kinds_that_are_not_decoded(

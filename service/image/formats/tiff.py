@@ -13,30 +13,13 @@ from contextlib import suppress
 from typing import Final
 
 from service.errors import BadImage, ImageTooLarge, UnsupportedFormat
+from service.image.formats import tiff_tags as tags
 from service.image.formats.jpeg import UNUSUAL, UNUSUAL_FRAME
-from service.image.formats.tiff_directory import ORIENTATION, DamagedDirectory, Directory, read_at, read_first
-from service.image.formats.tiff_pixels import (
-    COMPRESSION,
-    HEIGHT,
-    JPEG,
-    PHOTOMETRIC,
-    PIXEL_TAGS,
-    ROWS_PER_STRIP,
-    STRIP_BYTES,
-    STRIPS,
-    TILE_BYTES,
-    TILE_HEIGHT,
-    TILE_WIDTH,
-    TILES,
-    WIDTH,
-    is_tiled,
-    pixel_kind,
-)
+from service.image.formats.tiff_directory import DamagedDirectory, Directory, read_at, read_first
+from service.image.formats.tiff_pixels import JPEG, PIXEL_TAGS, is_tiled, pixel_kind
 from service.image.header import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
-_NEW_SUBFILE_TYPE, _MAKE, _SUB_IFDS, _DNG_VERSION = 254, 271, 330, 50706
-_TAGS: Final = PIXEL_TAGS | {ORIENTATION, _NEW_SUBFILE_TYPE, _MAKE, _SUB_IFDS, _DNG_VERSION}
-
+_CAMERA_TAGS: Final = frozenset({tags.NEW_SUBFILE_TYPE, tags.MAKE, tags.SUB_IFDS, tags.DNG_VERSION})
 #: Canon's mark between the header and the first directory of a CR2.
 _CR2: Final = b"II*\0\x10\0\0\0CR"
 #: Photometric interpretations of sensor data: a colour filter array, and linear raw.
@@ -68,15 +51,15 @@ def inspect_tiff(data: bytes, limits: Limits) -> Header:
     thumbnail.
     """
     try:
-        directory = read_first(data, _TAGS)
+        directory = read_first(data, PIXEL_TAGS | _CAMERA_TAGS | {tags.ORIENTATION})
     except DamagedDirectory:
         raise BadImage("the TIFF has no readable directory") from None
     if _is_camera_raw(directory):
         raise UnsupportedFormat(_CAMERA_RAW)
-    width, height = directory.value(WIDTH), directory.value(HEIGHT)
+    width, height = directory.value(tags.WIDTH), directory.value(tags.HEIGHT)
     if width is None or height is None:
         raise BadImage("the TIFF does not declare its width and height")
-    compression = directory.value(COMPRESSION) if COMPRESSION in directory.entries else 1
+    compression = directory.value(tags.COMPRESSION) if tags.COMPRESSION in directory.entries else 1
     if compression not in _COMPRESSIONS:
         raise BadImage("the TIFF's compression is not supported; send LZW, Deflate, PackBits, JPEG, CCITT or none")
     kind = pixel_kind(directory)
@@ -90,7 +73,7 @@ def inspect_tiff(data: bytes, limits: Limits) -> Header:
                 raise BadImage(UNUSUAL)
             decoded = _pixels_of_scans(directory, decoded, part)
         scans = -(-decoded // (width * height))
-    orientation = directory.value(ORIENTATION) or 1
+    orientation = directory.value(tags.ORIENTATION) or 1
     return Header(
         "tiff",
         width,
@@ -103,35 +86,41 @@ def inspect_tiff(data: bytes, limits: Limits) -> Header:
 
 def _is_camera_raw(directory: Directory) -> bool:
     """Whether the page is, or may be a preview of, a camera's sensor data."""
-    if directory.data.startswith(_CR2) or _DNG_VERSION in directory.entries:
+    if directory.data.startswith(_CR2) or tags.DNG_VERSION in directory.entries:
         return True
-    if _SUB_IFDS in directory.entries and (directory.value(_NEW_SUBFILE_TYPE) or 0) & 1:
+    if tags.SUB_IFDS in directory.entries and (directory.value(tags.NEW_SUBFILE_TYPE) or 0) & 1:
         return True  # a thumbnail whose original is not another page
-    if directory.value(COMPRESSION) == _JPEG_OF_1992 and not directory.entries.keys().isdisjoint({_MAKE, _SUB_IFDS}):
+    if directory.value(tags.COMPRESSION) == _JPEG_OF_1992 and not directory.entries.keys().isdisjoint(
+        {tags.MAKE, tags.SUB_IFDS}
+    ):
         return True
     return any(
-        page.value(PHOTOMETRIC) in _SENSOR or page.value(COMPRESSION) in _RAW_COMPRESSIONS
+        page.value(tags.PHOTOMETRIC) in _SENSOR or page.value(tags.COMPRESSION) in _RAW_COMPRESSIONS
         for page in (directory, *_sub_directories(directory))
     )
 
 
 def _sub_directories(directory: Directory) -> Iterator[Directory]:
-    for offset in directory.values(_SUB_IFDS, _MAX_SUB_IFDS):
+    for offset in directory.values(tags.SUB_IFDS, _MAX_SUB_IFDS):
         with suppress(DamagedDirectory):
-            yield read_at(directory.data, offset, frozenset({COMPRESSION, PHOTOMETRIC}))
+            yield read_at(directory.data, offset, frozenset({tags.COMPRESSION, tags.PHOTOMETRIC}))
 
 
 def _decoded_pixels(directory: Directory, width: int, height: int, limits: Limits, planes: int) -> tuple[int, int]:
     """Pixels of all strips or tiles of one plane, and of each; BadImage unless their number and size fit the image."""
     if is_tiled(directory):
-        listed, tile_width, tile_height = TILES, directory.value(TILE_WIDTH), directory.value(TILE_HEIGHT)
+        listed, tile_width, tile_height = (
+            tags.TILES,
+            directory.value(tags.TILE_WIDTH),
+            directory.value(tags.TILE_HEIGHT),
+        )
     else:
-        rows = directory.value(ROWS_PER_STRIP) if ROWS_PER_STRIP in directory.entries else height
-        listed, tile_width, tile_height = STRIPS, width, rows and min(rows, height)
+        rows = directory.value(tags.ROWS_PER_STRIP) if tags.ROWS_PER_STRIP in directory.entries else height
+        listed, tile_width, tile_height = tags.STRIPS, width, rows and min(rows, height)
     if not tile_width or not tile_height:
         raise BadImage(CORRUPT)
     across, down = -(-width // tile_width), -(-height // tile_height)
-    decoded = width * height if listed == STRIPS else across * tile_width * down * tile_height
+    decoded = width * height if listed == tags.STRIPS else across * tile_width * down * tile_height
     if decoded > width * height * 3 // 2 + _SPARE_PIXELS:
         raise BadImage("the TIFF's tiles are much larger than its image")
     count = directory.count(listed)
@@ -150,7 +139,7 @@ def _pixels_of_scans(directory: Directory, decoded: int, part: int) -> int:
     ``decoded`` pixels are in all of these, ``part`` pixels in each.
     """
     data = directory.data
-    listed, sizes = (TILES, TILE_BYTES) if is_tiled(directory) else (STRIPS, STRIP_BYTES)
+    listed, sizes = (tags.TILES, tags.TILE_BYTES) if is_tiled(directory) else (tags.STRIPS, tags.STRIP_BYTES)
     count = directory.count(listed)
     starts, lengths = directory.values(listed, count), directory.values(sizes, count)
     if len(lengths) < count or 0 in lengths or sum(lengths) > len(data):

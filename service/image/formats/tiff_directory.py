@@ -11,9 +11,8 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from service.image.formats.tiff_tags import ORIENTATION
 from service.image.header import Header
-
-ORIENTATION = 274
 
 #: Real directories have a few dozen entries. Pillow reads them in Python, so a million would block other threads.
 MAX_ENTRIES = 4096

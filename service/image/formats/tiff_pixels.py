@@ -16,26 +16,23 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from service.errors import BadImage
+from service.image.formats import tiff_tags as tags
 from service.image.formats.tiff_directory import Directory, read_first, with_entries
 from service.image.header import Limits
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
-STRIPS, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES, PLANAR = 273, 277, 278, 279, 284
-_T4, _T6, _PREDICTOR, _COLOUR_MAP = 292, 293, 317, 320
-TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
-_INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES, _SUBSAMPLING = 332, 338, 339, 347, 530
-_YCBCR: Final = frozenset({529, _SUBSAMPLING, 531, 532})  # coefficients, positioning, reference black and white
-
-_STRIPED: Final = frozenset({STRIPS, ROWS_PER_STRIP, STRIP_BYTES})
-_TILED: Final = frozenset({TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES})
+_STRIPED: Final = frozenset({tags.STRIPS, tags.ROWS_PER_STRIP, tags.STRIP_BYTES})
+_TILED: Final = frozenset({tags.TILE_WIDTH, tags.TILE_HEIGHT, tags.TILES, tags.TILE_BYTES})
 #: Tags that affect pixels and are passed on as they are.
-_KEPT: Final = _YCBCR | {
-    *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, PLANAR, _T4, _T6),
-    *(_PREDICTOR, _COLOUR_MAP, _INK_SET, _JPEG_TABLES),
-}
-PIXEL_TAGS: Final = _KEPT | _STRIPED | _TILED | {_EXTRA_SAMPLES, _SAMPLE_FORMAT}
+_KEPT: Final = frozenset(
+    {
+        *(tags.WIDTH, tags.HEIGHT, tags.BITS, tags.COMPRESSION, tags.PHOTOMETRIC, tags.FILL_ORDER, tags.SAMPLES),
+        *(tags.PLANAR, tags.T4, tags.T6, tags.PREDICTOR, tags.COLOUR_MAP, tags.INK_SET, tags.JPEG_TABLES),
+        *(tags.COEFFICIENTS, tags.SUBSAMPLING, tags.POSITIONING, tags.REFERENCE_BLACK_WHITE),
+    }
+)
+PIXEL_TAGS: Final = _KEPT | _STRIPED | _TILED | {tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT}
 #: Tags with one value per strip or tile. Of the others, the longest in use is a palette of 768 values.
-_LISTS: Final = frozenset({STRIPS, STRIP_BYTES, TILES, TILE_BYTES})
+_LISTS: Final = frozenset({tags.STRIPS, tags.STRIP_BYTES, tags.TILES, tags.TILE_BYTES})
 _MAX_VALUES: Final = 4096
 
 JPEG: Final = 7
@@ -79,15 +76,15 @@ class PixelKind:
 
 def pixel_kind(directory: Directory) -> PixelKind:
     """Raises BadImage if pixels of this kind are not decoded."""
-    samples = directory.value(SAMPLES) or directory.count(BITS) or 1
+    samples = directory.value(tags.SAMPLES) or directory.count(tags.BITS) or 1
     if samples > _MAX_VALUES:
         raise BadImage(_OTHER_KIND)
-    bits = directory.values(BITS, samples) or (1,)
-    formats = set(directory.values(_SAMPLE_FORMAT, samples)) or {1}
+    bits = directory.values(tags.BITS, samples) or (1,)
+    formats = set(directory.values(tags.SAMPLE_FORMAT, samples)) or {1}
     if formats & {2, 3} or max(bits) > 16:
         name = "floating-point" if 3 in formats else "signed or 32-bit integer"
         raise BadImage(f"{name} pixels are not supported; send 8 or 16 bits per sample")
-    photometric = directory.value(PHOTOMETRIC)
+    photometric = directory.value(tags.PHOTOMETRIC)
     if photometric is None:  # required, but not always there
         photometric = _RGB if samples >= 3 else _WHITE_IS_ZERO
     elif photometric == _YCBCR_COLOUR and samples == 1:
@@ -95,18 +92,18 @@ def pixel_kind(directory: Directory) -> PixelKind:
     colours = _COLOURS.get(photometric, samples + 1)
     if samples < colours or len(bits) not in (1, samples) or len(set(bits)) > 1 or not formats <= {1, 4}:
         raise BadImage(_OTHER_KIND)
-    extras = directory.values(_EXTRA_SAMPLES, samples - colours)
+    extras = directory.values(tags.EXTRA_SAMPLES, samples - colours)
     alpha = next((colours + index for index, meaning in enumerate(extras) if meaning in _ALPHA), None)
     premultiplied = alpha is not None and extras[alpha - colours] == _PREMULTIPLIED
     if premultiplied and photometric in (_WHITE_IS_ZERO, _CMYK):
         alpha = None  # less ink is whiter paper: it is on white already
-    planar = samples > 1 and directory.value(PLANAR) == 2
-    compression, predictor = directory.value(COMPRESSION) or 1, directory.value(_PREDICTOR) or 1
+    planar = samples > 1 and directory.value(tags.PLANAR) == 2
+    compression, predictor = directory.value(tags.COMPRESSION) or 1, directory.value(tags.PREDICTOR) or 1
     direct = bits[0] in _DIRECT.get((photometric, samples), ())
     if photometric == _YCBCR_COLOUR:
-        # Pillow does not know of subsampling unless libtiff decodes.
-        direct = direct and (compression != 1 or directory.values(_SUBSAMPLING, 2) in ((), (1, 1)))
-    elif planar or (bits[0] >= 8 and directory.value(FILL_ORDER) == 2 and compression != JPEG):
+        # Unless libtiff decodes, Pillow knows of neither subsampling nor separate planes.
+        direct &= compression != 1 or (not planar and directory.values(tags.SUBSAMPLING, 2) in ((), (1, 1)))
+    elif planar or (bits[0] >= 8 and directory.value(tags.FILL_ORDER) == 2 and compression != JPEG):
         direct = False
     by_bytes = (
         photometric not in (_PALETTE, _YCBCR_COLOUR)
@@ -121,7 +118,7 @@ def pixel_kind(directory: Directory) -> PixelKind:
 
 
 def is_tiled(directory: Directory) -> bool:
-    return not directory.entries.keys().isdisjoint({TILE_WIDTH, TILE_HEIGHT})
+    return not directory.entries.keys().isdisjoint({tags.TILE_WIDTH, tags.TILE_HEIGHT})
 
 
 def decode_tiff(data: bytes, limits: Limits) -> tuple[Image.Image, list[str]]:
@@ -139,11 +136,14 @@ def decode_tiff(data: bytes, limits: Limits) -> tuple[Image.Image, list[str]]:
 
 def first_page(directory: Directory, kind: PixelKind) -> bytes:
     """The file with a directory of only the tags that affect pixels, for Pillow."""
-    numbers: dict[int, tuple[int, ...]] = {PHOTOMETRIC: (kind.photometric,), SAMPLES: (kind.samples,)}
-    numbers[PLANAR] = (2 if kind.planar else 1,)
+    numbers: dict[int, tuple[int, ...]] = {
+        tags.PHOTOMETRIC: (kind.photometric,),
+        tags.SAMPLES: (kind.samples,),
+        tags.PLANAR: (2 if kind.planar else 1,),
+    }
     if kind.samples > kind.colours:
         premultiplied = kind.premultiplied and kind.photometric == _RGB  # palettes cannot be
-        numbers[_EXTRA_SAMPLES] = (0 if kind.alpha is None else 1 if premultiplied else 2,)
+        numbers[tags.EXTRA_SAMPLES] = (0 if kind.alpha is None else 1 if premultiplied else 2,)
     return _with(directory, numbers)
 
 
@@ -164,12 +164,13 @@ def _opened(page: bytes) -> TiffImagePlugin.TiffImageFile:
 
 def _channels(directory: Directory, kind: PixelKind) -> NDArray[np.uint8]:
     """(height, width, channels): the high bytes of the colours' samples, and of alpha if there is one."""
-    width, height = directory.value(WIDTH) or 0, directory.value(HEIGHT) or 0
+    width, height = directory.value(tags.WIDTH) or 0, directory.value(tags.HEIGHT) or 0
     together = 1 if kind.planar else kind.samples
     wanted = [*range(kind.colours), *(() if kind.alpha is None else (kind.alpha,))]
     channels = np.empty((height, width, len(wanted)), np.uint8)
     for index, channel in enumerate(wanted if kind.planar else [0]):
         image = _opened(_bytes_page(directory, kind, channel, together * kind.bits))
+        image.im = Image.new("L", image.size).im  # Pillow would refuse to make one with so many pixels
         image.load()
         for top in range(0, height, _ROWS):
             rows = np.array(image.crop((0, top, image.width, min(height, top + _ROWS))))
@@ -183,11 +184,13 @@ def _channels(directory: Directory, kind: PixelKind) -> NDArray[np.uint8]:
 
 def _bytes_page(directory: Directory, kind: PixelKind, channel: int, pixel_bits: int) -> bytes:
     """The page as 8-bit grey, one pixel per byte; of separate planes only that of ``channel``."""
-    numbers: dict[int, tuple[int, ...]] = dict.fromkeys((SAMPLES, PLANAR, PHOTOMETRIC, _PREDICTOR), (1,))
-    numbers |= {BITS: (8,), WIDTH: (-(-(directory.value(WIDTH) or 0) * pixel_bits // 8),)}
-    listed, sizes = (TILES, TILE_BYTES) if is_tiled(directory) else (STRIPS, STRIP_BYTES)
-    if listed == TILES:
-        numbers[TILE_WIDTH] = (-(-(directory.value(TILE_WIDTH) or 0) * pixel_bits // 8),)
+    numbers: dict[int, tuple[int, ...]] = dict.fromkeys(
+        (tags.SAMPLES, tags.PLANAR, tags.PHOTOMETRIC, tags.PREDICTOR), (1,)
+    )
+    numbers |= {tags.BITS: (8,), tags.WIDTH: (-(-(directory.value(tags.WIDTH) or 0) * pixel_bits // 8),)}
+    listed, sizes = (tags.TILES, tags.TILE_BYTES) if is_tiled(directory) else (tags.STRIPS, tags.STRIP_BYTES)
+    if listed == tags.TILES:
+        numbers[tags.TILE_WIDTH] = (-(-(directory.value(tags.TILE_WIDTH) or 0) * pixel_bits // 8),)
     if kind.planar:
         for tag in (listed, sizes):
             if values := directory.values(tag, directory.count(tag)):
@@ -208,8 +211,8 @@ def _high_bytes(
         return high.reshape(len(rows), width, channels)
     samples = rows if kind.bits == 8 else rows.view(f"{directory.order}u2").astype(np.uint16)
     samples = samples.reshape(len(rows), width, channels)
-    if directory.value(_PREDICTOR) == 2:  # each sample is the difference from its left neighbour in the tile
-        tile = (directory.value(TILE_WIDTH) if is_tiled(directory) else None) or width
+    if directory.value(tags.PREDICTOR) == 2:  # each sample is the difference from its left neighbour in the tile
+        tile = (directory.value(tags.TILE_WIDTH) if is_tiled(directory) else None) or width
         for left in range(0, width, tile):
             part = samples[:, left : left + tile]
             np.add.accumulate(part, axis=1, dtype=part.dtype, out=part)
