@@ -24,20 +24,18 @@ from typing import Final, Literal
 import numpy as np
 from PIL import (
     BmpImagePlugin,
-    GifImagePlugin,
     Image,
     ImageFile,
     PngImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
     _imaging,
 )
 
 from service.errors import BadImage, ImageTooLarge, ServiceError
-from service.image.formats.gif import first_frame
+from service.image.formats.gif import decode_gif
 from service.image.formats.jpeg import WARN_ENDLESS, decode_jpeg
 from service.image.formats.png import pixel_chunks, scale_transparency
-from service.image.formats.tiff import first_page
+from service.image.formats.tiff_pixels import decode_tiff
 from service.image.header import CORRUPT, DEFAULT_LIMITS, TRUNCATED, Format, Header, Limits
 from service.image.transform import Pixels, Transform, resize_and_crop
 
@@ -58,8 +56,6 @@ _DARK: Final = 15  # 12 bits stored in 16 without scaling
 #: ``fast`` decodes a JPEG at no less than this many times the resized size, so that resizing still averages pixels.
 _DRAFT_FACTOR: Final = 2
 
-_BITS_PER_SAMPLE: Final = 258
-
 _TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -75,12 +71,10 @@ _NO_WARNINGS: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _lock = threading.Lock()
 
 
-_READERS: Final[dict[Format, Callable[[bytes, Limits], ImageFile.ImageFile]]] = {
-    "png": lambda data, _: PngImagePlugin.PngImageFile(io.BytesIO(pixel_chunks(data))),
-    "webp": lambda data, _: WebPImagePlugin.WebPImageFile(io.BytesIO(data)),
-    "gif": lambda data, limits: GifImagePlugin.GifImageFile(io.BytesIO(first_frame(data, limits))),
-    "bmp": lambda data, _: BmpImagePlugin.BmpImageFile(io.BytesIO(data)),
-    "tiff": lambda data, _: TiffImagePlugin.TiffImageFile(io.BytesIO(first_page(data))),
+_READERS: Final[dict[Format, Callable[[bytes], ImageFile.ImageFile]]] = {
+    "png": lambda data: PngImagePlugin.PngImageFile(io.BytesIO(pixel_chunks(data))),
+    "webp": lambda data: WebPImagePlugin.WebPImageFile(io.BytesIO(data)),
+    "bmp": lambda data: BmpImagePlugin.BmpImageFile(io.BytesIO(data)),
 }
 
 
@@ -137,7 +131,6 @@ def load_pixels(
     data: bytes, header: Header, limits: Limits, shortest: int | None, damaged: Damaged, findings: Findings
 ) -> Image.Image:
     """Decode completely; a JPEG, with ``shortest``, at the smallest scale at which no side is shorter than that."""
-    grey_bits = 16
     image: Image.Image
     if header.format == "jpeg":
         image, warning = decode_jpeg(data, header, limits, shortest)
@@ -145,16 +138,19 @@ def load_pixels(
             if damaged == "refuse" and warning != WARN_ENDLESS:
                 raise BadImage(warning)
             findings.warnings.append(warning)
+    elif header.format == "gif":
+        image = decode_gif(data, header, limits)
+    elif header.format == "tiff":
+        image, told = decode_tiff(data, limits)
+        findings.warnings += told
     else:
-        image = _READERS[header.format](data, limits)
+        image = _READERS[header.format](data)
         limits.check_size(*image.size)
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            grey_bits = max(image.tag_v2.get(_BITS_PER_SAMPLE, (grey_bits,)))
-        elif isinstance(image, PngImagePlugin.PngImageFile):
+        if isinstance(image, PngImagePlugin.PngImageFile):
             scale_transparency(image)
         image.load()
     limits.check_size(*image.size)
-    opaque = _opaque_rgb(image, grey_bits)
+    opaque = _opaque_rgb(image)
     method = _TRANSPOSITIONS.get(header.orientation)
     return opaque if method is None else opaque.transpose(method)
 
@@ -174,18 +170,14 @@ def _refusal(error: Exception, header: Header) -> ServiceError:
     return BadImage(CORRUPT)
 
 
-def _opaque_rgb(image: Image.Image, grey_bits: int) -> Image.Image:
+def _opaque_rgb(image: Image.Image) -> Image.Image:
     """``image`` in mode RGB: transparency over white, the high byte of deep grey, Pillow's conversion otherwise.
 
-    ``grey_bits`` is the depth of the samples in the I;16 modes. Returns ``image`` itself if nothing has to be done.
-    Raises BadImage for 32-bit integers and floats, whose range is unknown.
+    Returns ``image`` itself if nothing has to be done.
     """
     mode = image.mode
-    if mode in ("I", "F"):
-        kind = "floating-point" if mode == "F" else "signed or 32-bit integer"
-        raise BadImage(f"{kind} pixels are not supported; send 8 or 16 bits per sample")
     if mode.startswith("I;16"):
-        return _from_deep_grey(image, grey_bits)
+        return _from_deep_grey(image)
     if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         return _over_white(image)
     return image if mode == "RGB" else image.convert("RGB")
@@ -202,9 +194,9 @@ def _over_white(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def _from_deep_grey(image: Image.Image, bits: int) -> Image.Image:
+def _from_deep_grey(image: Image.Image) -> Image.Image:
     deep = np.asarray(image)
-    grey = (deep >> (bits - 8)).astype(np.uint8)
+    grey = (deep >> 8).astype(np.uint8)
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         grey[deep == clear] = 255

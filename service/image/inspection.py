@@ -37,7 +37,8 @@ def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
         raise BadImage("the image has no pixels: its width or height is 0")
     limits.check_size(header.width, header.height)
     if header.scans > limits.free_scans and header.scans * header.pixels > limits.max_scan_pixels:
-        raise BadImage(f"the JPEG has too many scans for its size: at most {limits.free_scans} are accepted")
+        name = "JPEG" if header.format == "jpeg" else "JPEG data inside the TIFF"
+        raise BadImage(f"the {name} has too many scans for its size: at most {limits.free_scans} are accepted")
     return header if header.exif is None else with_orientation(header, header.exif)
 
 

@@ -15,7 +15,8 @@ from service.errors import BadImage, ImageTooLarge
 from service.image import Limits, inspect
 from service.image.formats.gif import first_frame
 from service.image.formats.png import pixel_chunks
-from service.image.formats.tiff import first_page
+from service.image.formats.tiff_directory import read_first
+from service.image.formats.tiff_pixels import PIXEL_TAGS, first_page, pixel_kind
 from tests.hostile.images import tiff_writer as t
 from tests.hostile.images.png_writer import chunk
 from tests.hostile.images.tiff_writer import Tag, longs, shorts
@@ -50,7 +51,7 @@ def test_pillow_sees_no_blocks_before_a_gifs_frame() -> None:
     frame = data.index(b"\x2c\0\0\0\0", 13)
     palette = 13 + (3 << (data[10] & 7) + 1)
     surrounded = data[:palette] + b"\x21\1\0" * 100 + b"\x21\xfe" + b"\1a" * 100 + b"\0" + data[palette:]
-    bare = first_frame(surrounded, Limits())
+    bare, _ = first_frame(surrounded, Limits())
     clear = data[data.index(b"\x21\xf9\4") + 6]
     assert bare == data[:palette] + bytes((0x21, 0xF9, 4, 1, 0, 0, clear, 0)) + data[frame:]
     assert (run(surrounded).image == 255).all()
@@ -63,7 +64,8 @@ def test_pillow_sees_no_metadata_of_a_tiff(monkeypatch: pytest.MonkeyPatch) -> N
     )
     monkeypatch.setattr(TiffImagePlugin, "IFDRational", forbidden)
     assert run(data).warnings == ("several frames or pages: only the first was used", "EXIF orientation 6 applied")
-    with Image.open(io.BytesIO(first_page(data))) as image:
+    directory = read_first(data, PIXEL_TAGS)
+    with Image.open(io.BytesIO(first_page(directory, pixel_kind(directory)))) as image:
         assert isinstance(image, TiffImagePlugin.TiffImageFile)
         assert set(image.tag_v2) == {256, 257, 258, 259, 262, 273, 277, 278, 279, 284}
         assert image.n_frames == 1

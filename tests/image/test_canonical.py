@@ -220,6 +220,50 @@ def test_metadata_that_pillow_chokes_on_is_not_looked_at() -> None:
     assert result.warnings == ()
 
 
+@pytest.mark.parametrize("own_palette", [False, True])
+@pytest.mark.parametrize("interlace", [False, True])
+@pytest.mark.parametrize("transparency", [{}, {"transparency": 5}])
+@pytest.mark.parametrize("corner", [(0, 0), (9, 20), (28, 0)])
+def test_a_gif_frame_smaller_than_its_screen_is_on_white(
+    corner: tuple[int, int], transparency: dict[str, int], interlace: bool, own_palette: bool
+) -> None:
+    """As browsers show it, whatever the palette's colour of the background is."""
+    indices = noise(20, 28, channels=1)[..., 0] % 16
+    data = encode(with_palette(indices), "GIF", interlace=interlace, **transparency)
+    frame = data.index(b",\0\0\0\0\x14\0\x1c\0")
+    palette = data[13 : 13 + (3 << (data[10] & 7) + 1)]
+    box = struct.pack("<HHHH", *corner, 20, 28)
+    own = bytes((data[frame + 9] | 0x80 | data[10] & 7,)) + palette
+    descriptor = data[frame : frame + 1] + box + (own if own_palette else data[frame + 9 : frame + 10])
+    data = (
+        data[:6] + struct.pack("<HH", *SMALL) + data[10:11] + b"\3" + data[12:frame] + descriptor + data[frame + 10 :]
+    )
+    if own_palette:
+        data = data.replace(palette, bytes(len(palette)), 1)
+    expected = np.full((*SMALL[::-1], 3), 255, np.uint8)
+    left, top = corner
+    expected[top : top + 28, left : left + 20] = PALETTE[indices]
+    if transparency:
+        expected[top : top + 28, left : left + 20][indices == 5] = 255
+    np.testing.assert_array_equal(run(data).image, expected)
+
+
+@pytest.mark.parametrize(
+    ("frames", "hidden", "warnings"),
+    [(1, False, ()), (2, False, (WARN_FRAMES,)), (1, True, (WARN_FRAMES,)), (2, True, (WARN_FRAMES,)), (0, True, ())],
+)
+def test_an_animated_png_is_its_default_picture(frames: int, hidden: bool, warnings: tuple[str, ...]) -> None:
+    """Hidden: no part of the animation. The animation itself is never decoded."""
+    pixels = noise(*SMALL)
+    control = png.chunk(b"acTL", struct.pack(">II", frames, 0))
+    frame = png.chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, *SMALL, 0, 0, 1, 10, 0, 0))
+    data = png.write(pixels, 8, png.RGB, before=[control] if hidden else [control, frame])
+    end = data.index(b"\0\0\0\0IEND")
+    result = run(data[:end] + frame + png.chunk(b"fdAT", bytes(4) + b"not decoded") + data[end:])
+    np.testing.assert_array_equal(result.image, pixels)
+    assert result.warnings == warnings
+
+
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_the_first_frame_of_several(kind: str) -> None:
     first, second = (Image.new("RGB", SMALL, colour) for colour in ((250, 0, 0), (0, 0, 250)))

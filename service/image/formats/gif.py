@@ -1,4 +1,4 @@
-"""GIF: the header for ``inspection``; for ``decode``, the file reduced to its first frame.
+"""GIF: the header for ``inspection``; the first frame on its screen, for ``decode``.
 
 Layout: GIF89a, appendix B. Pillow reads the blocks before the first frame one by one, in Python, and fails at an empty
 one; so it gets only the block with the transparent colour.
@@ -6,8 +6,11 @@ one; so it gets only the block with the transparent colour.
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import Final
+
+from PIL import GifImagePlugin, Image
 
 from service.errors import BadImage
 from service.image.header import TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
@@ -32,15 +35,35 @@ def inspect_gif(data: bytes, limits: Limits) -> Header:
     return Header("gif", max(width, left + frame_width), max(height, top + frame_height), animated=animated)
 
 
-def first_frame(data: bytes, limits: Limits) -> bytes:
-    """A file whose first frame directly follows the palette. ``inspect_gif`` must have accepted ``data``."""
+def decode_gif(data: bytes, header: Header, limits: Limits) -> Image.Image:
+    """The first frame; where it leaves the screen uncovered, transparency, as browsers show it.
+
+    Pillow would fill the rest of the screen with a colour of the palette.
+    """
+    frame, corner = first_frame(data, limits)
+    image = GifImagePlugin.GifImageFile(io.BytesIO(frame))
+    image.load()
+    if image.size == (header.width, header.height):
+        return image
+    screen = Image.new("RGBA", (header.width, header.height))
+    screen.paste(image.convert("RGBA"), corner)
+    return screen
+
+
+def first_frame(data: bytes, limits: Limits) -> tuple[bytes, tuple[int, int]]:
+    """A file whose first frame directly follows the palette and fills the screen; where the frame's corner was.
+
+    ``inspect_gif`` must have accepted ``data``.
+    """
     blocks = _Blocks(data, limits.max_blocks)
     start = blocks.position
     frame = blocks.next_frame()
     if frame is None:
-        return data
+        return data, (0, 0)
     view = memoryview(data)
-    return b"".join((view[:start], blocks.transparency, view[frame:]))
+    size = view[frame + 5 : frame + 9]
+    parts = (view[:6], size, view[10:start], blocks.transparency, b",\0\0\0\0", view[frame + 5 :])
+    return b"".join(parts), struct.unpack_from("<HH", data, frame + 1)
 
 
 class _Blocks:

@@ -25,7 +25,7 @@ def inspect_png(data: bytes, limits: Limits) -> Header:
     if data[8:16] != b"\0\0\0\rIHDR":
         raise BadImage("the PNG does not begin with its header chunk")
     width, height = struct.unpack_from(">II", data, 16)
-    animated, complete, exif = False, False, None
+    frames, shown, pixels, complete, exif = 0, False, False, False, None
     position, blocks = 8, 0
     while position + 12 <= len(data):
         length = int.from_bytes(data[position : position + 4], "big")
@@ -35,13 +35,19 @@ def inspect_png(data: bytes, limits: Limits) -> Header:
             complete = True
             break
         if kind == b"acTL" and length >= 8:
-            animated = int.from_bytes(data[body : body + 4], "big") > 1
+            frames = int.from_bytes(data[body : body + 4], "big")
+        elif kind == b"fcTL" and not pixels:
+            shown = True
+        elif kind == b"IDAT":
+            pixels = True
         elif kind == b"eXIf":
             exif = data[body : body + length]
         position = body + length + 4
         blocks += 1
         if blocks > limits.max_blocks:
             raise BadImage(TOO_MANY_BLOCKS)
+    # The default picture is a frame only if fcTL comes before it. It is what is decoded, as by viewers of plain PNG.
+    animated = frames + (not shown) > 1 and frames > 0
     return Header("png", width, height, exif, animated=animated, complete=complete)
 
 

@@ -1,48 +1,42 @@
-"""TIFF: size and cost from the first directory, for ``inspection``; for ``decode``, the file reduced to that page.
+"""TIFF: size and cost from the first directory, for ``inspection``.
 
 A TIFF's directory describes how its pixels are divided and compressed, in numbers that may contradict each other, and
 Pillow and libtiff rely on different ones: a strip that is listed a thousand times is decoded a thousand times. So the
-numbers are checked here, and the decoders get a directory with only the checked tags: no second page, EXIF, profile or
-list of values that Pillow would turn into Python objects. Tags: TIFF 6.0 and its supplements 1 and 2.
+numbers are checked here, and the decoders get a directory with only the checked tags (``tiff_pixels``): no second page,
+EXIF, profile or list of values that Pillow would turn into Python objects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
-from service.errors import BadImage
+from service.errors import BadImage, ImageTooLarge, UnsupportedFormat
+from service.image.formats import tiff_tags as tags
 from service.image.formats.jpeg import UNUSUAL, UNUSUAL_FRAME
-from service.image.formats.tiff_directory import (
-    ORIENTATION,
-    DamagedDirectory,
-    Directory,
-    DirectoryEntry,
-    read_first,
-    with_entries,
-)
+from service.image.formats.tiff_directory import DamagedDirectory, Directory, read_at, read_first
+from service.image.formats.tiff_pixels import JPEG, PIXEL_TAGS, is_tiled, pixel_kind
 from service.image.header import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Header, Limits
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
-_STRIPS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 273, 277, 278, 279, 284
-_T4, _T6, _PREDICTOR, _COLOUR_MAP = 292, 293, 317, 320
-_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 322, 323, 324, 325
-_INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 332, 338, 339, 347
-_YCBCR: Final = frozenset({529, 530, 531, 532})  # coefficients, subsampling, positioning, reference black and white
+_CAMERA_TAGS: Final = frozenset({tags.NEW_SUBFILE_TYPE, tags.MAKE, tags.SUB_IFDS, tags.DNG_VERSION})
+#: Canon's mark between the header and the first directory of a CR2.
+_CR2: Final = b"II*\0\x10\0\0\0CR"
+#: Photometric interpretations of sensor data: a colour filter array, and linear raw.
+_SENSOR: Final = frozenset({32803, 34892})
+#: Kodak, Sony, Epson, Samsung (two), Nikon, lossy DNG, Kodak, Pentax.
+_RAW_COMPRESSIONS: Final = frozenset({262, 32767, 32769, 32770, 32772, 34713, 34892, 65000, 65535})
+_JPEG_OF_1992: Final = 6
+_MAX_SUB_IFDS: Final = 8
+_CAMERA_RAW: Final = (
+    "this is a camera raw file (DNG, NEF, CR2, ARW or alike), which is not supported;"
+    " send the JPEG that the camera or a converter makes of it"
+)
 
-_STRIPED: Final = frozenset({_STRIPS, _ROWS_PER_STRIP, _STRIP_BYTES})
-_TILED: Final = frozenset({_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES})
-_COMMON: Final = _YCBCR | {
-    *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR, _T4, _T6),
-    *(_PREDICTOR, _COLOUR_MAP, _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES),
-}
-#: Tags with one value per strip or tile. Of the others, the longest in use is a palette of 768 values.
-_LISTS: Final = frozenset({_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES})
-_MAX_VALUES: Final = 4096
-
-_JPEG: Final = 7
 #: None, CCITT 1D, 3 and 4, LZW, JPEG, Deflate, PackBits, Deflate by its older number. libtiff's other methods have no
 #: bound on memory (LZMA, Zstandard, WebP) or are extinct (JPEG of TIFF 6.0, ThunderScan, LogLuv).
-_COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946})
+_COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, JPEG, 8, 32773, 32946})
+_SCAN: Final = b"\xff\xda"
 #: libtiff rejects a strip with more scans (LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER).
 _LIBTIFF_MAX_SCANS: Final = 100
 #: The tiles together may have 1.5 times the pixels of the image plus this: a small image may cost as much anyway.
@@ -50,26 +44,36 @@ _SPARE_PIXELS: Final = 8_000_000
 
 
 def inspect_tiff(data: bytes, limits: Limits) -> Header:
-    """Size, orientation and cost. Raises BadImage if the directory contradicts itself or would cost too much."""
+    """Size, orientation and cost.
+
+    Raises BadImage if the directory contradicts itself, would cost too much or describes pixels that are not decoded,
+    ImageTooLarge if there are too many channels, UnsupportedFormat for a camera raw file, whose first page may be a
+    thumbnail.
+    """
     try:
-        directory = read_first(data, _COMMON | _STRIPED | _TILED | {ORIENTATION})
+        directory = read_first(data, PIXEL_TAGS | _CAMERA_TAGS | {tags.ORIENTATION})
     except DamagedDirectory:
         raise BadImage("the TIFF has no readable directory") from None
-    width, height = directory.value(_WIDTH), directory.value(_HEIGHT)
+    if _is_camera_raw(directory):
+        raise UnsupportedFormat(_CAMERA_RAW)
+    width, height = directory.value(tags.WIDTH), directory.value(tags.HEIGHT)
     if width is None or height is None:
         raise BadImage("the TIFF does not declare its width and height")
-    compression = directory.value(_COMPRESSION) if _COMPRESSION in directory.entries else 1
+    compression = directory.value(tags.COMPRESSION) if tags.COMPRESSION in directory.entries else 1
     if compression not in _COMPRESSIONS:
         raise BadImage("the TIFF's compression is not supported; send LZW, Deflate, PackBits, JPEG, CCITT or none")
+    kind = pixel_kind(directory)
     scans = 1
     if 0 < width * height <= limits.max_pixels:  # others are refused later with a better message
-        # Passes over the image. Strips may share bytes, so each may have as many scans as the file.
-        scans = -(-_decoded_pixels(directory, width, height, limits) // (width * height))
-        if compression == _JPEG:
+        decoded, part = _decoded_pixels(directory, width, height, limits, kind.samples if kind.planar else 1)
+        if not kind.direct and decoded * kind.samples * kind.bits > 64 * limits.max_pixels:  # of RGBA with 16 bits
+            raise ImageTooLarge(f"the TIFF has too many channels for its size: {kind.samples} of {kind.bits} bits")
+        if compression == JPEG:
             if UNUSUAL_FRAME.search(data) is not None:
                 raise BadImage(UNUSUAL)
-            scans *= min(data.count(b"\xff\xda"), _LIBTIFF_MAX_SCANS)
-    orientation = directory.value(ORIENTATION) or 1
+            decoded = _pixels_of_scans(directory, decoded, part)
+        scans = -(-decoded // (width * height))
+    orientation = directory.value(tags.ORIENTATION) or 1
     return Header(
         "tiff",
         width,
@@ -80,43 +84,66 @@ def inspect_tiff(data: bytes, limits: Limits) -> Header:
     )
 
 
-def first_page(data: bytes) -> bytes:
-    """The first page, with only the tags that affect pixels. ``inspect_tiff`` must have accepted ``data``."""
-    directory = read_first(data, _COMMON | _STRIPED | _TILED)
-    omitted = _STRIPED if _is_tiled(directory) else _TILED
-    entries = {tag: entry for tag, entry in directory.entries.items() if _is_kept(tag, entry, omitted)}
-    return with_entries(data, entries)
+def _is_camera_raw(directory: Directory) -> bool:
+    """Whether the page is, or may be a preview of, a camera's sensor data."""
+    if directory.data.startswith(_CR2) or tags.DNG_VERSION in directory.entries:
+        return True
+    if tags.SUB_IFDS in directory.entries and (directory.value(tags.NEW_SUBFILE_TYPE) or 0) & 1:
+        return True  # a thumbnail whose original is not another page
+    if directory.value(tags.COMPRESSION) == _JPEG_OF_1992 and not directory.entries.keys().isdisjoint(
+        {tags.MAKE, tags.SUB_IFDS}
+    ):
+        return True
+    return any(
+        page.value(tags.PHOTOMETRIC) in _SENSOR or page.value(tags.COMPRESSION) in _RAW_COMPRESSIONS
+        for page in (directory, *_sub_directories(directory))
+    )
 
 
-def _is_kept(tag: int, entry: DirectoryEntry, omitted: frozenset[int]) -> bool:
-    return tag not in omitted and (tag in _LISTS or entry.count <= _MAX_VALUES)
+def _sub_directories(directory: Directory) -> Iterator[Directory]:
+    for offset in directory.values(tags.SUB_IFDS, _MAX_SUB_IFDS):
+        with suppress(DamagedDirectory):
+            yield read_at(directory.data, offset, frozenset({tags.COMPRESSION, tags.PHOTOMETRIC}))
 
 
-def _is_tiled(directory: Directory) -> bool:
-    return not directory.entries.keys().isdisjoint({_TILE_WIDTH, _TILE_HEIGHT})
-
-
-def _decoded_pixels(directory: Directory, width: int, height: int, limits: Limits) -> int:
-    """Pixels of all strips or tiles of one plane; BadImage unless their number and size fit the image."""
-    if _is_tiled(directory):
-        listed, tile_width, tile_height = _TILES, directory.value(_TILE_WIDTH), directory.value(_TILE_HEIGHT)
+def _decoded_pixels(directory: Directory, width: int, height: int, limits: Limits, planes: int) -> tuple[int, int]:
+    """Pixels of all strips or tiles of one plane, and of each; BadImage unless their number and size fit the image."""
+    if is_tiled(directory):
+        listed, tile_width, tile_height = (
+            tags.TILES,
+            directory.value(tags.TILE_WIDTH),
+            directory.value(tags.TILE_HEIGHT),
+        )
     else:
-        rows = directory.value(_ROWS_PER_STRIP) if _ROWS_PER_STRIP in directory.entries else height
-        listed, tile_width, tile_height = _STRIPS, width, rows and min(rows, height)
+        rows = directory.value(tags.ROWS_PER_STRIP) if tags.ROWS_PER_STRIP in directory.entries else height
+        listed, tile_width, tile_height = tags.STRIPS, width, rows and min(rows, height)
     if not tile_width or not tile_height:
         raise BadImage(CORRUPT)
     across, down = -(-width // tile_width), -(-height // tile_height)
-    decoded = width * height if listed == _STRIPS else across * tile_width * down * tile_height
+    decoded = width * height if listed == tags.STRIPS else across * tile_width * down * tile_height
     if decoded > width * height * 3 // 2 + _SPARE_PIXELS:
         raise BadImage("the TIFF's tiles are much larger than its image")
-    planes = 1
-    if directory.value(_PLANAR) == 2:
-        planes = max(1, directory.value(_SAMPLES) or 0, directory.count(_BITS))
     count = directory.count(listed)
     if max(count, across * down * planes) > limits.max_blocks:
         raise BadImage(TOO_MANY_BLOCKS)
     if count > across * down * planes:
         raise BadImage("the TIFF lists more strips or tiles than its image has")
-    if count < across * down:
+    if count < across * down * planes:
         raise BadImage(TRUNCATED)
-    return decoded
+    return decoded, tile_width * tile_height
+
+
+def _pixels_of_scans(directory: Directory, decoded: int, part: int) -> int:
+    """An upper bound for the pixels that all scans of the JPEGs in the strips or tiles pass over.
+
+    ``decoded`` pixels are in all of these, ``part`` pixels in each.
+    """
+    data = directory.data
+    listed, sizes = (tags.TILES, tags.TILE_BYTES) if is_tiled(directory) else (tags.STRIPS, tags.STRIP_BYTES)
+    count = directory.count(listed)
+    starts, lengths = directory.values(listed, count), directory.values(sizes, count)
+    if len(lengths) < count or 0 in lengths or sum(lengths) > len(data):
+        # libtiff chooses the lengths, or the strips share bytes: each may have as many scans as the file.
+        return decoded * min(data.count(_SCAN), _LIBTIFF_MAX_SCANS)
+    scans = (data.count(_SCAN, start, start + length) for start, length in zip(starts, lengths, strict=False))
+    return part * sum(min(max(1, found), _LIBTIFF_MAX_SCANS) for found in scans)

@@ -11,15 +11,15 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from service.image.formats.tiff_tags import ORIENTATION
 from service.image.header import Header
-
-ORIENTATION = 274
 
 #: Real directories have a few dozen entries. Pillow reads them in Python, so a million would block other threads.
 MAX_ENTRIES = 4096
 
-#: struct codes of the unsigned integer field types: BYTE, SHORT, LONG, LONG8.
-_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_LONG: Final = 4
+#: struct codes of the unsigned integer field types: BYTE, SHORT, LONG, IFD, LONG8.
+_INTEGERS = {1: "B", 3: "H", _LONG: "I", 13: "I", 16: "Q"}
 
 
 class DamagedDirectory(Exception):
@@ -40,29 +40,45 @@ _LAYOUTS: Final = {42: _Layout(4, "H", "HHI", "I"), 43: _Layout(8, "Q", "HHQ", "
 
 @dataclass(frozen=True, slots=True)
 class DirectoryEntry:
-    """One tag: type and number of its values, the last field of its row, and the first value.
-
-    ``first`` is None unless the values are unsigned integers inside the data.
-    """
+    """One tag: type and number of its values, the last field of its row, and where the values are."""
 
     kind: int
     count: int
-    cell: bytes  # the values, or their offset
-    first: int | None
+    cell: bytes  # the values, or their offset; values made by ``Directory.numbers`` may be longer than that field
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
+    """The entries of one directory of ``data``."""
+
+    data: bytes
+    order: str  # of bytes, for struct
     entries: dict[int, DirectoryEntry]
     followed: bool  # by another directory, which in a TIFF file is a second page
 
     def value(self, tag: int) -> int | None:
+        """The first value; None unless the values are unsigned integers inside the data."""
+        return next(iter(self.values(tag, 1)), None)
+
+    def values(self, tag: int, most: int) -> tuple[int, ...]:
+        """The first ``most`` values; empty unless they are unsigned integers inside the data."""
         entry = self.entries.get(tag)
-        return None if entry is None else entry.first
+        code = None if entry is None else _INTEGERS.get(entry.kind)
+        if entry is None or code is None:
+            return ()
+        try:
+            return struct.unpack_from(f"{self.order}{min(entry.count, most)}{code}", self.data, entry.position)
+        except (struct.error, OverflowError):
+            return ()
 
     def count(self, tag: int) -> int:
         entry = self.entries.get(tag)
         return 0 if entry is None else entry.count
+
+    def numbers(self, *values: int) -> DirectoryEntry:
+        """An entry for ``with_entries`` with these values."""
+        return DirectoryEntry(_LONG, len(values), struct.pack(f"{self.order}{len(values)}I", *values))
 
 
 def read_first(data: bytes, tags: frozenset[int]) -> Directory:
@@ -73,6 +89,15 @@ def read_first(data: bytes, tags: frozenset[int]) -> Directory:
     order, layout = _layout(data)
     try:
         offset = struct.unpack_from(order + layout.cell, data, layout.start)[0]
+    except struct.error:
+        raise DamagedDirectory from None
+    return read_at(data, offset, tags)
+
+
+def read_at(data: bytes, offset: int, tags: frozenset[int]) -> Directory:
+    """Like ``read_first``, for the directory at ``offset``."""
+    order, layout = _layout(data)
+    try:
         count = struct.unpack_from(order + layout.head, data, offset)[0]
     except (struct.error, OverflowError):
         raise DamagedDirectory from None
@@ -85,27 +110,34 @@ def read_first(data: bytes, tags: frozenset[int]) -> Directory:
     for _ in range(count):
         end = position + unpack_row.size + inline
         if end > len(data):
-            return Directory(entries, followed=False)
+            return Directory(data, order, entries, followed=False)
         tag, kind, values = unpack_row.unpack_from(data, position)
         if tag in tags and tag not in entries:
-            first = _first(data, position + unpack_row.size, order, layout.cell, kind, values)
-            entries[tag] = DirectoryEntry(kind, values, data[end - inline : end], first)
+            cell = data[end - inline : end]
+            fits = struct.calcsize(_INTEGERS.get(kind, "")) * values <= inline
+            at = end - inline if fits else struct.unpack(order + layout.cell, cell)[0]
+            entries[tag] = DirectoryEntry(kind, values, cell, at)
         position = end
     following = data[position : position + inline]
-    return Directory(entries, followed=len(following) == inline and any(following))
+    return Directory(data, order, entries, followed=len(following) == inline and any(following))
 
 
 def with_entries(data: bytes, entries: dict[int, DirectoryEntry]) -> bytes:
-    """The TIFF stream ``data`` with a single directory, at its end, that contains only ``entries``."""
+    """The TIFF stream ``data`` with a single directory, behind its end, that contains only ``entries``."""
     order, layout = _layout(data)
-    rows = [
-        struct.pack(order + layout.row, tag, entry.kind, entry.count) + entry.cell
-        for tag, entry in sorted(entries.items())
-    ]
-    directory = struct.pack(order + layout.head, len(rows)), *rows, bytes(struct.calcsize(layout.cell))
-    start = struct.pack(order + layout.cell, len(data))
+    inline = struct.calcsize(layout.cell)
+    rows, lists, end = [], [], len(data)
+    for tag, entry in sorted(entries.items()):
+        cell = entry.cell.ljust(inline, b"\0")
+        if len(cell) > inline:
+            lists.append(cell)
+            cell = struct.pack(order + layout.cell, end)
+            end += len(lists[-1])
+        rows.append(struct.pack(order + layout.row, tag, entry.kind, entry.count) + cell)
+    directory = struct.pack(order + layout.head, len(rows)), *rows, bytes(inline)
+    start = struct.pack(order + layout.cell, end)
     view = memoryview(data)
-    return b"".join((view[: layout.start], start, view[layout.start + len(start) :], *directory))
+    return b"".join((view[: layout.start], start, view[layout.start + len(start) :], *lists, *directory))
 
 
 def _layout(data: bytes) -> tuple[str, _Layout]:
@@ -118,18 +150,6 @@ def _layout(data: bytes) -> tuple[str, _Layout]:
     return order, layout
 
 
-def _first(data: bytes, position: int, order: str, cell: str, kind: int, count: int) -> int | None:
-    code = _INTEGERS.get(kind)
-    if code is None or count == 0:
-        return None
-    if struct.calcsize(code) * count > struct.calcsize(cell):
-        position = struct.unpack_from(order + cell, data, position)[0]
-    if position + struct.calcsize(code) > len(data):
-        return None
-    value: int = struct.unpack_from(order + code, data, position)[0]
-    return value
-
-
 def exif_orientation(exif: bytes) -> int:
     """The orientation (1 to 8) in an EXIF block, with or without its ``Exif`` prefix; 1 if there is none.
 
@@ -137,12 +157,13 @@ def exif_orientation(exif: bytes) -> int:
     """
     for _ in range(2):  # some writers prefix it twice
         exif = exif.removeprefix(b"Exif\0\0")
-    entry = read_first(exif, frozenset({ORIENTATION})).entries.get(ORIENTATION)
-    if entry is None:
+    directory = read_first(exif, frozenset({ORIENTATION}))
+    if ORIENTATION not in directory.entries:
         return 1
-    if entry.first is None or entry.first > 8:
+    value = directory.value(ORIENTATION)
+    if value is None or value > 8:
         raise DamagedDirectory
-    return max(1, entry.first)
+    return max(1, value)
 
 
 def with_orientation(header: Header, exif: bytes) -> Header:

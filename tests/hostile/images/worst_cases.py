@@ -124,6 +124,23 @@ def _deep_tiff(tile: int | None) -> bytes:
     return tiff([_packed(tile)], deflate, tiled=True)
 
 
+def _deep_grey_tiff() -> bytes:
+    """16-bit grey with alpha and two other channels, which Pillow has no mode for."""
+    tags = [shorts(t.COMPRESSION, t.DEFLATE), shorts(t.BITS, 16, 16, 16, 16), shorts(t.SAMPLES, 4)]
+    tags += [shorts(t.PHOTOMETRIC, 1), shorts(t.EXTRA_SAMPLES, 2, 0, 0), shorts(t.PREDICTOR, 2)]
+    tags += [longs(t.WIDTH, _SIDE), longs(t.HEIGHT, _SIDE), longs(t.ROWS_PER_STRIP, _SIDE)]
+    return tiff([_packed(_SIDE)], tags)
+
+
+def _jpeg_tiff() -> bytes:
+    """Progressive tiles with as many scans as are accepted, in separate data."""
+    tile = encode(Image.fromarray(_tiled(256, 3)[:1_008, :1_008]), "JPEG", quality=2, progressive=True)
+    starts = [found.start() for found in re.finditer(b"\xff\xda", tile)]
+    tile = tile[:-2] + tile[starts[-1] : -2] * (LIMITS.free_scans - len(starts)) + tile[-2:]
+    tags = [longs(t.WIDTH, 7_056), longs(t.HEIGHT, 7_056), longs(t.TILE_WIDTH, 1_008), longs(t.TILE_HEIGHT, 1_008)]
+    return tiff([tile] * 49, [*tags, shorts(t.COMPRESSION, t.JPEG), shorts(t.PHOTOMETRIC, 6)], tiled=True)
+
+
 def _packed(side: int) -> bytes:
     """A square of pixels of 8 bytes."""
     packer, pattern = zlib.compressobj(6), _noise(4096) * 256
@@ -180,6 +197,8 @@ WORST: Final[dict[str, Callable[[], bytes]]] = {
     "tiff, LZW": lambda: encode(Image.new("RGBA", (_SIDE, _SIDE), (90, 60, 30, 128)), "TIFF", compression="tiff_lzw"),
     "tiff, Deflate, 16 bits": lambda: _deep_tiff(None),
     "tiff, Deflate, 16 bits, one large tile": lambda: _deep_tiff(9_100),
+    "tiff, Deflate, 16-bit grey with alpha": _deep_grey_tiff,
+    "tiff, progressive JPEG tiles": _jpeg_tiff,
     "tiff, 65,536 strips": _strips,
 }
 
