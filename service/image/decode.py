@@ -34,6 +34,7 @@ from PIL import (
 
 from service.errors import BadImage, ImageTooLarge, ServiceError
 from service.image.formats.gif import first_frame
+from service.image.formats.heif import decode_avif, decode_heic
 from service.image.formats.jpeg import WARN_ENDLESS, decode_jpeg
 from service.image.formats.png import pixel_chunks, scale_transparency
 from service.image.formats.tiff import first_page
@@ -146,6 +147,10 @@ def load_pixels(
             if damaged == "refuse" and warning != WARN_ENDLESS:
                 raise BadImage(warning)
             findings.warnings.append(warning)
+    elif header.format == "avif":
+        image = decode_avif(data, header)
+    elif header.format == "heic":
+        image = decode_heic(data, header)
     else:
         image = _READERS[header.format](data, limits)
         limits.check_size(*image.size)
@@ -156,7 +161,7 @@ def load_pixels(
         image.load()
     limits.check_size(*image.size)
     opaque = _opaque_rgb(image, grey_bits)
-    method = _TRANSPOSITIONS.get(header.orientation)
+    method = None if header.format == "heic" else _TRANSPOSITIONS.get(header.orientation)
     return opaque if method is None else opaque.transpose(method)
 
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from service.errors import ImageTooLarge
 
-Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
+Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heic"]
 
 TRUNCATED = "the image is truncated: its data ends before its last pixel"
 CORRUPT = "the image is corrupt and cannot be decoded"
@@ -71,7 +71,7 @@ class Header:
     width: int  # in pixels as stored, before the orientation is applied
     height: int
     exif: bytes | None = None  # of JPEG, PNG and WebP, until ``inspect`` has read the orientation from it
-    orientation: int = 1  # 1 to 8 as in EXIF; for TIFF from its own tag, otherwise from EXIF
+    orientation: int = 1  # 1 to 8 as in EXIF; of TIFF, AVIF and HEIC from their own tags, otherwise from EXIF
     exif_damaged: bool = False
     animated: bool = False  # or has several pages
     components: int = 0  # JPEG: 1, 3 or 4 colour components
