@@ -24,7 +24,7 @@ _REASONS = {
     400: "Malformed request, empty body or no part named `file`.",
     401: "API key missing or wrong, if keys are configured.",
     413: "Body or image too large.",
-    415: "Not JPEG, PNG, WebP, GIF, BMP or TIFF, judged by its content.",
+    415: "Not JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF (HEIC where its decoder is installed), judged by its content.",
     422: "Truncated or corrupt image, or invalid parameter.",
     429: "This client already has its share of images in flight; `Retry-After` says when to try again.",
     431: "Request headers too large.",

@@ -42,8 +42,9 @@ class Limits:
     #: microsecond for each on the event loop.
     max_segments: int = 4096
 
-    #: PNG, WebP and GIF blocks, TIFF strips. Each takes up to 5 µs in Python, with the GIL held. A 16 MiB PNG in chunks
-    #: of 8 KiB has 2,048; most images have fewer than 65,536 rows, so one strip per row is allowed.
+    #: PNG, WebP and GIF blocks, TIFF strips; a quarter as many numbers in AVIF and HEIC boxes. Each takes up to 5 µs
+    #: in Python, with the GIL held. A 16 MiB PNG in chunks of 8 KiB has 2,048; most images have fewer than 65,536 rows,
+    #: so one strip per row is allowed.
     max_blocks: int = 65_536
 
     #: Pillow expands run-length encoded BMP in Python, with the GIL held.
@@ -94,7 +95,8 @@ class Header:
         if self.animated:
             warnings.append(WARN_FRAMES)
         if self.orientation != 1:
-            warnings.append(f"EXIF orientation {self.orientation} applied")
+            source = "" if self.format in ("avif", "heic") else "EXIF "
+            warnings.append(f"{source}orientation {self.orientation} applied")
         if self.exif_damaged:
             warnings.append(WARN_EXIF)
         return tuple(warnings)

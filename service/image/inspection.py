@@ -57,7 +57,7 @@ def _reader(data: bytes) -> Callable[[bytes, Limits], Header]:
         return _inspect_bmp
     if is_bmff_image(data):
         return inspect_bmff
-    raise UnsupportedFormat("not a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC image (judged by its content)")
+    raise UnsupportedFormat("not a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF image (judged by its content)")
 
 
 def _inspect_webp(data: bytes, limits: Limits) -> Header:

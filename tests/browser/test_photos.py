@@ -180,7 +180,7 @@ def test_an_error_stands_beside_its_photo(visit: Visit) -> None:
     visit.add(pictures.picture(10), pictures.TEXT, broken, pictures.picture(11))
     error = visit.card("notes.txt").locator(".error")
     expect(error).to_contain_text("Unsupported image format")
-    expect(error).to_contain_text("Not a JPEG, PNG, WebP, GIF, BMP or TIFF image")
+    expect(error).to_contain_text("Not a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF image")
     expect(error.get_by_role("button")).to_have_count(0)
     expect(visit.card("broken.jpg").locator(".error")).to_contain_text("Unprocessable image")
     expect(visit.page.locator('.card[data-state="answered"]')).to_have_count(2)

@@ -38,6 +38,12 @@ def imir(axis: int) -> bytes:
     return box(b"imir", bytes((axis,)))
 
 
+def clap(width: int, height: int, stored_width: int, stored_height: int) -> bytes:
+    """The upper left of the stored picture."""
+    offsets = width - stored_width, 2, height - stored_height, 2  # of the centre, in halves
+    return box(b"clap", struct.pack(">IIIIiIiI", width, 1, height, 1, *offsets))
+
+
 def grid(rows: int, columns: int, width: int, height: int) -> bytes:
     """The data of a grid item."""
     return struct.pack(">BBBBII", 0, 1, rows - 1, columns - 1, width, height)

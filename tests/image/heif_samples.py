@@ -163,3 +163,6 @@ _SAMPLES = {
         "bKXdh5urD6zcOovtw7czow4j1WGeVHPYJGq56nMDAPEpT8M="
     ),
 }
+
+#: Of the small ones.
+NAMES = tuple(name for name in _SAMPLES if "megapixels" not in name)

@@ -38,6 +38,11 @@ def sample(name: str) -> bytes:
 '''
 
 
+_NAMES = """#: Of the small ones.
+NAMES = tuple(name for name in _SAMPLES if "megapixels" not in name)
+"""
+
+
 def _gradient(width: int, height: int, channels: int) -> Any:
     y, x = np.mgrid[0:height, 0:width]
     planes = (x * 255 // (width - 1), y * 255 // (height - 1), (x + y) * 255 // (width + height - 2), 255 - x)
@@ -89,7 +94,7 @@ def main() -> None:
     for name, data in (*_heics(), *_avifs()):
         text = base64.b64encode(zlib.compress(data, 9)).decode()
         lines += [f'    "{name}": (', *(f'        "{line}"' for line in textwrap.wrap(text, 108)), "    ),"]
-    Path(__file__).with_name("heif_samples.py").write_text(_HEADER + "\n".join([*lines, "}"]) + "\n")
+    Path(__file__).with_name("heif_samples.py").write_text(_HEADER + "\n".join([*lines, "}", "", _NAMES]))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from service.image import Limits
-from tests.hostile.images import bmps, foreign, gifs, jpegs, pngs, sizes, tiffs, webps
+from tests.hostile.images import bmps, foreign, gifs, heifs, jpegs, pngs, sizes, tiffs, webps
 from tests.hostile.images.case import Case, named_once
 
-FORMATS = (jpegs, pngs, gifs, bmps, tiffs, webps, foreign)
+FORMATS = (jpegs, pngs, gifs, bmps, tiffs, webps, heifs, foreign)
 
 
 def corpus(limits: Limits, max_body_bytes: int) -> list[Case]:

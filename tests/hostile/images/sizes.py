@@ -36,7 +36,7 @@ def _pixels(limits: Limits) -> Iterator[Case]:
         bits = bmp(1, row * (height + extra), width=width, height=height + extra, palette=b"\0\0\0\0\xff\xff\xff\0")
         yield Case(f"pixels {word}: bmp", bits, statuses)
         image = Image.new("L", (width, height + extra), 90)
-        for kind, options in (("JPEG", {}), ("GIF", {}), ("WEBP", {"lossless": True})):
+        for kind, options in (("JPEG", {}), ("GIF", {}), ("AVIF", {"speed": 10}), ("WEBP", {"lossless": True})):
             yield Case(f"pixels {word}: {kind.lower()}", encode(image, kind, **options), statuses)
         yield Case(f"pixels {word}: tiff", encode(image, "TIFF", compression="tiff_lzw"), statuses)
     yield Case("pixels over the limit: one row", _blank_png(most + 1, 1), TOO_LARGE)

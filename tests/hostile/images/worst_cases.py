@@ -28,6 +28,7 @@ from PIL import Image
 from service.config import Settings
 from service.errors import ServiceError
 from service.image import Limits, Transform, inspect, preprocess
+from service.image.formats.bmff import can_decode
 from service.serving.memory_limits import USUAL_PIXELS
 from tests.hostile.images import tiff_writer as t
 from tests.hostile.images import vp8l
@@ -36,6 +37,8 @@ from tests.hostile.images.case import UInt8, encode, plain, plain_image
 from tests.hostile.images.jpeg_parts import segment
 from tests.hostile.images.png_writer import ADAM7, GREY, PALETTE, RGBA, SIGNATURE, chunk, header
 from tests.hostile.images.tiff_writer import Tag, longs, shorts, tiff
+from tests.image.bmff_writer import av1, box, ispe, picture, write
+from tests.image.heif_samples import sample
 
 _SETTINGS: Final = Settings()
 LIMITS: Final = Limits(max_pixels=USUAL_PIXELS)
@@ -171,6 +174,10 @@ def _blocks() -> bytes:
     return data[:frame] + b"\x21\xfe" + b"\1a" * (LIMITS.max_blocks - 2_000) + b"\0" + data[frame:]
 
 
+def _boxes() -> bytes:
+    return write([picture(av1(), ispe(48, 32))], before=box(b"free") * (LIMITS.max_blocks // 16 - 100))
+
+
 WORST: Final[dict[str, Callable[[], bytes]]] = {
     "jpeg, dense": lambda: _jpeg("RGB"),
     "jpeg, CMYK": lambda: _jpeg("CMYK"),
@@ -197,6 +204,14 @@ WORST: Final[dict[str, Callable[[], bytes]]] = {
     "tiff, Deflate, 16 bits": lambda: _deep_tiff(None),
     "tiff, Deflate, 16 bits, one large tile": lambda: _deep_tiff(9_100),
     "tiff, 65,536 strips": _strips,
+    "avif, dense": lambda: _densest(lambda quality: encode(_tiled(256, 4), "AVIF", speed=10, quality=quality)),
+    "avif, 12 bits, 4:4:4, alpha": lambda: sample("avif 12 bits, alpha, 50 megapixels"),
+    "avif, 4,000 boxes": _boxes,
+    **(
+        {"heic, 12 bits, 4:4:4, alpha": lambda: sample("heic 12 bits, alpha, 50 megapixels")}
+        if can_decode("heic")
+        else {}
+    ),
 }
 
 
@@ -231,7 +246,7 @@ def measure(name: str, data: bytes) -> Cost:
 
 
 def _warm_up() -> None:
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"):
         data = encode(plain(), kind)
         preprocess(data, inspect(data), _TRANSFORM)
 
