@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,8 @@ AVIFS: dict[str, Callable[[], bytes]] = {
     "premultiplied alpha": lambda: encode(noise(48, 48, 4), "AVIF", alpha_premultiplied=True),
     "profile": lambda: encode(noise(48, 48), "AVIF", icc_profile=b"not a profile" * 9, xmp=b"<x/>"),
     **{
-        name: lambda name=name: sample(f"avif {name}")
-        for name in (  # type: ignore[misc]
-            "10 bits",
-            "12 bits, 4:4:4",
-            "grey, 10 bits",
-            "12 bits, alpha",
-        )
+        name: partial(sample, f"avif {name}")
+        for name in ("10 bits", "12 bits, 4:4:4", "grey, 10 bits", "12 bits, alpha")
     },
 }
 PLAIN = picture(av1(), ispe(48, 32))
@@ -98,8 +94,8 @@ def turned(pixels: NDArray[np.uint8], steps: tuple[tuple[str, int], ...]) -> NDA
 
 def transformed(source: Coded, width: int, height: int, steps: tuple[tuple[str, int], ...]) -> bytes:
     """``crop``, for HEIC: to 48 × 32."""
-    make = {"irot": irot, "imir": imir, "crop": lambda _: clap(48, 32, 64, 64)}
-    boxes = [make[kind](value) for kind, value in steps]
+    crop = clap(48, 32, 64, 64)
+    boxes = [{"irot": irot, "imir": imir}[kind](value) if kind != "crop" else crop for kind, value in steps]
     return write([picture(source, ispe(width, height), *boxes)])
 
 

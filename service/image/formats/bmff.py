@@ -21,7 +21,7 @@ from service.image.header import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Format, He
 _BRANDS: Final = frozenset(b"avif avis heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
 _CODECS: Final[dict[bytes, Format]] = {b"av01": "avif", b"hvc1": "heic", b"hev1": "heic"}
 _DECODERS: Final[dict[Format, tuple[str, str]]] = {
-    "avif": ("PIL._avif", "an AVIF image, which this installation's Pillow cannot decode; send it as JPEG or PNG"),
+    "avif": ("PIL._avif", "an AVIF image, which this server cannot decode; send it as JPEG or PNG"),
     "heic": (
         "pi_heif",
         "a HEIC image, which this server does not decode; send it as JPEG (for the operator: it needs the optional"
