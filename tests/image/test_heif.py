@@ -44,6 +44,8 @@ AVIFS: dict[str, Callable[[], bytes]] = {
     },
 }
 PLAIN = picture(av1(), ispe(48, 32))
+HEVC = coded(sample("heic 4:2:0"))
+SLICES = box(b"hvcC", HEVC.configuration[8:30], b"\1\x21", struct.pack(">HH", 1, len(HEVC.data) - 4), HEVC.data[4:])
 HEICS = ("4:2:0", "4:2:2", "4:4:4", "47x31", "grey", "grey, 10 bits", "alpha", "10 bits", "12 bits")
 
 
@@ -219,6 +221,7 @@ def test_too_large(items: list[Item], limits: Limits, match: str) -> None:
         pytest.param(write([PLAIN], before=b"\0\0\0\3free"), id="a box of three bytes"),
         pytest.param(write([PLAIN], before=box(b"free") * 70_000), id="70,000 boxes"),
         pytest.param(write([Item(b"av01", b"\x22\0" * 90_000, PLAIN.properties)]), id="90,000 empty units"),
+        pytest.param(write([picture(HEVC._replace(configuration=SLICES), ispe(64, 64))]), id="slices among parameters"),
         pytest.param(write([picture(av1(), ispe(0, 32))]), id="no width"),
         pytest.param(write([picture(av1(), ispe(48, 32), box(b"pixi"))], replace={b"idat": box(b"idat")}), id="pixi"),
     ],
@@ -246,15 +249,14 @@ def test_a_frame_smaller_than_declared_is_no_way_around_the_size() -> None:
 @needs_pi_heif
 @pytest.mark.parametrize("size", [(8, 8), (300, 300)])
 def test_a_heic_frame_of_another_size_than_declared(size: tuple[int, int]) -> None:
-    data = write([picture(coded(sample("heic 4:2:0")), ispe(*size))])
+    data = write([picture(HEVC, ispe(*size))])
     with pytest.raises(BadImage, match="corrupt"):
         run(data)
 
 
 @needs_pi_heif
 def test_heic_slices_are_counted() -> None:
-    source = coded(sample("heic 4:2:0"))
-    many = Coded(source.kind, source.data * 9, source.configuration)
+    many = HEVC._replace(data=HEVC.data * 9)
     with pytest.raises(ImageTooLarge, match="together"):
         inspect(write([picture(many, ispe(48, 32))]), SMALL)
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Final, NoReturn
 
 from service.errors import BadImage, ImageTooLarge, UnsupportedFormat
-from service.image.formats.coded_units import av1_frames, hevc_slices
+from service.image.formats.coded_units import FIRST_PARAMETERS, av1_frames, hevc_slices
 from service.image.header import CORRUPT, TOO_MANY_BLOCKS, TRUNCATED, Format, Header, Limits
 
 _BRANDS: Final = frozenset(b"avif avis heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
@@ -276,6 +276,15 @@ class _File:
 
 
 def _values(name: bytes, content: _Cursor) -> list[int]:
-    """The fields of a property that matters here: of ``ispe`` after its version."""
+    """The fields of a property that matters here: of ``ispe`` after its version. BadImage for slices in ``hvcC``."""
+    if name == b"hvcC":
+        content.position += 22
+        for _ in range(content.take(1)):
+            content.position += 1
+            for _ in range(content.take(2)):
+                size = content.take(2)
+                if size == 0 or content.take(1) >> 1 < FIRST_PARAMETERS:
+                    _corrupt()
+                content.position += size - 1
     count, size = {b"ispe": (3, 4), b"clap": (4, 4), b"irot": (1, 1), b"imir": (1, 1)}.get(name, (0, 0))
     return [content.take(size) for _ in range(count)]

@@ -11,7 +11,7 @@ from service.errors import BadImage
 from service.image.header import CORRUPT, TOO_MANY_BLOCKS
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # types of OBUs
-_SLICES: Final = 32  # the types of NAL units below
+FIRST_PARAMETERS: Final = 32  # the types of NAL units below are slices
 _SIZE_BYTES: Final = 4  # of NAL units; libheif relies on it, too
 
 
@@ -58,7 +58,7 @@ def hevc_slices(data: memoryview, most: int) -> int:
             raise BadImage(TOO_MANY_BLOCKS)
         start = position + _SIZE_BYTES
         position = start + int.from_bytes(data[position:start], "big")
-        slices += start < len(data) and (data[start] >> 1 & 63) < _SLICES
+        slices += start < len(data) and (data[start] >> 1 & 63) < FIRST_PARAMETERS
     if slices == 0 or position != len(data):
         raise BadImage(CORRUPT)
     return slices
