@@ -17,6 +17,10 @@ COPY README.md LICENSE ./
 COPY service service
 # hadolint ignore=DL3013
 RUN pip --python /venv/bin/python install --no-compile --no-deps .
+# HEIC, which is off because HEVC is patented: --build-arg HEIF=1
+ARG HEIF=
+# hadolint ignore=DL3013
+RUN if [ -n "${HEIF}" ]; then pip --python /venv/bin/python install --no-compile '.[heif]'; fi
 
 FROM build AS build-cuda
 # hadolint ignore=DL3013

@@ -6,7 +6,7 @@
     ├── UnknownModel             404  no model of this name and version is served
     ├── BodyTooLarge             413  more bytes than ``max_body_bytes``
     ├── ImageTooLarge            413  more pixels than ``max_pixels``, judged from the header
-    ├── UnsupportedFormat        415  not JPEG, PNG, WebP, GIF, BMP or TIFF
+    ├── UnsupportedFormat        415  not JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC
     ├── UnsupportedCoding        415  Content-Encoding other than gzip or deflate
     ├── BadImage                 422  truncated or corrupt image
     ├── InvalidParameter         422  a query parameter or header out of range

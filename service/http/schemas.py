@@ -24,7 +24,8 @@ _REASONS = {
     400: "Malformed request, empty body, or a form without an image.",
     401: "API key missing or wrong, if keys are configured.",
     413: "Body or image too large.",
-    415: "Not JPEG, PNG, WebP, GIF, BMP or TIFF, judged by its content; or not gzip or deflate in `Content-Encoding`.",
+    415: "Not JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF (HEIC where its decoder is installed), judged by its content; or "
+    "not gzip or deflate in `Content-Encoding`.",
     422: "Truncated or corrupt image, or invalid parameter.",
     429: "This client already has its share of images in flight; `Retry-After` says when to try again.",
     431: "Request headers too large.",

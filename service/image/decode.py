@@ -33,6 +33,7 @@ from PIL import (
 
 from service.errors import BadImage, ImageTooLarge, ServiceError
 from service.image.formats.gif import decode_gif
+from service.image.formats.heif import decode_avif, decode_heic
 from service.image.formats.jpeg import WARN_ENDLESS, decode_jpeg
 from service.image.formats.png import pixel_chunks, scale_transparency
 from service.image.formats.tiff_pixels import decode_tiff
@@ -143,6 +144,10 @@ def load_pixels(
     elif header.format == "tiff":
         image, told = decode_tiff(data, limits)
         findings.warnings += told
+    elif header.format == "avif":
+        image = decode_avif(data, header)
+    elif header.format == "heic":
+        image = decode_heic(data, header)
     else:
         image = _READERS[header.format](data)
         limits.check_size(*image.size)
@@ -151,7 +156,7 @@ def load_pixels(
         image.load()
     limits.check_size(*image.size)
     opaque = _opaque_rgb(image)
-    method = _TRANSPOSITIONS.get(header.orientation)
+    method = None if header.format == "heic" else _TRANSPOSITIONS.get(header.orientation)
     return opaque if method is None else opaque.transpose(method)
 
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from service.errors import ImageTooLarge
 
-Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
+Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heic"]
 
 TRUNCATED = "the image is truncated: its data ends before its last pixel"
 CORRUPT = "the image is corrupt and cannot be decoded"
@@ -42,8 +42,9 @@ class Limits:
     #: microsecond for each on the event loop.
     max_segments: int = 4096
 
-    #: PNG, WebP and GIF blocks, TIFF strips. Each takes up to 5 µs in Python, with the GIL held. A 16 MiB PNG in chunks
-    #: of 8 KiB has 2,048; most images have fewer than 65,536 rows, so one strip per row is allowed.
+    #: PNG, WebP and GIF blocks, TIFF strips; a quarter as many numbers in AVIF and HEIC boxes. Each takes up to 5 µs
+    #: in Python, with the GIL held. A 16 MiB PNG in chunks of 8 KiB has 2,048; most images have fewer than 65,536 rows,
+    #: so one strip per row is allowed.
     max_blocks: int = 65_536
 
     #: Pillow expands run-length encoded BMP in Python, with the GIL held.
@@ -71,7 +72,7 @@ class Header:
     width: int  # in pixels as stored, before the orientation is applied
     height: int
     exif: bytes | None = None  # of JPEG, PNG and WebP, until ``inspect`` has read the orientation from it
-    orientation: int = 1  # 1 to 8 as in EXIF; for TIFF from its own tag, otherwise from EXIF
+    orientation: int = 1  # 1 to 8 as in EXIF; of TIFF, AVIF and HEIC from their own tags, otherwise from EXIF
     exif_damaged: bool = False
     animated: bool = False  # or has several pages
     components: int = 0  # JPEG: 1, 3 or 4 colour components
@@ -94,7 +95,8 @@ class Header:
         if self.animated:
             warnings.append(WARN_FRAMES)
         if self.orientation != 1:
-            warnings.append(f"EXIF orientation {self.orientation} applied")
+            source = "" if self.format in ("avif", "heic") else "EXIF "
+            warnings.append(f"{source}orientation {self.orientation} applied")
         if self.exif_damaged:
             warnings.append(WARN_EXIF)
         return tuple(warnings)

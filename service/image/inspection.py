@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from service.errors import BadImage, UnsupportedFormat
+from service.image.formats.bmff import inspect_bmff, is_bmff_image
 from service.image.formats.foreign import describe_foreign
 from service.image.formats.gif import inspect_gif
 from service.image.formats.jpeg import inspect_jpeg
@@ -56,6 +57,8 @@ def _reader(data: bytes) -> Callable[[bytes, Limits], Header]:
     # "BM" alone also begins plain text, so the size of the second header decides.
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADER_SIZES:
         return _inspect_bmp
+    if is_bmff_image(data):
+        return inspect_bmff
     raise UnsupportedFormat(describe_foreign(data))
 
 

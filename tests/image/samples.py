@@ -99,5 +99,6 @@ def seeds() -> dict[str, bytes]:
         "bmp": encode(noise(48, 48), "BMP"),
         "tiff": encode(noise(48, 48), "TIFF"),
         "lzw": encode(noise(48, 48), "TIFF", compression="tiff_lzw"),
+        "avif": encode(noise(48, 48, 4), "AVIF", exif=exif(6)),
         "jpeg_in_tiff": encode(noise(48, 48), "TIFF", compression="jpeg"),
     }

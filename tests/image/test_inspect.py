@@ -14,7 +14,7 @@ from service.image import Limits, inspect
 from service.image.formats.jpeg import inspect_jpeg
 from tests.image.samples import encode, exif, gradient, noise, patched
 
-FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -60,7 +60,7 @@ def test_a_bmp_stored_from_top_to_bottom() -> None:
     "data",
     [
         *(b"\xff", b"\xff\xd8", b"hello", b"BM is how this text begins", b"RIFF\0\0\0\0WAVE", b"%PDF-1.7"),
-        *(b"GIF88a", b"II\x2b", b"<svg xmlns='x'/>", b"\0" * 64, b"\0\0\0\x20ftypavif", b"8BPS\0\1", b"P6 1 1 255 abc"),
+        *(b"GIF88a", b"II\x2b", b"<svg xmlns='x'/>", b"\0" * 64, b"\0\0\0\x20ftypmp42", b"8BPS\0\1", b"P6 1 1 255 abc"),
     ],
 )
 def test_what_is_not_an_image_of_ours(data: bytes) -> None:
@@ -85,6 +85,8 @@ def test_a_cut_header(kind: str) -> None:
 def with_size(kind: str, width: int, height: int) -> bytes:
     """A small image whose header claims width × height."""
     data = encode(noise(37, 21), kind)
+    if kind == "AVIF":
+        return patched(data, data.index(b"ispe") + 8, ">II", width, height)
     if kind != "TIFF":
         at, layout = {
             "PNG": (16, ">II"),

@@ -23,8 +23,7 @@ _IMAGE: Final = (
 #: What to do ─► what it is ─► how it begins. The first row that matches counts.
 _FILES: Final[dict[str, dict[str, bytes]]] = {
     _CONVERT: {
-        "an AVIF image": rb"\0\0..ftyp(?!he)(?:.{4}){0,15}?avi[fs]",
-        "a HEIC photo": rb"\0\0..ftyp(?:hei[cfmsx]|hev[cmsx]|m[is]f\d|miaf|avc[is])",
+        "a HEIF image of a rare kind": rb"\0\0..ftyp(?:miaf|avc[is])",
         "a JPEG XL image": rb"\xff\x0a|\0\0\0\x0cJXL |\0\0..ftypjxl",
         "a JPEG 2000 image": rb"\xffO\xffQ|\0\0\0\x0cjP  |\0\0..ftypjp",
         "a camera raw photo": rb"\0\0..ftypcrx|FUJIFILMCCD|FOVb|II(?:RO|RS|U\0|\x1a\0\0\0HEAP)|MMOR|\0MRM",
@@ -122,7 +121,7 @@ def describe_foreign(data: bytes) -> str:
         for is_text, pattern, sentence in _KINDS:
             if pattern.match(view, start.end() if is_text and start else 0):
                 return sentence
-    return "this is not a supported image; send JPEG, PNG, WebP, GIF, BMP or TIFF (judged by its content)"
+    return "this is not a supported image; send JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF (judged by its content)"
 
 
 def _decoded(text: bytes) -> bytes:

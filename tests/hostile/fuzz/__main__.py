@@ -24,6 +24,21 @@ _WORDS: Final = (
     *(b"\0\0\0\rIHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"iCCP", b"zTXt", b"iTXt"),
     *(b"eXIf", b"RIFF", b"WEBP", b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"GIF89a", b"\x21\xf9\4"),
     *(b"\x21\xfe", b"\x2c\0\0\0\0", b"BM", b"\x28\0\0\0", b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0"),
+    *(
+        b"ftypavif",
+        b"ftypheic",
+        b"meta",
+        b"pitm",
+        b"iinf",
+        b"infe",
+        b"iloc",
+        b"iprp",
+        b"ipco",
+        b"ipma",
+        b"iref",
+        b"dimg",
+    ),
+    *(b"grid", b"av01", b"hvc1", b"av1C", b"hvcC", b"ispe", b"irot", b"imir", b"clap", b"idat", b"mdat", b"moov"),
     b"\x12\1\3\0\1\0\0\0",
 )
 

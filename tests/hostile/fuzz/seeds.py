@@ -13,6 +13,7 @@ from tests.hostile.fuzz.regressions import REGRESSIONS
 from tests.hostile.images import png_writer, tiff_writer, vp8l
 from tests.hostile.images.corpus import corpus
 from tests.hostile.images.jpeg_parts import Plane, baseline
+from tests.image.heif_samples import NAMES, sample
 from tests.image.samples import encode, exif, gradient, seeds
 
 #: Bytes of an input: the directory, tables and a few rows of each format fit.
@@ -63,6 +64,10 @@ def _small() -> Iterator[bytes]:
     yield encode(Image.new("RGB", (24, 17), (120, 60, 200)), "WEBP", lossless=True)
     yield vp8l.many_groups(32, 20)
     yield from _tiled()
+    for picture in (colour, grey, clear):
+        yield encode(picture, "AVIF", subsampling="4:4:4")
+    yield encode(colour, "AVIF", save_all=True, append_images=[grey.convert("RGB")])
+    yield from map(sample, NAMES)
 
 
 def _tiled() -> Iterator[bytes]:

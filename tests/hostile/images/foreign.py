@@ -43,8 +43,8 @@ def _formats() -> Iterator[tuple[str, bytes]]:
     yield "JPEG 2000 codestream", b"\xff\x4f\xff\x51" + bytes(200)
     yield "JPEG XL", b"\xff\x0a" + bytes(200)
     yield "JPEG-LS without a beginning", b"\xff\xf7" + bytes(200)
-    for brand in (b"heic", b"avif", b"mif1", b"mp42", b"qt  "):
-        box = b"\0\0\0\x20ftyp" + brand + b"\0\0\0\0" + brand + b"mif1miaf"
+    for brand in (b"mp42", b"qt  ", b"jp2 "):
+        box = b"\0\0\0\x1cftyp" + brand + b"\0\0\0\0" + brand + b"isomiso2"
         yield f"{brand.decode()} (ISO media)", box + bytes(400)
     yield "Matroska", b"\x1a\x45\xdf\xa3" + bytes(200)
     yield "ZIP", _archive()

@@ -47,6 +47,7 @@ def _pixels(limits: Limits) -> Iterator[Case]:
         for kind, options in (
             ("JPEG", {}),
             ("GIF", {}),
+            ("AVIF", {"speed": 10}),
             ("WEBP", {"lossless": True}),
             ("TIFF", {"compression": "tiff_lzw"}),
         ):

@@ -17,7 +17,8 @@ from tests.hostile.images.pictures import references
 
 #: What never belongs into an answer: addresses, tracebacks, names of our libraries and of exceptions, paths.
 _LEAKS = re.compile(
-    r"0x|Traceback|PIL|[Pp]illow|lib(?:tiff|jpeg|webp)|\w(?:Error|Exception)\b|<\w+ |\.py\b|(?:/[\w.-]+){2}"
+    r"0x|Traceback|PIL|[Pp]illow|lib(?:tiff|jpeg|webp|avif|heif|de265)|dav1d"
+    r"|\w(?:Error|Exception)\b|<\w+ |\.py\b|(?:/[\w.-]+){2}"
 )
 
 #: A good picture's embedding next to hostile neighbours; batches and thread counts change the last digits.

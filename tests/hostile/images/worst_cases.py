@@ -22,6 +22,7 @@ from PIL import Image
 from service.config import Settings
 from service.errors import ServiceError
 from service.image import Limits, Transform, inspect, preprocess
+from service.image.formats.bmff import can_decode
 from service.serving.memory_limits import USUAL_PIXELS
 from tests.hostile.images import png_writer as png
 from tests.hostile.images import tiff_writer as t
@@ -33,6 +34,8 @@ from tests.hostile.images.pictures import UInt8, indexed, plain
 from tests.hostile.images.png_writer import chunk
 from tests.hostile.images.tiff_writer import Tag, longs, shorts, tiff
 from tests.hostile.images.variants import inserted
+from tests.image.bmff_writer import av1, box, ispe, picture, write
+from tests.image.heif_samples import sample
 from tests.image.samples import encode
 
 _MAX_BYTES: Final = Settings().max_body_bytes
@@ -170,6 +173,10 @@ def _blocks() -> bytes:
     return inserted(data, first_frame(data), b"\x21\xfe" + b"\1a" * (LIMITS.max_blocks - 2_000) + b"\0")
 
 
+def _boxes() -> bytes:
+    return write([picture(av1(), ispe(48, 32))], before=box(b"free") * (LIMITS.max_blocks // 16 - 100))
+
+
 WORST: Final[dict[str, Callable[[], bytes]]] = {
     "jpeg, dense": lambda: _jpeg("RGB"),
     "jpeg, CMYK": lambda: _jpeg("CMYK"),
@@ -200,6 +207,14 @@ WORST: Final[dict[str, Callable[[], bytes]]] = {
     "tiff, Deflate, 16-bit grey with alpha": _deep_grey_tiff,
     "tiff, progressive JPEG tiles": _jpeg_tiff,
     "tiff, 65,536 strips": _strips,
+    "avif, dense": lambda: _densest(lambda quality: encode(_tiled(256, 4), "AVIF", speed=10, quality=quality)),
+    "avif, 12 bits, 4:4:4, alpha": lambda: sample("avif 12 bits, alpha, 50 megapixels"),
+    "avif, 4,000 boxes": _boxes,
+    **(
+        {"heic, 12 bits, 4:4:4, alpha": lambda: sample("heic 12 bits, alpha, 50 megapixels")}
+        if can_decode("heic")
+        else {}
+    ),
 }
 
 
