@@ -244,6 +244,7 @@ def large_scans() -> Iterator[bytes]:
     yield jpeg_tiles(3584, 256)
 
 
+@pytest.mark.slow
 def test_jpeg_compressed_scans_of_twelve_megapixels() -> None:
     for data in large_scans():
         assert data.count(b"\xff\xda") > 16
