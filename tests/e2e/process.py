@@ -67,6 +67,13 @@ class ServerProcess:
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, 30)
 
+    def refuses_connections(self) -> bool:
+        try:
+            self.connect().close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
     def wait(self) -> int:
         status = self.process.wait(60)
         self._reader.join(10)

@@ -80,7 +80,7 @@ def test_many_processes_answer_as_one_does(many: ServerProcess, photos: list[Pho
             card = client.get("/models").json()["models"][0]
             assert card["ready"]
             assert card["runtime"]["name"] == "openvino"
-        members = tree.children(many.process.pid)
+        members = tree.all_children(many.process.pid)
         assert set(members) == {"engine-0", "worker-0", "worker-1"}
         for name, pid in members.items():
             computes = bool(tree.mapped(pid, r"openvino|libtorch"))
@@ -93,7 +93,7 @@ def test_many_processes_answer_as_one_does(many: ServerProcess, photos: list[Pho
 def test_it_stops_without_losing_a_request_and_leaves_nothing(tiny: list[str]) -> None:
     with server(*tiny) as running:
         url = running.url
-        members = tree.children(running.process.pid)
+        members = tree.all_children(running.process.pid)
         names = tree.names(running.process.pid)
         assert (len(names.sockets), len(names.directories), len(names.left())) == (1, 1, 2)
         load = Load(url, png(1), clients=4)
@@ -114,15 +114,14 @@ def test_it_stops_without_losing_a_request_and_leaves_nothing(tiny: list[str]) -
 def test_kill_9_of_the_supervisor_leaves_no_process(tiny: list[str], stopped: str | None) -> None:
     with server(*tiny) as running:
         assert running.url
-        members = tree.children(running.process.pid)
+        members = tree.all_children(running.process.pid)
         names = tree.names(running.process.pid)
         (left,) = names.directories
         if stopped is not None:
             os.kill(members[stopped], signal.SIGSTOP)
         running.process.kill()
         until(lambda: not any(map(tree.alive, members.values())), timeout=5, what="its children are gone")
-        with pytest.raises(ConnectionRefusedError):
-            running.connect()
+        until(running.refuses_connections, timeout=5, what="its port is closed")
     assert names.left() == {str(left)}
     with server(*tiny) as running:
         assert running.url
@@ -143,7 +142,7 @@ def test_what_dies_or_falls_silent_is_replaced(tiny: list[str], name: str, numbe
         url = running.url
         # One worker is enough for readiness; one that still starts may be silent for long.
         until(lambda: ready_processes(running) == 3, timeout=30, what="all are ready")
-        victim = tree.children(running.process.pid)[name]
+        victim = tree.all_children(running.process.pid)[name]
         answered = total_requests(running)
         os.kill(victim, number)
         until(
@@ -174,6 +173,8 @@ def total_requests(running: ServerProcess) -> float:
 
 def test_metrics_are_those_of_all_processes_and_outlive_one(tiny: list[str]) -> None:
     with server(*tiny) as running:
+        assert running.url
+        until(lambda: ready_processes(running) == 3, timeout=60, what="all are ready")
         for _ in range(30):
             assert httpx.post(f"{running.url}/classify", content=png(3)).status_code == 200
         assert tree.total(running, "mobilenet_requests_total", 'endpoint="classify"') == 30
@@ -182,7 +183,7 @@ def test_metrics_are_those_of_all_processes_and_outlive_one(tiny: list[str]) -> 
         limit = tree.total(running, "mobilenet_in_flight_limit")
         processes = dict(tree.samples(running, "process_resident_memory_bytes"))
         assert len(processes) == 4
-        os.kill(tree.children(running.process.pid)["worker-0"], signal.SIGSTOP)
+        os.kill(tree.all_children(running.process.pid)["worker-0"], signal.SIGSTOP)
         until(
             lambda: tree.total(running, "mobilenet_in_flight_limit") == limit / 2,
             timeout=10,
@@ -210,7 +211,7 @@ def test_an_engine_that_never_starts_again_ends_the_service_loudly(store: Path, 
         assert running.url
         shutil.rmtree(store / "tiny")
         make_artifact(store, name="tiny", num_classes=3, seed=7)
-        os.kill(tree.children(running.process.pid)["engine-0"], signal.SIGKILL)
+        os.kill(tree.all_children(running.process.pid)["engine-0"], signal.SIGKILL)
         assert running.wait() == 1
     assert "has changed on disk since the service was started" in running.output
     assert "gave up on a process that does not start" in running.output
@@ -221,7 +222,7 @@ def test_an_engine_that_never_starts_again_ends_the_service_loudly(store: Path, 
 def test_a_second_signal_ends_it_at_once(tiny: list[str]) -> None:
     with server(*tiny) as running:
         assert running.url
-        members = tree.children(running.process.pid)
+        members = tree.all_children(running.process.pid)
         with running.connect() as connection:
             connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
             until(lambda: tree.total(running, "mobilenet_in_flight") > 0, timeout=10, what="it is under way")

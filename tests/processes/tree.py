@@ -10,24 +10,40 @@ from typing import NamedTuple
 
 from tests import scrape
 from tests.e2e.process import ServerProcess
+from tests.waiting import until
 
 
 def children(pid: int) -> dict[str, int]:
     """engine-0, worker-0 … → pid, of the supervisor ``pid``. A child that has not taken its name yet is left out."""
-    found = {}
+    named, _ = _children(pid)
+    return named
+
+
+def all_children(pid: int) -> dict[str, int]:
+    """``children``, once each has its name: the supervisor is ready as soon as one of each kind is."""
+    until(lambda: not _children(pid)[1], timeout=60, what=f"all children of {pid} have names")
+    return children(pid)
+
+
+def _children(pid: int) -> tuple[dict[str, int], list[int]]:
+    """Those with a name, and those without."""
+    named, nameless = {}, []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
             with contextlib.suppress(FileNotFoundError):
                 name = Path(f"/proc/{child}/comm").read_text().strip()
                 if name.startswith("mnet-"):
-                    found[name.removeprefix("mnet-")] = child
-    return found
+                    named[name.removeprefix("mnet-")] = child
+                else:
+                    nameless.append(child)
+    return named, nameless
 
 
 def alive(pid: int) -> bool:
-    """A zombie is not."""
+    """A zombie is not, unless threads of it still end: until the last one has, its files are open."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except FileNotFoundError:
         return False
 
