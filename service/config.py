@@ -5,6 +5,7 @@ Built in ``cli`` and passed down; nothing else reads the environment.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 Auto = Literal["auto"]
 
 _DEVICE = r"auto|cpu|cuda(:\d+)?"
+_ORIGIN = r"https?://([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?"
 
 
 def _default_store() -> Path:
@@ -50,11 +52,23 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 for every interface."""
 
     port: int = Field(default=8000, ge=0, le=65535)
-    """TCP port to listen on; 0 chooses a free port and prints it."""
+    """TCP port to listen on; 0 chooses a free port and prints it. Platforms may set it by AIP_HTTP_PORT or PORT, which
+    count where MOBILENET_PORT is not set."""
+
+    uds: Path | None = None
+    """Unix socket to listen on instead of host and port. Every user who can reach the path may connect."""
 
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
     """Most open connections; beyond it, an idle connection is closed for each new one. Lowered if the limit on open
     files requires it."""
+
+    keep_alive_timeout: int = Field(default=75, ge=1, le=86_400)
+    """Seconds after which an idle connection is closed. Should be longer than the idle time-out of a balancer in front,
+    so that no request meets a connection that has just been closed; Google's balancers use 600."""
+
+    forwarded_allow_ips: Annotated[tuple[str, ...], NoDecode] = ()
+    """Proxies whose X-Forwarded-For is believed: addresses and networks, separated by commas, or * for any. The client,
+    in logs and for max_client_share, is then the last address in it that is none of these. Empty: not believed."""
 
     device: str = "auto"
     """auto (CUDA if there is a usable GPU, else the CPU), cpu, cuda or cuda:N."""
@@ -128,10 +142,15 @@ class Settings(BaseSettings):
     """Valid API keys, separated by commas. Empty: no key is required."""
 
     api_keys_file: Path | None = None
-    """File of further keys, one per line; blank lines and lines that begin with # are skipped. Read once, at start."""
+    """File of further keys, one per line; blank lines and lines that begin with # are skipped. Read at start and
+    at each SIGHUP."""
 
     protect_metrics: bool = False
     """Require a key for /metrics too."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins, such as https://example.com, whose web pages may ask from a browser, separated by commas, or * for any.
+    Empty: only the service's own page may."""
 
     docs: bool = True
     """Serve /docs and /openapi.json; without page, / redirects to /docs."""
@@ -146,7 +165,10 @@ class Settings(BaseSettings):
     """Lowest severity that is logged."""
 
     access_log: bool = True
-    """Log a line for every request."""
+    """Log a line for every request, except successful probes and scrapes."""
+
+    log_probes: bool = False
+    """Log successful probes and scrapes of metrics as well."""
 
     @field_validator("model", "version")
     @classmethod
@@ -162,9 +184,9 @@ class Settings(BaseSettings):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return value
 
-    @field_validator("devices", mode="before")
+    @field_validator("devices", "forwarded_allow_ips", "cors_origins", mode="before")
     @classmethod
-    def _split_devices(cls, value: object) -> object:
+    def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("devices")
@@ -177,6 +199,24 @@ class Settings(BaseSettings):
                 )
         if value and not info.data.get("workers"):
             raise ValueError("engine processes need workers in front of them; set workers, or device for one process")
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                _ = network == "*" or ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError(f"{network!r} is no address, network such as 10.0.0.0/8, or *") from None
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin not in ("*", "null") and re.fullmatch(_ORIGIN, origin) is None:
+                raise ValueError(f"{origin!r} is no origin; one is https://example.com, without a path, or *")
         return value
 
     @field_validator("api_keys", mode="before")

@@ -40,7 +40,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Stages of a request, in order; also the names in the ``Server-Timing`` header.
 STAGES = ("read", "decode", "queue", "infer", "encode")
 
-_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+#: Up to the longest deadline that can be set.
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 #: Labels of metrics that are kept per model.

@@ -1,8 +1,19 @@
 """The command ``mobilenet-service``. Errors are one line, never a traceback."""
 
+# ruff: noqa: E402  # the first lines run before the imports that take time
 from __future__ import annotations
 
 import sys
+
+from service.host import process
+
+process.open_standard_streams()
+#: Whatever command this is, SIGTERM ends it; a service that has not accepted anything yet has no more to do.
+_SERVE = sys.argv[1:2] == ["serve"]
+process.end_on_sigterm(status=0 if _SERVE else 128 + 15)
+if _SERVE:
+    process.ignore_harmless_signals()
+
 from collections import UserDict
 from importlib import import_module
 

@@ -18,7 +18,7 @@ from service.http.server.http_server import Server
 from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.serving.build import Plan, create_engine, create_intake, create_served, engine_plan
-from service.serving.lifecycle import Lifecycle
+from service.serving.lifecycle import Lifecycle, read_keys_again
 
 
 def run_single(
@@ -51,6 +51,13 @@ async def _serve(
     intake = create_intake(settings, plan.max_in_flight, metrics, memory.GiveBackWhenIdle(loop).worked)
     app = create_app(settings, served, intake, lifecycle, metrics)
     server = Server(app.front, settings, metrics, lifecycle)
+
+    def read_again() -> None:
+        keys = read_keys_again(settings)
+        if keys is not None and app.api_keys is not None:
+            app.api_keys.replace(keys)
+
+    lifecycle.on_reload(read_again)
 
     async def start() -> None:
         """Load the model while the server already answers health checks."""

@@ -10,6 +10,7 @@ import click
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from service.cli.environment import PORT_VARIABLES, EnvironmentSettings, is_service_link, port_variable
 from service.config import Settings
 from service.errors import OperatorError
 
@@ -33,13 +34,16 @@ def setting_options(names: Iterable[str] = ()) -> Callable[[Command], Command]:
 
 def settings_from(**overrides: Any) -> Settings:
     """Settings from the environment and the command line; OperatorError describes all invalid ones."""
-    for name in sorted(os.environ):
-        # Only a warning: orchestrators set variables with our prefix (MOBILENET_SERVICE_HOST).
-        if name.startswith("MOBILENET_") and name.removeprefix("MOBILENET_").lower() not in Settings.model_fields:
+    names = sorted(name for name in os.environ if name.startswith("MOBILENET_") or name in PORT_VARIABLES)
+    if links := [name for name in names if is_service_link(name, os.environ[name])]:
+        click.echo(f"warning: ignored, because they describe a service to its neighbours: {', '.join(links)}", err=True)
+    known = {*links, *PORT_VARIABLES, *(f"MOBILENET_{name.upper()}" for name in Settings.model_fields)}
+    for name in names:
+        if name not in known:
             click.echo(f"warning: {name} is set, but there is no such setting", err=True)
     overrides = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**overrides)
+        return EnvironmentSettings(**overrides)
     except ValidationError as error:
         invalid: dict[str, list[ErrorDetails]] = {}
         for detail in error.errors():  # a union has one error per type
@@ -48,7 +52,8 @@ def settings_from(**overrides: Any) -> Settings:
 
 
 def _describe(name: str, details: list[ErrorDetails], on_the_command_line: bool) -> str:
-    option = f"--{name.replace('_', '-')}" if on_the_command_line else f"MOBILENET_{name.upper()}"
+    variable = (port_variable(os.environ) if name == "port" else None) or f"MOBILENET_{name.upper()}"
+    option = f"--{name.replace('_', '-')}" if on_the_command_line else variable
     message = details[0]["msg"].removeprefix("Value error, ")
     if details[0]["type"] == "bool_parsing":
         message = "must be true or false"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from functools import partial
 from typing import Any
@@ -14,7 +13,8 @@ import click
 from service import __version__, logs
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
-from service.http.server.listener import base_url, listen
+from service.host.process import connection_limit, flush_standard_streams
+from service.http.server.listener import base_url, listen, listening_unix
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
 
@@ -32,19 +32,19 @@ def serve_command(**options: Any) -> None:
     # Before anything listens: raises OperatorError for a faulty manifest, labels or weights that were never pulled.
     artifact = load_artifact(settings.model_store, settings.model, settings.version)
     _ = artifact.digest
-    listener = listen(settings.host, settings.port)
-    on_ready = partial(_print_welcome, settings, artifact, listener, time.monotonic())
-    # Imported on demand: a supervisor does not need HTTP.
-    if settings.workers:
-        from service.processes.supervisor import supervise
+    connection_limit(settings.max_connections)
+    with listening_unix(settings.uds) if settings.uds else listen(settings.host, settings.port) as listener:
+        on_ready = partial(_print_welcome, settings, artifact, listener, time.monotonic())
+        # Imported on demand: a supervisor does not need HTTP.
+        if settings.workers:
+            from service.processes.supervisor import supervise
 
-        status = supervise(settings, artifact.digest, listener, on_ready=on_ready)
-    else:
-        from service.cli.one_process import run_single
+            status = supervise(settings, artifact.digest, listener, on_ready=on_ready)
+        else:
+            from service.cli.one_process import run_single
 
-        status = run_single(settings, artifact, listener, on_ready=on_ready)
-    sys.stdout.flush()
-    sys.stderr.flush()
+            status = run_single(settings, artifact, listener, on_ready=on_ready)
+    flush_standard_streams()
     os._exit(status)  # without waiting for threads that may hang, as in a decode pool
 
 
@@ -52,8 +52,11 @@ def _print_welcome(
     settings: Settings, artifact: Artifact, listener: socket.socket, started: float, processes: str
 ) -> None:
     base = base_url(listener)
+    unix = f"--unix-socket {settings.uds} " if settings.uds else ""
     browser = ""
-    if settings.page:
+    if unix:
+        browser = f"  It listens on {settings.uds}:\n\n"
+    elif settings.page:
         browser = f"  {base}/          drop photos there in a browser\n"
     elif settings.docs:
         browser = f"  {base}/docs      try it in a browser\n"
@@ -65,6 +68,6 @@ def _print_welcome(
         f"  {base}/explain   POST an image, get its class maps\n"
         f"  {base}/embed     POST an image, get its feature vector\n"
         f"  {base}/metrics   Prometheus\n\n"
-        f"  curl --data-binary @photo.jpg {base}/classify\n"
+        f"  curl {unix}--data-binary @photo.jpg {base}/classify\n"
     )
-    sys.stdout.flush()
+    flush_standard_streams()

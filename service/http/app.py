@@ -11,7 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import __version__
 from service.config import Settings
 from service.http import docs, operations, page, problems
+from service.http.cors import cors
 from service.http.endpoints import Endpoints
+from service.http.forwarded import Forwarded
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
 from service.http.request import Exchange
 from service.http.routes import InferenceRoute, RouteTable
@@ -20,7 +22,7 @@ from service.serving.intake import Intake, Served
 from service.serving.lifecycle import Lifecycle
 
 #: Paths that need no API key. All others do, so that no variant spelling of a path gets around the keys.
-_KEYLESS = ("/", "/livez", "/readyz", "/docs", "/docs/assets", "/openapi.json")
+_KEYLESS = ("/", *operations.PROBES, "/docs", "/docs/assets", "/openapi.json")
 
 _DESCRIPTION = """\
 ImageNet classes, feature vectors and class maps from [MobileNetV2](https://arxiv.org/abs/1801.04381). Try it here: open
@@ -38,6 +40,7 @@ class Service(FastAPI):
 
     front: ASGIApp
     table: RouteTable
+    api_keys: ApiKeys | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.front(scope, receive, send)
@@ -76,12 +79,21 @@ def create_app(settings: Settings, served: Served, intake: Intake, lifecycle: Li
     app.table = RouteTable(app.router.routes, keyless=keyless, otherwise=app.through_fastapi)
     front: ASGIApp = app.table
     if keys:
-        front = ApiKeys(front, keys=keys, metrics=metrics)
+        front = app.api_keys = ApiKeys(front, keys=keys, metrics=metrics)
+    around = cors(settings.cors_origins) if settings.cors_origins else _as_it_is
     app.front = Observe(
-        HeaderLimit(front, metrics=metrics),
+        around(HeaderLimit(front, metrics=metrics)),
         metrics=metrics,
         routes=app.table,
-        access_log=settings.access_log,
         lifecycle=lifecycle,
+        access_log=settings.access_log,
+        unlogged=() if settings.log_probes else (*operations.PROBES, "/metrics"),
+        around=around,
     )
+    if settings.forwarded_allow_ips:
+        app.front = Forwarded(app.front, settings.forwarded_allow_ips)
+    return app
+
+
+def _as_it_is(app: ASGIApp) -> ASGIApp:
     return app

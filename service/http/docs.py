@@ -69,6 +69,8 @@ def add_docs(app: FastAPI, *, num_classes: int, without_key: Collection[str] | N
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             document["paths"] = inference_paths(num_classes) | document["paths"]
             document["components"]["schemas"] |= components()
+            # Relative to the document itself, so that it holds behind any proxy prefix.
+            document["servers"] = [{"url": "."}]
             if without_key is not None:
                 document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 for path in document["paths"].keys() - set(without_key):

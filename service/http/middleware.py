@@ -13,7 +13,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +54,10 @@ class Observe:
     app: ASGIApp
     metrics: Metrics
     routes: RouteTable
-    access_log: bool
     lifecycle: Lifecycle
+    access_log: bool
+    unlogged: Collection[str]  # paths whose successes the access log leaves out
+    around: Callable[[ASGIApp], ASGIApp]  # what ``app`` is wrapped in, for the answers given here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,11 +91,11 @@ class Observe:
                 raise
             # The time to drain is over: nothing else cancels a request.
             error: ServiceError = Draining("the service shut down before this request was finished")
-            await problems.refuse(error, self.metrics)(scope, receive, send_observed)
+            await self.around(problems.refuse(error, self.metrics))(scope, receive, send_observed)
         except Exception:
             logger.exception("a request failed unexpectedly", extra={"fields": {"request_id": request_id}})
             if not status:
-                await problems.refuse(problems.UNEXPECTED, self.metrics)(scope, receive, send_observed)
+                await self.around(problems.refuse(problems.UNEXPECTED, self.metrics))(scope, receive, send_observed)
             elif not complete:
                 raise  # part of the answer has been sent; only a closed connection tells the client
         finally:
@@ -102,7 +104,8 @@ class Observe:
     def _record(self, scope: Scope, label: str, status: int, seconds: float, request_id: str) -> None:
         self.metrics.requests.labels(label, str(status)).inc()
         self.metrics.request_duration.labels(label).observe(seconds)
-        if self.access_log and access.isEnabledFor(logging.INFO):
+        unlogged = status < 400 and scope["path"] in self.unlogged
+        if self.access_log and not unlogged and access.isEnabledFor(logging.INFO):
             fields: dict[str, Any] = {
                 "method": scope["method"],
                 # Not decoded: line breaks in it could forge log records.
@@ -142,6 +145,10 @@ class ApiKeys:
     def __init__(self, app: ASGIApp, *, keys: Sequence[str], metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self.replace(keys)
+
+    def replace(self, keys: Sequence[str]) -> None:
+        """Accept ``keys`` from now on instead of those before."""
         self._digests = [_digest(key) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,6 +14,9 @@ from service.model.artifact import Artifact
 from service.serving.intake import Served
 from service.serving.lifecycle import Lifecycle
 
+#: Asked every few seconds by machines. They need no API key, and the access log leaves out their successes.
+PROBES = ("/livez", "/readyz", "/health", "/healthz", "/ping")
+
 
 def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:
     router = APIRouter(tags=["operations"], responses=schemas.problem_responses(400, 431, 500))
@@ -22,7 +25,9 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
         state = await served.engine.ready()
         return Readiness(False, "draining", state.info) if lifecycle.draining else state
 
-    @router.get("/livez", response_model=schemas.Status, summary="Whether the process answers")
+    @router.get(
+        "/livez", response_model=schemas.Status, summary="Whether the process answers", operation_id="check_live"
+    )
     async def livez() -> Response:
         return _json({"status": "ok"})
 
@@ -31,11 +36,23 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
         response_model=schemas.Status,
         responses={503: {"model": schemas.Status, "description": "Starting, failing or shutting down."}},
         summary="Whether the service can infer",
+        operation_id="check_ready",
     )
+    @router.get("/health", include_in_schema=False)
+    @router.get("/healthz", include_in_schema=False)
     async def readyz() -> Response:
-        """Ready once a probe image has gone through the model; then for as long as the last batch succeeded."""
+        """Ready once a probe image has gone through the model; then for as long as the last batch succeeded.
+
+        `/health`, `/healthz` and `/ping` answer alike.
+        """
         state = await readiness()
         return _json({"status": "ok" if state.ok else state.reason}, status=200 if state.ok else 503)
+
+    @router.get("/ping", include_in_schema=False)
+    async def ping() -> Response:
+        """As TorchServe words it."""
+        state = await readiness()
+        return _json({"status": "Healthy" if state.ok else state.reason}, status=200 if state.ok else 503)
 
     @router.get(
         "/metrics",
@@ -45,6 +62,7 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
             **(schemas.problem_responses(401) if metrics_keyed else {}),
         },
         summary="Prometheus metrics",
+        operation_id="get_metrics",
     )
     async def prometheus() -> Response:
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
@@ -53,6 +71,7 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
         "/models",
         summary="The model being served, its figures and its runtime",
         responses=schemas.problem_responses(401),
+        operation_id="list_models",
     )
     async def models() -> Response:
         return _json({"models": [_card(served.artifact, await readiness())]})

@@ -1,6 +1,6 @@
 """Errors as ``application/problem+json`` (RFC 9457).
 
-``ServiceError`` carries its own status; Starlette's HTTPException (404, 405) is translated; any other exception is a
+``ServiceError`` carries its own status; Starlette's HTTPException (404) is translated; any other exception is a
 500 without details.
 """
 
@@ -20,11 +20,6 @@ MEDIA_TYPE = "application/problem+json"
 
 #: The answer when a request fails because of a bug.
 UNEXPECTED = ServiceError("the service failed on this request")
-
-_DETAILS = {
-    404: "nothing is served at this path",
-    405: "this path does not support this method; see the Allow header",
-}
 
 
 def problem(error: ServiceError) -> dict[str, Any]:
@@ -51,6 +46,16 @@ def _document(members: dict[str, Any], headers: dict[str, str]) -> Response:
     return Response(body, status_code=members["status"], media_type=MEDIA_TYPE, headers=headers)
 
 
+def method_not_allowed(allow: dict[str, str]) -> Response:
+    """``allow``: the header that names the methods of the path."""
+    return _http_problem(405, "this path does not support this method; see the Allow header", allow)
+
+
+def _http_problem(status: int, detail: str | None, headers: dict[str, str]) -> Response:
+    title = HTTPStatus(status).phrase
+    return _document({"status": status, "title": title, "detail": detail or title.lower()}, headers)
+
+
 def refuse(error: ServiceError, metrics: Metrics) -> Response:
     """``response``, counted in the metrics by its reason."""
     metrics.rejected.labels(error.reason).inc()
@@ -70,12 +75,8 @@ def add_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        title = HTTPStatus(error.status_code).phrase
-        detail = _DETAILS.get(error.status_code, title.lower())
-        headers = dict(error.headers or {})
-        if error.status_code == 405 and headers.get("Allow", "GET") == "GET":
-            headers["Allow"] = "GET, HEAD"  # ``Service.dispatch`` answers HEAD as GET
-        return _document({"status": error.status_code, "title": title, "detail": detail}, headers)
+        detail = "nothing is served at this path" if error.status_code == 404 else None
+        return _http_problem(error.status_code, detail, dict(error.headers or {}))
 
     app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(HTTPException, on_http_exception)

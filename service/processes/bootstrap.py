@@ -1,6 +1,7 @@
 """What all child processes do: read the hand-over, send heartbeats, end with their supervisor.
 
-The supervisor writes the hand-over to a child's standard input as JSON, because a command line is public.
+The supervisor writes the hand-over to a child's standard input as a line of JSON, because a command line is public.
+Later lines are API keys that replace those in the settings.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from service.config import Settings
 from service.errors import OperatorError
 from service.host import memory
 from service.host.cores import available_cores
+from service.host.process import flush_standard_streams
 from service.metrics import Metrics, share
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
@@ -57,7 +59,11 @@ class Handover:
         return [number for number in (self.listener, self.heartbeat, self.counts) if number >= 0]
 
     def dump(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self)).encode()
+        """A line."""
+        return json.dumps(dataclasses.asdict(self)).encode() + b"\n"
+
+    def with_keys(self, keys: Sequence[str]) -> Handover:
+        return dataclasses.replace(self, settings=self.settings | {"api_keys": list(keys)})
 
     def load_artifact(self, settings: Settings) -> Artifact:
         """OperatorError if its weights differ from those that the other processes serve."""
@@ -68,7 +74,8 @@ class Handover:
 
 
 def dump_settings(settings: Settings) -> dict[str, Any]:
-    """Settings with the keys of ``api_keys_file`` in ``api_keys``: the file is read once, when the service starts."""
+    """Settings with the keys of ``api_keys_file`` in ``api_keys``: only the supervisor reads that file, so that all
+    processes accept the same keys at any time."""
     resolved = settings.model_copy(update={"api_keys": settings.accepted_keys(), "api_keys_file": None})
     return resolved.model_dump(mode="json")
 
@@ -86,8 +93,7 @@ def run_child(main: Callable[[Handover, Settings, Metrics], Coroutine[Any, Any, 
     except OperatorError as error:
         sys.stderr.write(f"error: {error}\n")
         status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_standard_streams()
     os._exit(status)  # without waiting for threads that may hang
 
 
@@ -104,11 +110,21 @@ async def send_heartbeats(handover: Handover, metrics: Metrics, *, ready: Callab
         await asyncio.sleep(BEAT_S)
 
 
+async def receive_keys(use: Callable[[Sequence[str]], object]) -> None:
+    """Give each later list of API keys to ``use``, until cancelled."""
+    lines = asyncio.StreamReader(limit=2**24)
+    pipe = os.fdopen(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), pipe)
+    async for line in lines:
+        use(json.loads(line))
+
+
 def _receive_handover() -> Handover:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        handover = Handover(**json.load(sys.stdin))
+        with os.fdopen(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:  # nothing of a later line
+            handover = Handover(**json.loads(pipe.readline()))
     except ValueError:  # the supervisor died while it was writing
         os._exit(1)
     if os.getppid() != handover.parent:  # the supervisor died before prctl took effect

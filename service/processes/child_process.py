@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -41,7 +42,11 @@ PROCESS_STATES: tuple[ProcessState, ...] = get_args(ProcessState)
 _EXIT_REASONS = {status: state for state, status in ENGINE_EXITS.items()}
 
 #: The child gets this process's ``sys.path``, so that it imports the same modules wherever it was started from.
-_BOOT = "import sys; sys.path[:] = sys.argv[3:]; from {module} import main; main()"
+_BOOT = (
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from service.host import process; process.ignore_harmless_signals(); "
+    "from {module} import main; main()"
+)
 
 
 class ChildProcess:
@@ -100,6 +105,16 @@ class ChildProcess:
         self._stopping.set()
         self._signal(number)
 
+    def change_keys(self, keys: Sequence[str]) -> None:
+        """Tell the process, and every later one, the API keys that hold from now on."""
+        self._handover = self._handover.with_keys(keys)
+        self._write(json.dumps(keys).encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # it has ended, which ``run`` notices
+                self._process.stdin.write(line)
+
     async def _run_once(self) -> bool:
         """Whether the process was ready before it ended."""
         pipe, heartbeat = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -120,7 +135,7 @@ class ChildProcess:
         try:
             if self._stopping.is_set():
                 self._signal(signal.SIGTERM)
-            await process.communicate(handover.dump())
+            self._write(handover.dump())
             self.status = await process.wait()
             return self.state == "ready"
         finally:

@@ -120,7 +120,8 @@ class SharedListener:
             logger.exception("no connection can be accepted")
             self._pause(_EXHAUSTED_S)
             return
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if accepted.family != socket.AF_UNIX:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted.setblocking(False)
         task = asyncio.ensure_future(self._hand_over(accepted))
         self._accepting.add(task)

@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from service.config import Settings
 from service.errors import OperatorError
@@ -22,6 +23,7 @@ from service.processes.bootstrap import Handover, dump_settings
 from service.processes.child_process import CHECK_S, PROCESS_STATES, ChildProcess
 from service.processes.metrics_directory import metrics_directory
 from service.processes.shared_listener import ConnectionCounts
+from service.serving.lifecycle import STOPPING, read_keys_again
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,9 @@ def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_re
             handover = replace(for_workers, name=f"worker-{index}", worker_index=index)
             workers.append(ChildProcess(WORKER_MODULE, handover, on_exit))
         drain_s = settings.drain_timeout_ms / 1e3
-        return asyncio.run(Supervisor(listener, engines, workers, metrics, drain_s=drain_s, on_ready=on_ready).run())
+        keys = partial(read_keys_again, settings)
+        supervisor = Supervisor(listener, engines, workers, metrics, keys, drain_s=drain_s, on_ready=on_ready)
+        return asyncio.run(supervisor.run())
 
 
 @dataclass
@@ -78,6 +82,7 @@ class Supervisor:
     engines: Sequence[ChildProcess]
     workers: Sequence[ChildProcess]
     metrics: Metrics
+    read_keys_again: Callable[[], Sequence[str] | None]
     drain_s: float  # how long workers may take to stop
     on_ready: Callable[[str], object]
     _signalled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,8 +90,9 @@ class Supervisor:
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             loop.add_signal_handler(number, self._handle_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._tasks = {child: asyncio.create_task(child.run()) for child in (*self.engines, *self.workers)}
         status = await self._check_until_the_end()
         # Connections that no worker has accepted would wait for ever in a queue that only this process keeps open.
@@ -134,6 +140,11 @@ class Supervisor:
             for child in late:
                 child.stop(signal.SIGKILL)
             await asyncio.wait(tasks)
+
+    def _reload(self) -> None:
+        if (keys := self.read_keys_again()) is not None:
+            for worker in self.workers:
+                worker.change_keys(keys)
 
     def _handle_signal(self, number: signal.Signals) -> None:
         if self._signalled.is_set():

@@ -12,7 +12,7 @@ from service.host import memory
 from service.http.app import create_app
 from service.http.server.http_server import Server
 from service.metrics import Metrics
-from service.processes.bootstrap import Handover, run_child, send_heartbeats
+from service.processes.bootstrap import Handover, receive_keys, run_child, send_heartbeats
 from service.processes.shared_listener import ConnectionCounts, SharedListener
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import Layout
@@ -51,10 +51,13 @@ async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int
 
     engine.start()
     heartbeats = asyncio.ensure_future(send_heartbeats(handover, metrics, ready=ready))
+    changes = asyncio.ensure_future(receive_keys(app.api_keys.replace)) if app.api_keys else None
     with lifecycle.signals():
         await server.serve(sockets=[socket.socket(fileno=handover.listener)])
         status = await lifecycle.close("decoding", engine.aclose())
     heartbeats.cancel()
+    if changes is not None:
+        changes.cancel()
     return status
 
 

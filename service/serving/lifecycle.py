@@ -2,8 +2,8 @@
 
     serving ─► draining ─► ended
 
-SIGTERM, SIGINT or ``fail`` begin the drain, which stops all transports registered with ``on_drain``; a second signal
-ends the process at once.
+SIGTERM, SIGINT, SIGQUIT or ``fail`` begin the drain, which stops all transports registered with ``on_drain``; a second
+signal ends the process at once. SIGHUP makes what is registered with ``on_reload`` read its files again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,27 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 
+from service.config import Settings
+from service.host.process import HARMLESS
+
 logger = logging.getLogger(__name__)
+
+#: Begin the drain.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def read_keys_again(settings: Settings) -> tuple[str, ...] | None:
+    """The API keys as they are in the file now. None, which is logged, if there is no file or no key in it."""
+    if settings.api_keys_file is None:
+        logger.info("there is no file to read again")
+        return None
+    try:
+        keys = settings.accepted_keys()
+    except ValueError as error:
+        logger.error("the keys stay as they were: api_keys_file %s", error)
+        return None
+    logger.info("the keys have been read again", extra={"fields": {"keys": len(keys)}})
+    return keys
 
 
 class Lifecycle:
@@ -36,6 +56,7 @@ class Lifecycle:
         self._drained_by = math.inf  # time.monotonic() seconds
         self._signalled = False
         self._on_drain: list[Callable[[], object]] = []
+        self._on_reload: list[Callable[[], object]] = []
         self._loop = asyncio.get_running_loop()
 
     def on_drain(self, stop: Callable[[], object]) -> None:
@@ -44,6 +65,10 @@ class Lifecycle:
             stop()
         else:
             self._on_drain.append(stop)
+
+    def on_reload(self, read_again: Callable[[], object]) -> None:
+        """Call ``read_again``, which must not raise, on the event loop at every SIGHUP."""
+        self._on_reload.append(read_again)
 
     def drain(self) -> None:
         """Begin to drain. Later calls change nothing."""
@@ -78,14 +103,18 @@ class Lifecycle:
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
-        """While the block runs, SIGTERM and SIGINT begin the drain. For the main thread."""
-        handled = (signal.SIGTERM, signal.SIGINT)
-        previous = {number: signal.signal(number, self.handle_signal) for number in handled}
+        """While the block runs, ``STOPPING`` begin the drain and SIGHUP reloads. For the main thread."""
+        previous = {number: signal.signal(number, signal.SIG_IGN) for number in HARMLESS}
+        previous |= {number: signal.signal(number, self.handle_signal) for number in STOPPING}
+        signal.signal(signal.SIGHUP, self._handle_reload)
         try:
             yield
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _handle_reload(self, number: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(lambda: [read_again() for read_again in self._on_reload])
 
     def handle_signal(self, number: int, frame: FrameType | None) -> None:
         """May interrupt any code, even a write to the log, during which another write would raise."""

@@ -115,8 +115,8 @@ def test_corrupt_weights_are_refused(tmp_path: Path) -> None:
 def test_json_logs_are_json(store: Path) -> None:
     with server(*tiny(store), "--log-format", "json") as running:
         with running.client() as client:
-            client.get("/livez", headers={"X-Request-Id": "abc"})
+            client.get("/models", headers={"X-Request-Id": "abc"})
         assert running.terminate() == 0
     records = [json.loads(line) for line in running.lines if line.startswith("{")]
     (request,) = (record for record in records if record["message"] == "request")
-    assert (request["path"], request["status"], request["request_id"]) == ("/livez", 200, "abc")
+    assert (request["path"], request["status"], request["request_id"]) == ("/models", 200, "abc")

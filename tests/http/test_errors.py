@@ -97,7 +97,7 @@ def test_unknown_paths_and_methods(app: RunningApp) -> None:
     problem(app.client.post("/classify/", content=png(1)), 404)
     refused = app.client.get("/classify")
     problem(refused, 405)
-    assert refused.headers["allow"] == "POST"
+    assert refused.headers["allow"] == "POST, OPTIONS"
 
 
 def test_a_header_block_over_16_kb_is_431(app: RunningApp) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from starlette.routing import Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.http.routes import InferenceRoute, RouteTable
 
@@ -28,27 +28,34 @@ def table(called: list[str]) -> RouteTable:
 
 
 @pytest.mark.parametrize(
-    ("path", "label", "keyless", "posted"),
+    ("path", "label", "keyless", "answers"),
     [
-        ("/classify", "classify", False, "infer"),
-        ("/models/mine/classify", "models/{name}/classify", False, "infer mine"),
-        ("/models//classify", "other", False, "other POST"),
-        ("/models/a/b/classify", "other", False, "other POST"),
-        ("/classify/", "other", False, "other POST"),
-        ("/files/one", "other", True, "other POST"),
-        ("/docs/assets/a.css", "other", True, "other POST"),
-        ("/docs/assets", "other", True, "other POST"),
-        ("/docs/assetsx", "other", False, "other POST"),
-        ("/nowhere", "other", False, "other POST"),
+        ("/classify", "classify", False, ["infer", "405", "405", "204"]),
+        ("/models/mine/classify", "models/{name}/classify", False, ["infer mine", "405", "405", "204"]),
+        ("/models//classify", "other", False, ["other POST", "other GET", "other HEAD", "other OPTIONS"]),
+        ("/models/a/b/classify", "other", False, ["other POST", "other GET", "other HEAD", "other OPTIONS"]),
+        ("/classify/", "other", False, ["other POST", "other GET", "other HEAD", "other OPTIONS"]),
+        ("/files/one", "other", True, ["405", "other GET", "other GET", "204"]),
+        ("/docs/assets/a.css", "other", True, ["405", "other GET", "other GET", "204"]),
+        ("/docs/assets", "other", True, ["other POST", "other GET", "other HEAD", "other OPTIONS"]),
+        ("/docs/assetsx", "other", False, ["other POST", "other GET", "other HEAD", "other OPTIONS"]),
+        ("/nowhere", "other", False, ["other POST", "other GET", "other HEAD", "other OPTIONS"]),
+        ("*", "other", False, ["other POST", "other GET", "other HEAD", "204"]),
     ],
 )
-async def test_every_path_has_one_entry(path: str, label: str, keyless: bool, posted: str) -> None:
+async def test_every_path_has_one_entry(path: str, label: str, keyless: bool, answers: list[str]) -> None:
     called: list[str] = []
     routes = table(called)
-    for method, expected in (("POST", posted), ("GET", "other GET"), ("HEAD", "other GET")):
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            called.append(str(message["status"]))
+
+    for method, expected in zip(("POST", "GET", "HEAD", "OPTIONS"), answers, strict=True):
         scope: Scope = {"type": "http", "method": method, "path": path}
         entry = routes.enter(scope)
-        assert (entry.label, entry.keyless) == (label, keyless)
-        await routes(scope, None, None)  # type: ignore[arg-type]  # neither is used
+        assert (entry.label, entry.keyless) == (label, keyless or (path, method) == ("*", "OPTIONS"))
+        await routes(scope, None, send)  # type: ignore[arg-type]  # the body is not read
         assert called.pop() == expected
+        assert not called
     assert routes.labels == ["classify", "models/{name}/classify", "other"]

@@ -235,7 +235,7 @@ def test_a_second_signal_ends_it_at_once(tiny: list[str]) -> None:
 
 def test_the_logs_of_all_processes_carry_their_names(many: ServerProcess) -> None:
     def names() -> set[str]:
-        assert httpx.get(f"{many.url}/readyz").status_code == 200  # by one worker or the other
+        assert httpx.get(f"{many.url}/models").status_code == 200  # by one worker or the other
         return {json.loads(line).get("process") for line in list(many.lines) if line.startswith("{")}
 
     until(lambda: {"engine-0", "worker-0", "worker-1"} <= names(), timeout=10, what="all have logged")
@@ -243,14 +243,14 @@ def test_the_logs_of_all_processes_carry_their_names(many: ServerProcess) -> Non
 
 def test_connections_opened_at_once_are_spread_over_the_workers(many: ServerProcess) -> None:
     def share() -> Counter[str]:
-        lines = [line for line in list(many.lines) if '"path": "/livez"' in line]
+        lines = [line for line in list(many.lines) if '"path": "/openapi.json"' in line]
         return Counter(json.loads(line)["process"] for line in lines)
 
     until(lambda: ready_processes(many) == 3, timeout=30, what="all are ready")
     opened = [many.connect() for _ in range(32)]
     try:
         for connection in opened:
-            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
         for connection in opened:
             assert connection.recv(4096).startswith(b"HTTP/1.1 200")
     finally:

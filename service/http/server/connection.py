@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 import httptools
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import BadRequest, HeadersTooLarge, ServiceError
@@ -102,7 +103,7 @@ class Connection(HttpToolsProtocol):
             self.url = b"/"  # host:port is not a path; the application refuses the method
         super().on_headers_complete()
         self.headers = []  # uvicorn appends trailers here: they must not become headers
-        if not self.cycle.keep_alive:
+        if not self.cycle.keep_alive or self.cycle.waiting_for_100_continue:
             self.cycle.transport = self  # type: ignore[assignment]  # a cycle uses only write, is_closing and close
 
     def on_body(self, body: bytes) -> None:
@@ -148,7 +149,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running, self.idle = cycle, False
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, _closing(cycle, app) if cycle.waiting_for_100_continue else app)
 
     def _make_room(self) -> None:
         """Close an idle connection, or this one if none is idle."""
@@ -199,3 +200,21 @@ class Connection(HttpToolsProtocol):
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join((STATUS_LINE[error.status], *lines, b"\r\n", answer.body)))
         self.transport.close()
+
+
+def _closing(cycle: RequestResponseCycle, app: Any) -> Any:
+    """``app``, but an answer to ``Expect: 100-continue`` that was given without asking for the body is the last.
+
+    Whether the body follows all the same only its client knows; some send the next request instead (RFC 9110, section
+    10.1.1; golang/go#67555).
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start" and cycle.waiting_for_100_continue and cycle.more_body:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        await app(scope, receive, send_last)
+
+    return answer

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import resource
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,15 +18,13 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http import httptools_impl
 
 from service.config import Settings
+from service.host.process import connection_limit
 from service.http.server.connection import Connection
 from service.metrics import Metrics
 from service.serving.lifecycle import Lifecycle
 
 #: uvicorn's buffer for a body, sized for an ordinary photo as in ``listener``.
 _UNREAD_BODY = 2**18
-
-#: Open files that are not connections: 14 on a CPU, more with a GPU driver, and those of /docs.
-_OTHER_FILES = 128
 
 #: Accepts connections from a listener for a server, until closed.
 Accept = Callable[[socket.socket, "Server"], object]
@@ -36,7 +33,7 @@ Accept = Callable[[socket.socket, "Server"], object]
 def config(app: ASGIApp, settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> uvicorn.Config:
     # uvicorn pauses reading a connection when this much of a body waits for the application. It has no option for it.
     httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BODY  # type: ignore[attr-defined]  # not exported
-    max_connections = min(settings.max_connections, _file_limit() - _OTHER_FILES)
+    max_connections = connection_limit(settings.max_connections)
     return uvicorn.Config(
         app,
         loop="none",
@@ -48,17 +45,9 @@ def config(app: ASGIApp, settings: Settings, metrics: Metrics, lifecycle: Lifecy
         access_log=False,
         server_header=False,
         backlog=2048,
-        # Longer than the idle time-outs of common balancers, so that no request meets a connection we have just closed.
-        timeout_keep_alive=75,
+        timeout_keep_alive=settings.keep_alive_timeout,
         timeout_graceful_shutdown=math.ceil(lifecycle.drain_s),
     )
-
-
-def _file_limit() -> int:
-    """Raise the limit to its maximum and return it. The default is often 1024 for select(), which is not used here."""
-    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    return limit
 
 
 class Server(uvicorn.Server):
@@ -78,13 +67,18 @@ class Server(uvicorn.Server):
         return len(self.server_state.connections)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._accept is None:
+        sockets = sockets or []
+        if self._accept is None and all(listener.family != socket.AF_UNIX for listener in sockets):
             await super().startup(sockets)
             return
         await super().startup([])
-        for listener in sockets or ():
-            # uvicorn only closes it and waits for that
-            self.servers.append(cast(asyncio.Server, self._accept(listener, self)))
+        for listener in sockets:
+            if self._accept is None:
+                loop = asyncio.get_running_loop()
+                server = await loop.create_unix_server(self.connect, sock=listener, backlog=self.config.backlog)
+            else:  # uvicorn only closes it and waits for that
+                server = cast(asyncio.Server, self._accept(listener, self))
+            self.servers.append(server)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,8 +1,12 @@
-"""The listening socket, with a receive buffer sized for photos. The supervisor uses only this module of ``http``."""
+"""The listening socket: a TCP port, or a Unix socket. The supervisor uses only this module of ``http``."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from service.errors import OperatorError
 
@@ -27,8 +31,50 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+@contextmanager
+def listening_unix(path: Path) -> Iterator[socket.socket]:
+    """A Unix socket bound to ``path``, not listening yet; the path is removed afterwards. OperatorError if that fails.
+
+    What a killed service left behind is replaced, but not the socket of a running one.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            listener.bind(str(path))
+        except OSError:
+            if not _is_abandoned(path):
+                raise
+            path.unlink()
+            listener.bind(str(path))
+        path.chmod(0o666)  # as with a port, everyone may connect; the directory can limit who
+        ours = path.stat().st_ino
+    except OSError as error:
+        raise OperatorError(f"cannot listen on {path}: {error.strerror or error}; choose another --uds") from None
+    try:
+        yield listener
+    finally:
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == ours:  # else a newer service has taken its place
+                path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether it is a Unix socket on which nobody listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return path.is_socket()
+        except OSError:
+            pass
+    return False
+
+
 def base_url(listener: socket.socket) -> str:
-    """The address for a browser on this machine."""
+    """The address for a browser on this machine; for a Unix socket, that for curl --unix-socket."""
+    if listener.family == socket.AF_UNIX:
+        return "http://localhost"
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
