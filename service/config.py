@@ -187,7 +187,9 @@ class Settings(BaseSettings):
     @field_validator("devices", "forwarded_allow_ips", "cors_origins", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",")) if value.strip() else ()
 
     @field_validator("devices")
     @classmethod

@@ -2,17 +2,76 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
+import pytest
+
+from service.config import Settings
 from service.http.endpoints import INFERENCE_PATHS
-from service.metrics import Metrics
+from service.http.operations import PROBES
+from service.metrics import _SECONDS, Metrics
 from service.model.artifact import Artifact
-from tests.running import RunningApp, png, running_app
+from tests.hostile.http.wire import get, wire
+from tests.running import RunningApp, png, problem, running_app
 
 
 def test_health(app: RunningApp) -> None:
     assert app.client.get("/livez").json() == {"status": "ok"}
     assert app.client.get("/readyz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("path", [path for path in PROBES if path != "/livez"])
+def test_readiness_has_several_names(artifact: Artifact, path: str) -> None:
+    word = "Healthy" if path == "/ping" else "ok"
+    with running_app(artifact, load=False, api_keys="secret") as app:
+        answer = app.client.get(path)
+        assert (answer.status_code, answer.json()) == (503, {"status": "starting"})
+        assert app.client.get("/livez").status_code == 200
+    with running_app(artifact, api_keys="secret") as app:
+        answer = app.client.get(path)
+        assert (answer.status_code, answer.json()) == (200, {"status": word})
+        assert app.client.head(path).status_code == 200
+        assert app.client.options(path).headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("log_probes", [False, True])
+def test_the_access_log_leaves_out_successful_probes(
+    artifact: Artifact, caplog: pytest.LogCaptureFixture, log_probes: bool
+) -> None:
+    with caplog.at_level(logging.INFO):
+        for load in (True, False):
+            with running_app(artifact, load=load, log_probes=log_probes) as app:
+                for path in (*PROBES, "/metrics", "/models", "/nothing"):
+                    app.client.get(path)
+                app.client.post("/metrics")
+    lines = [record.fields for record in caplog.records if record.name == "service.access"]  # type: ignore[attr-defined]
+    logged = [(line["path"], line["status"]) for line in lines]
+    successes = [line for line in logged if line[0] in (*PROBES, "/metrics") and line[1] == 200]
+    assert len(successes) == (2 + len(PROBES) + 1 if log_probes else 0)
+    others = {("/models", 200), ("/nothing", 404), ("/metrics", 405)}
+    assert set(logged) - set(successes) == others | {(path, 503) for path in PROBES if path != "/livez"}
+
+
+def test_options_name_the_methods_of_a_path(artifact: Artifact) -> None:
+    with running_app(artifact, api_keys="secret") as app:
+        for path, allow in (
+            ("/", "GET, HEAD, OPTIONS"),
+            ("/readyz", "GET, HEAD, OPTIONS"),
+            ("/docs", "GET, HEAD, OPTIONS"),
+        ):
+            answer = app.client.options(path)
+            assert (answer.status_code, answer.headers["allow"], answer.content) == (204, allow, b"")
+        problem(app.client.options("/classify"), 401)
+        headers = {"X-API-Key": "secret"}
+        answer = app.client.options("/classify", headers=headers)
+        assert (answer.status_code, answer.headers["allow"]) == (204, "POST, OPTIONS")
+        problem(app.client.options("/nothing", headers=headers), 404)
+        with wire(app.address) as connection:
+            connection.send(get("*", method="OPTIONS"))
+            everything = connection.answer()
+    assert everything is not None
+    assert (everything.status, everything.headers["allow"]) == (204, "GET, HEAD, POST, OPTIONS")
 
 
 def test_metrics_count_requests_stages_images_and_batches(artifact: Artifact) -> None:
@@ -68,6 +127,18 @@ def test_the_openapi_document_declares_requests_and_refusals(app: RunningApp) ->
         assert "application/json" not in operation["responses"]["422"]["content"]
     assert "Problem" in document["components"]["schemas"]
     assert set(document["paths"]) == {"/classify", "/embed", "/explain", "/livez", "/readyz", "/metrics", "/models"}
+
+
+def test_generated_clients_get_names_that_say_what_they_do(app: RunningApp) -> None:
+    document = app.client.get("/openapi.json").json()
+    names = {operation["operationId"] for item in document["paths"].values() for operation in item.values()}
+    assert names == {"classify", "embed", "explain", "check_live", "check_ready", "get_metrics", "list_models"}
+    assert document["servers"] == [{"url": "."}], "relative to the document, so right behind a prefix"
+
+
+def test_times_of_any_request_have_a_bucket() -> None:
+    longest = next(rule.le for rule in Settings.model_fields["request_timeout_ms"].metadata if hasattr(rule, "le"))
+    assert max(_SECONDS) >= longest / 1e3
 
 
 def test_the_docs_page_needs_nothing_from_elsewhere(app: RunningApp) -> None:
