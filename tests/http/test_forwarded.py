@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -90,7 +91,8 @@ def test_clients_behind_a_proxy_have_their_own_shares_and_names(
     def ask(connection: Wire, client: str, sent: int) -> None:
         connection.send(post(png(1), f"X-Forwarded-For: 198.51.100.1, {client}")[:sent])
 
-    options = {"max_in_flight": 4, "max_client_share": 0.25, "forwarded_allow_ips": "127.0.0.1" if trusted else ""}
+    proxies = "127.0.0.1" if trusted else ""
+    options: dict[str, Any] = {"max_in_flight": 4, "max_client_share": 0.25, "forwarded_allow_ips": proxies}
     with (
         caplog.at_level(logging.INFO),
         running_app(artifact, **options) as app,

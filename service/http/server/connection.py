@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 #: reset, and the client might never see the error.
 HEAD_TIMEOUT_S = 10.0
 
+#: Longest time for fetching an answer, which occupies memory; an idle connection does not.
+_UNREAD_TIMEOUT_S = 75.0
+
 #: Consecutive bytes that are not part of a body: a head, trailers, chunk extensions. More than ``HeaderLimit`` allows,
 #: which refuses heads that arrive completely.
 _MAX_BYTES_BESIDE_BODY = 4 * MAX_HEADER_BYTES
@@ -168,7 +171,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_unread_timer(self) -> None:
         self._stop_unread_timer()
-        self._unread_timer = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+        self._unread_timer = self.loop.call_later(min(self.timeout_keep_alive, _UNREAD_TIMEOUT_S), self.transport.abort)
 
     def _stop_unread_timer(self) -> None:
         if self._unread_timer is not None:
