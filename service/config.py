@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             try:
-                _ = network == "*" or ipaddress.ip_network(network, strict=False)
+                _ = network == "*" or ipaddress.ip_network(network)
             except ValueError:
                 raise ValueError(f"{network!r} is no address, network such as 10.0.0.0/8, or *") from None
         return value
