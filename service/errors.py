@@ -4,6 +4,7 @@
     ├── BadRequest               400  malformed request, empty body, no image in a form
     ├── Unauthorized             401  API key missing or wrong
     ├── UnknownModel             404  no model of this name and version is served
+    ├── OtherEmbedding           412  ``Embedding-Id`` is not that of the vectors that would be answered
     ├── BodyTooLarge             413  more bytes than ``max_body_bytes``
     ├── ImageTooLarge            413  more pixels than ``max_pixels``, judged from the header
     ├── UnsupportedFormat        415  not JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC
@@ -82,6 +83,14 @@ class InvalidParameter(ServiceError, status=422, title="Invalid parameter", reas
 class HeadersTooLarge(
     ServiceError, status=431, title="Request header fields too large", reason="headers_too_large"
 ): ...
+
+
+class OtherEmbedding(ServiceError, status=412, title="Other embedding", reason="other_embedding"):
+    """Vectors of two ids must never meet in one index. ``ids``: members of the problem document."""
+
+    def __init__(self, detail: str, **ids: str) -> None:
+        super().__init__(detail)
+        self.ids = ids
 
 
 class Overloaded(ServiceError, status=503, title="Overloaded", reason="overloaded"):

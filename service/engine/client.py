@@ -85,6 +85,10 @@ class Readiness:
 class EngineClient(Protocol):
     """Used from one event loop."""
 
+    @property
+    def info(self) -> RuntimeInfo | None:
+        """What the model runs on; None until that is known."""
+
     async def infer(
         self, model: str, source: Source, deadline: float, classes: Sequence[int] = (), priority: Priority = "normal"
     ) -> InferResult:

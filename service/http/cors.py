@@ -13,7 +13,7 @@ from service.errors import BadRequest
 from service.http import problems
 
 #: Headers of answers that a page may read.
-_EXPOSED = ("Allow", "Retry-After", "Server-Timing", "X-Request-Id", "X-Warning", "X-Warning-Count")
+_EXPOSED = ("Allow", "Embedding-Id", "Retry-After", "Server-Timing", "X-Request-Id", "X-Warning", "X-Warning-Count")
 
 
 class Cors(CORSMiddleware):

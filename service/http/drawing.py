@@ -45,7 +45,7 @@ class Drawings:
     async def _draw(self, request: Admitted[MapParameters], times: StageTimes) -> Response:
         served, (classes, _, _, opacity) = self._exchange.served, request.plan
         (outcome,) = await self._exchange.intake.infer(
-            served, request.photos, request.deadline, times, classes, keep_photo=True
+            served, request.photos, request.deadline, times, classes, priority=request.priority, keep_photo=True
         )
         if isinstance(outcome, ServiceError):
             return problems.response(outcome)

@@ -27,6 +27,9 @@ RAW = "application/octet-stream"
 NPY = "application/x-npy"
 PNG = "image/png"
 
+#: Of answers that hold embeddings, and of requests that want those of one model only.
+EMBEDDING_ID = "Embedding-Id"
+
 _JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _NOT_PRINTABLE = re.compile(r"[^ -~]")
 
@@ -88,8 +91,10 @@ class Encoder:
         return self._json(outcomes, warnings, describe)
 
     def maps(
-        self, outcomes: Sequence[Outcome], warnings: Warnings, *, classes: Sequence[int], top_k: int, embedding: bool
+        self, outcomes: Sequence[Outcome], warnings: Warnings, *, classes: Sequence[int], top_k: int, identity: str
     ) -> Response:
+        """``identity``: the id of the embeddings to add; empty: none."""
+
         def describe(answer: Answer) -> dict[str, Any]:
             size, output = answer.header.upright_size, answer.result.output
             item: dict[str, Any] = {
@@ -97,14 +102,14 @@ class Encoder:
                 "photo": {"width": size[0], "height": size[1]},
                 "crop": crop_box(size, self._transform)._asdict(),
             }
-            if embedding:
+            if identity:
                 item["embedding"] = normalize(output.embedding)
             return item
 
-        return self._json(outcomes, warnings, describe)
+        return self._json(outcomes, warnings, describe, identity)
 
     def embeddings(
-        self, outcomes: Sequence[Outcome], warnings: Warnings, *, unit_length: bool, media_type: str
+        self, outcomes: Sequence[Outcome], warnings: Warnings, *, unit_length: bool, identity: str, media_type: str
     ) -> Response:
         """In JSON a failed image has its error in place; a matrix cannot hold one, so its error is the whole answer."""
 
@@ -113,16 +118,22 @@ class Encoder:
             return normalize(embedding) if unit_length else embedding
 
         if media_type == JSON:
-            return self._json(outcomes, warnings, lambda answer: {"embedding": vector(answer)})
+            return self._json(outcomes, warnings, lambda answer: {"embedding": vector(answer)}, identity)
         rows = []
         for outcome in outcomes:
             if isinstance(outcome, ServiceError):
                 return problems.response(outcome)
             rows.append(vector(outcome))
-        return _matrix(np.stack(rows), media_type)
+        response = _matrix(np.stack(rows), media_type)
+        response.headers[EMBEDDING_ID] = identity
+        return response
 
     def _json(
-        self, outcomes: Sequence[Outcome], warnings: Warnings, describe: Callable[[Answer], dict[str, Any]]
+        self,
+        outcomes: Sequence[Outcome],
+        warnings: Warnings,
+        describe: Callable[[Answer], dict[str, Any]],
+        identity: str = "",
     ) -> Response:
         results = [
             {"error": problems.problem(outcome)}
@@ -131,8 +142,9 @@ class Encoder:
             for outcome, of_image in zip(outcomes, warnings.images, strict=True)
         ]
         of_request = {"warnings": warnings.request} if warnings.request else {}
-        body = orjson.dumps({**self._envelope, **of_request, "results": results}, option=_JSON_OPTIONS)
-        return Response(body, media_type=JSON)
+        vectors = {"embedding_id": identity} if identity else {}
+        body = orjson.dumps({**self._envelope, **vectors, **of_request, "results": results}, option=_JSON_OPTIONS)
+        return Response(body, media_type=JSON, headers={EMBEDDING_ID: identity} if identity else None)
 
 
 def _matrix(matrix: NDArray[np.float32], media_type: str) -> Response:

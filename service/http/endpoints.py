@@ -62,8 +62,10 @@ class Endpoints:
     async def embed(self, scope: Scope, receive: Receive, send: Send) -> None:
         def plan(parameters: Parameters) -> ResponsePlan:
             unit_length = parameters.boolean("normalize", default=True)
+            identity = self._embedding_id(scope, unit_length)
             media_type = negotiate(Headers(scope=scope).get("accept"), (RAW, NPY))
-            return ResponsePlan(partial(self._encoder.embeddings, unit_length=unit_length, media_type=media_type))
+            encode = self._encoder.embeddings
+            return ResponsePlan(partial(encode, unit_length=unit_length, identity=identity, media_type=media_type))
 
         await self._answer(scope, receive, send, plan)
 
@@ -74,10 +76,16 @@ class Endpoints:
 
         def plan(parameters: Parameters) -> ResponsePlan:
             maps = self._map_parameters(parameters, most=MAPS_PER_ITEM)
-            encode = partial(self._encoder.maps, classes=maps.classes, top_k=maps.top_k, embedding=maps.embedding)
+            identity = self._embedding_id(scope, unit_length=True) if maps.embedding else ""
+            encode = partial(self._encoder.maps, classes=maps.classes, top_k=maps.top_k, identity=identity)
             return ResponsePlan(encode, maps.classes)
 
         await self._answer(scope, receive, send, plan)
+
+    def _embedding_id(self, scope: Scope, unit_length: bool) -> str:
+        """That of the vectors in the answer. OtherEmbedding if the request asks for those of another."""
+        requested = Headers(scope=scope).getlist("embedding-id")
+        return self._exchange.served.embedding_id(unit_length=unit_length, requested=requested)
 
     async def _drawing(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -106,8 +114,10 @@ class Endpoints:
         times, served = StageTimes(), self._exchange.served
         try:
             admitted = self._exchange.admitted(scope, receive, times, make_plan)
-            async with admitted as (photos, deadline, parameters, plan), cancelled_by_disconnect(receive):
-                outcomes = await self._exchange.intake.infer(served, photos, deadline, times, plan.classes)
+            async with admitted as (photos, deadline, parameters, plan, priority), cancelled_by_disconnect(receive):
+                outcomes = await self._exchange.intake.infer(
+                    served, photos, deadline, times, plan.classes, priority=priority
+                )
             started = time.monotonic()
             warnings = Warnings(parameters, outcomes)
             response = _all_failed(outcomes) or plan.encode(outcomes, warnings)

@@ -16,6 +16,8 @@ from service.http.overlay import DEFAULT_OPACITY
 from service.http.schemas import REFERENCE, Problem, problem_responses
 from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
 
+_EMBEDDING_ID = "mobilenet_v2/1;fp32;exact;n1;fef8007620f5f2d1"
+
 
 class ItemProblem(BaseModel):
     """Why one image of several failed."""
@@ -54,6 +56,7 @@ class Embedded(BaseModel):
 
 
 class EmbedResponse(_Answer):
+    embedding_id: str = Field(examples=[_EMBEDDING_ID], description="Vectors of different ids must not be compared.")
     results: list[Embedded] = Field(description="One per image, in the order sent.")
 
 
@@ -86,6 +89,7 @@ class Explained(BaseModel):
 
 
 class ExplainResponse(_Answer):
+    embedding_id: str | None = Field(None, description="As in `/embed`; only with `embedding=true`.")
     results: list[Explained] = Field(description="One per image, in the order sent.")
 
 
@@ -124,6 +128,8 @@ _WARNING_HEADERS = {
     "X-Warning-Count": {"description": "Of the request and all its images.", "schema": {"type": "integer"}},
     "X-Warning": {"description": "The first of them, in ASCII.", "schema": {"type": "string"}},
 }
+
+_VECTOR_HEADERS = {"Embedding-Id": {"description": "Of the vectors in the answer.", "schema": {"type": "string"}}}
 
 
 def components() -> dict[str, Any]:
@@ -199,12 +205,18 @@ def _operation(
         "The body may have `Content-Encoding: gzip` or `deflate`."
     )
     deadline = "Deadline of this request; the service's own limit still applies."
-    timeout = _parameter("X-Request-Timeout-Ms", deadline, "header", type="integer", minimum=1)
+    headers = [
+        _parameter("X-Request-Timeout-Ms", deadline, "header", type="integer", minimum=1),
+        _parameter("X-Priority", "`low`: only while nobody else waits.", "header", type="string"),
+    ]
+    has_vectors = "embedding_id" in model.model_fields
+    if has_vectors:
+        headers.append(_parameter("Embedding-Id", "Refuse with 412 to answer other vectors.", "header", type="string"))
     json = {"application/json": {"schema": {"$ref": REFERENCE.format(model=model.__name__)}}}
     responses = {
         "200": {
             "description": "One result per image, in the order sent.",
-            "headers": _WARNING_HEADERS,
+            "headers": _WARNING_HEADERS | (_VECTOR_HEADERS if has_vectors else {}),
             "content": json | _binary(*other_types),
         }
     }
@@ -214,8 +226,9 @@ def _operation(
             "operationId": name,
             "summary": summary,
             "description": description + other_forms,
-            "parameters": [*parameters, timeout],
+            "parameters": [*parameters, *headers],
             "requestBody": _REQUEST_BODY,
-            "responses": responses | {str(status): content for status, content in problem_responses().items()},
+            "responses": responses
+            | {str(status): content for status, content in problem_responses().items() if has_vectors or status != 412},
         }
     }

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Response
 from service.engine.client import Readiness
 from service.http import schemas
 from service.metrics import CONTENT_TYPE, Metrics
-from service.model.artifact import Artifact
 from service.serving.intake import Served
 from service.serving.lifecycle import Lifecycle
 
@@ -74,13 +73,14 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
         operation_id="list_models",
     )
     async def models() -> Response:
-        return _json({"models": [_card(served.artifact, await readiness())]})
+        return _json({"models": [_card(served, await readiness())]})
 
     return router
 
 
-def _card(artifact: Artifact, state: Readiness) -> dict[str, Any]:
-    manifest = artifact.manifest
+def _card(served: Served, state: Readiness) -> dict[str, Any]:
+    artifact, manifest = served.artifact, served.artifact.manifest
+    known = state.info is not None or served.precision == "fp32"
     return {
         "name": manifest.name,
         "version": manifest.version,
@@ -90,6 +90,7 @@ def _card(artifact: Artifact, state: Readiness) -> dict[str, Any]:
         "architecture": manifest.architecture.model_dump(),
         "preprocessing": manifest.preprocessing.model_dump(),
         "embedding_dim": artifact.network.embedding_dim,
+        "embedding_id": served.embedding_id(unit_length=True) if known else None,
         "measured": manifest.measured,
         "ready": state.ok,
         "runtime": state.info,

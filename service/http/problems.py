@@ -13,7 +13,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from service.errors import Draining, NotReady, Overloaded, ServiceError, Unauthorized, UnsupportedCoding
+from service.errors import Draining, NotReady, OtherEmbedding, Overloaded, ServiceError, Unauthorized, UnsupportedCoding
 from service.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
@@ -30,6 +30,8 @@ def problem(error: ServiceError) -> dict[str, Any]:
 def response(error: ServiceError, **members: Any) -> Response:
     """The response to a failed request; ``members`` are extension members of the problem."""
     headers: dict[str, str] = {}
+    if isinstance(error, OtherEmbedding):
+        members = {**members, **error.ids}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, (Draining, NotReady)):

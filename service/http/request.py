@@ -20,6 +20,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
+from service.engine.client import Priority
 from service.errors import BadRequest, BodyTooLarge, DeadlineExceeded, InvalidParameter
 from service.http.form import HOW_TO_SEND, Form
 from service.http.inflate import Inflater, coding_of
@@ -51,6 +52,7 @@ class Admitted(NamedTuple, Generic[_Plan]):
     deadline: float  # in time.monotonic() seconds
     parameters: Parameters
     plan: _Plan  # what ``parameters`` ask for
+    priority: Priority
 
 
 class Exchange(NamedTuple):
@@ -81,7 +83,8 @@ class Exchange(NamedTuple):
         parameters = Parameters(scope["query_string"])
         plan = make_plan(parameters)
         deadline = self.intake.deadline(_timeout_ms(headers))
-        with self.intake.admit(declared_length(headers), deadline, _client(scope), extra_units) as permit:
+        priority, length = _priority(headers), declared_length(headers)
+        with self.intake.admit(length, deadline, _client(scope), extra_units, priority) as permit:
             most = max_images or self.max_images
 
             def widen(body_bytes: int) -> None:
@@ -101,7 +104,7 @@ class Exchange(NamedTuple):
                 parameters.values = fields | parameters.values  # the query has precedence
                 plan = make_plan(parameters)
             photos = await self.intake.inspect(self.served, images, permit, deadline, extra_units)
-            yield Admitted(photos, deadline, parameters, plan)
+            yield Admitted(photos, deadline, parameters, plan, priority)
 
 
 @asynccontextmanager
@@ -138,6 +141,10 @@ def _timeout_ms(headers: Headers) -> int | None:
     if not (value.isascii() and value.isdigit()) or len(value) > 9 or int(value) == 0:
         raise InvalidParameter("X-Request-Timeout-Ms must be a positive whole number of milliseconds")
     return int(value)
+
+
+def _priority(headers: Headers) -> Priority:
+    return "low" if headers.get("x-priority", "").strip().lower() == "low" else "normal"
 
 
 def _client(scope: Scope) -> str:

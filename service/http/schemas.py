@@ -23,6 +23,7 @@ class Status(BaseModel):
 _REASONS = {
     400: "Malformed request, empty body, or a form without an image.",
     401: "API key missing or wrong, if keys are configured.",
+    412: "The vectors here are not those that `Embedding-Id` names; `embedding_id` in the problem says whose they are.",
     413: "Body or image too large.",
     415: "Not JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF (HEIC where its decoder is installed), judged by its content; or "
     "not gzip or deflate in `Content-Encoding`.",

@@ -170,6 +170,19 @@ class Artifact:
             return "add the checkpoint again with: mobilenet-service models add"
         return f"run: mobilenet-service models pull {self.reference}"
 
+    def embedding_id(self, precision: str, runtime: str, decode: str, *, unit_length: bool) -> str:
+        """Equal for vectors that may be compared: reference;precision;decode;n1 or n0;digest, all that makes a vector.
+
+        The runtime stands behind a precision below fp32, where runtimes differ by more than rounding. The digest is of
+        weights, architecture and preprocessing; for int8 also of its graph.
+        """
+        made_of = self.manifest.fingerprint()
+        if precision == "int8" and (graph := self.manifest.derived.get("int8")):
+            made_of += f"\n{graph.graph.sha256}\n{graph.constants.sha256}"
+        digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+        lossy = () if precision == "fp32" else (runtime,)
+        return ";".join((self.reference, precision, *lossy, decode, "n1" if unit_length else "n0", digest))
+
     def load_weights(self) -> dict[str, NDArray[np.float32]]:
         """Every tensor by its torchvision name, float32, shapes as ``Network.parameter_shapes()`` says.
 
@@ -188,8 +201,7 @@ class Artifact:
         or preprocessing.
         """
         remedy = f"run: mobilenet-service models quantize {self.reference}"
-        entry = self.manifest.derived.get(precision)
-        if entry is None:
+        if (entry := self.manifest.derived.get(precision)) is None:
             raise ArtifactError(f"{self.reference}: there is no {precision} graph yet; {remedy}")
         if entry.made_from != self.manifest.fingerprint():
             raise ArtifactError(f"{self.reference}: the {precision} graph was made from other weights; {remedy}")
@@ -239,9 +251,8 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
     except FileNotFoundError:
-        raise ArtifactError(
-            f"no model {reference} in {directory.parent.parent}; see: mobilenet-service models list"
-        ) from None
+        store = directory.parent.parent
+        raise ArtifactError(f"no model {reference} in {store}; see: mobilenet-service models list") from None
     except OSError as error:
         raise ArtifactError(f"{reference}: {MANIFEST} cannot be read: {error.strerror}") from None
     except ValidationError as error:
@@ -253,10 +264,9 @@ def read_manifest(directory: Path) -> Manifest:
 def parse_labels(raw: bytes) -> tuple[str, ...]:
     """One label per line, UTF-8; blank lines at the end are ignored."""
     try:
-        text = raw.decode("utf-8")
+        return tuple(line.strip() for line in raw.decode("utf-8").rstrip().split("\n"))
     except UnicodeDecodeError:
         raise ArtifactError(f"{LABELS} is not UTF-8") from None
-    return tuple(line.strip() for line in text.rstrip().split("\n"))
 
 
 def parse_safetensors(data: bytes, reference: str) -> dict[str, NDArray[np.float32]]:

@@ -80,14 +80,14 @@ class Admission:
         if batch_cost and not self._unit_s:
             self._unit_s = min(seconds / size for size, seconds in batch_cost.items())
 
-    def admit(self, units: int = 1, client: str = "", deadline: float = math.inf) -> Permit:
-        """A permit of ``units``. ``deadline`` is in time.monotonic() seconds.
+    def admit(self, units: int = 1, client: str = "", deadline: float = math.inf, *, low: bool = False) -> Permit:
+        """A permit of ``units``. ``deadline`` is in time.monotonic() seconds. ``low``: half of the limit stays free.
 
         Raises Overloaded if there is no room or no time, TooManyRequests if ``client`` exceeds its share. A request
         heavier than the limit is admitted when nothing else is in flight, one heavier than a client's share when the
         client has nothing else in flight.
         """
-        permit = Permit(self, client)
+        permit = Permit(self, client, max(1, self.limit // 2) if low else self.limit)
         permit.widen(units)
         try:
             self.check_time(1, deadline)
@@ -144,12 +144,13 @@ class Permit:
 
     admission: Admission
     client: str
+    limit: int  # the most that may be in flight with it
     units: int = 0
 
     def widen(self, units: int) -> None:
         """Hold at least ``units`` in total, or raise and keep the units held so far."""
         admission = self.admission
-        more = min(units, admission.limit) - self.units
+        more = min(units, self.limit) - self.units
         if more <= 0:
             return
         if admission._clients is not None:
@@ -158,7 +159,7 @@ class Permit:
                 raise TooManyRequests(
                     "this client already has its share of images in flight", retry_after=admission.retry_after()
                 )
-        if admission.in_flight + more > admission.limit:
+        if admission.in_flight + more > self.limit:
             raise Overloaded("the service is at its limit of images in flight", retry_after=admission.retry_after())
         admission.in_flight += more
         if admission._clients is not None:

@@ -124,6 +124,7 @@ def create_served(
         settings.decode,
         Limits(max_pixels=max_pixels),
         settings.damaged,
+        settings.precision,
     )
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from service.engine.client import Decode, EngineClient, InferResult, Priority
-from service.errors import BodyTooLarge, ServiceError
+from service.errors import BodyTooLarge, NotReady, OtherEmbedding, ServiceError
 from service.image import PREVIEW_SIDE, Damaged, Findings, Header, Limits, Mode, Transform, inspect, preprocess
 from service.metrics import STAGES, Metrics, ModelMetrics
 from service.model.artifact import Artifact
@@ -40,6 +40,7 @@ class Served:
     mode: Mode
     limits: Limits
     damaged: Damaged
+    precision: str
 
     @property
     def labels(self) -> Sequence[str]:
@@ -48,6 +49,26 @@ class Served:
     @property
     def num_classes(self) -> int:
         return self.artifact.network.num_classes
+
+    def embedding_id(self, *, unit_length: bool, requested: Sequence[str] = ()) -> str:
+        """Which vectors are made here; OtherEmbedding if one of the ids ``requested`` is another.
+
+        NotReady if that depends on the runtime, which is not known yet.
+        """
+        runtime = ""
+        if self.precision != "fp32":
+            if (info := self.engine.info) is None:
+                raise NotReady("the model is still loading")
+            runtime = info.name
+        ours = self.artifact.embedding_id(self.precision, runtime, self.mode, unit_length=unit_length)
+        for other in requested:
+            if other != ours:
+                raise OtherEmbedding(
+                    f"the vectors here are of {ours}, the request asks for those of {other}",
+                    embedding_id=ours,
+                    requested=other,
+                )
+        return ours
 
     def source(self, data: bytes, header: Header, findings: Findings) -> Decode:
         """The engine's source for an image whose ``header`` is known; once it is decoded, ``findings`` are complete."""
@@ -115,7 +136,14 @@ class Intake:
         timeout_s = self._timeout_s if timeout_ms is None else min(timeout_ms / 1e3, self._timeout_s)
         return time.monotonic() + timeout_s
 
-    def admit(self, body_bytes: int | None, deadline: float, client: str = "", extra_units: int = 0) -> Permit:
+    def admit(
+        self,
+        body_bytes: int | None,
+        deadline: float,
+        client: str = "",
+        extra_units: int = 0,
+        priority: Priority = "normal",
+    ) -> Permit:
         """A permit for a request with a body of ``body_bytes``; None: unknown, so the largest size is assumed.
 
         ``client`` is whose share of the limit counts. Raises BodyTooLarge, Overloaded or TooManyRequests.
@@ -123,7 +151,7 @@ class Intake:
         size = self.max_body_bytes if body_bytes is None else body_bytes
         if size > self.max_body_bytes:
             raise BodyTooLarge.over(self.max_body_bytes)
-        return self.admission.admit(body_weight(size) + extra_units, client, deadline)
+        return self.admission.admit(body_weight(size) + extra_units, client, deadline, low=priority == "low")
 
     async def inspect(
         self, served: Served, images: Sequence[bytes], permit: Permit, deadline: float, extra_units: int = 0

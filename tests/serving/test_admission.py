@@ -32,6 +32,19 @@ def test_a_permit_widens_by_the_images_it_turns_out_to_hold() -> None:
     assert admission.in_flight == 0
 
 
+def test_low_priority_leaves_half_of_the_limit_to_others() -> None:
+    admission = Admission(4)
+    low = [admission.admit(low=True) for _ in range(2)]
+    with pytest.raises(Overloaded):
+        admission.admit(low=True)
+    with admission.admit(2), pytest.raises(Overloaded):
+        low[0].widen(2)
+    for permit in low:
+        permit.release()
+    with admission.admit(100, low=True), admission.admit(2):
+        assert admission.in_flight == 4, "alone it may be as heavy as it likes, and others have their room"
+
+
 def test_a_request_heavier_than_the_limit_is_served_when_alone() -> None:
     admission = Admission(4)
     with admission.admit() as permit:

@@ -73,6 +73,10 @@ class RemoteEngine:
         """``ready``, or why an image sent now would not be inferred; from the engines' last known states."""
         return self._own_state() or self._best([connection.state for connection in self._connections]).reason
 
+    @property
+    def info(self) -> RuntimeInfo | None:
+        return self._best([connection.state for connection in self._connections]).info
+
     def start(self) -> None:
         """Begin to connect; poll ``ready`` for the result."""
         for connection in self._connections:
@@ -122,7 +126,7 @@ class RemoteEngine:
 
     async def ready(self) -> Readiness:
         if own := self._own_state():
-            return Readiness(False, own, self._best([connection.state for connection in self._connections]).info)
+            return Readiness(False, own, self.info)
         probes = [asyncio.ensure_future(connection.probe(_PROBE_TIMEOUT_S)) for connection in self._connections]
         try:
             states = []
