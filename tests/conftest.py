@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
@@ -44,6 +46,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))
         if item.get_closest_marker("torture"):  # a timeout that the test itself names goes before this one
             item.add_marker(pytest.mark.timeout(_TORTURE_TIMEOUT_S))
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print a line that stays visible in the test output, after the name of the test's folder."""
+
+    def say(line: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{request.path.parent.name}: {line}\n")
+
+    return say
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -71,17 +70,6 @@ def stack_of(replicas: int, project: str, image: str, **environment: str) -> Ite
 @pytest.fixture(scope="session")
 def bodies() -> list[bytes]:
     return photos.collection("500x375", 8)
-
-
-@pytest.fixture
-def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Print a line that stays visible in the test output."""
-
-    def say(line: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\ncontainers: {line}\n")
-
-    return say
 
 
 def build(name: str, *arguments: str) -> None:
