@@ -33,9 +33,9 @@ serve: install  ## Serve on http://HOST:PORT (127.0.0.1:8000)
 
 test: $(TEST_VENV)/test.stamp  ## Run the tests that need no torch, Docker or browser: two minutes
 	@$(TEST_VENV)/bin/mobilenet-service models pull
-	$(TEST_VENV)/bin/python -m pytest --numprocesses $(JOBS) -m 'not (browser or container or extra or slow or torture)' $(ARGS)
+	$(TEST_VENV)/bin/python -m pytest --numprocesses $(JOBS) -m 'not (browser or client or container or extra or slow or torture)' $(ARGS)
 
-test-all: $(VENV)/dev.stamp  ## Run every test: installs torch, needs Docker and Chromium, a quarter of an hour
+test-all: $(VENV)/dev.stamp  ## Run every test: installs torch, needs Docker, Chromium and HTTP clients, a quarter of an hour
 	@$(BIN)/mobilenet-service models pull
 	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 

@@ -15,9 +15,9 @@ from service.model import artifact
 from service.model.artifact import Artifact
 from service.store.pull import pull
 
-#: Folders whose files share a browser, or a Docker engine and an image. They run one after the other, too: Chromium
-#: gives up on its requests (ERR_NETWORK_CHANGED) whenever Docker makes or removes a network.
-_SHARING = ("tests/browser/", "tests/containers/")
+#: Files that share a browser, or a Docker engine and an image. They run one after the other, too: Chromium gives up
+#: on its requests (ERR_NETWORK_CHANGED) whenever Docker makes or removes a network.
+_SHARING = ("tests/browser/", "tests/clients/test_chromium_", "tests/containers/")
 
 #: They import torch at the top. Without torch they are not collected; any other test that imports it then fails.
 _TORCH_MODULES = (

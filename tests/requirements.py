@@ -1,4 +1,4 @@
-"""What a test needs beyond Python packages: a Docker engine, a browser, promtool."""
+"""What a test needs beyond Python packages: a Docker engine, a browser, other HTTP clients, promtool."""
 
 from __future__ import annotations
 
