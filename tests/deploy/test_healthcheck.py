@@ -7,9 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -66,9 +67,9 @@ def service(answer: bytes = READY) -> Iterator[tuple[str, list[bytes]]]:
         yield str(listener.getsockname()[1]), asked
 
 
-def check(*arguments: str, before: tuple[str, ...] = (), **variables: str) -> int:
+def check(*arguments: str, variables: Mapping[str, str] = MappingProxyType({})) -> int:
     """Exit status, for a service with these arguments and variables."""
-    command = [*before, sys.executable, "-I", "-S", "-c", _BEHIND, str(PROGRAM), *arguments]
+    command = [sys.executable, "-I", "-S", "-c", _BEHIND, str(PROGRAM), *arguments]
     return subprocess.run(command, env=variables, stderr=subprocess.DEVNULL, timeout=30, check=False).returncode
 
 
@@ -96,7 +97,7 @@ SERVE = ("/venv/bin/python", "/venv/bin/mobilenet-service", "serve")
 def test_it_asks_where_the_service_listens(arguments: tuple[str, ...], variables: dict[str, str]) -> None:
     with service() as (port, asked):
         filled = {name: value.format(port) for name, value in variables.items()}
-        assert check(*(argument.format(port) for argument in arguments), **filled) == 0
+        assert check(*(argument.format(port) for argument in arguments), variables=filled) == 0
     assert len(asked) == 1
     assert asked[0].startswith(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n")
 
@@ -109,7 +110,7 @@ def test_it_asks_a_unix_socket(tmp_path: Path, arguments: tuple[str, ...]) -> No
     listener.listen()
     with answering(listener, READY) as asked:
         assert check(*SERVE, *(argument.format(path) for argument in arguments)) == 0
-        assert check(*SERVE, MOBILENET_UDS=str(path), MOBILENET_PORT="1") == 0
+        assert check(*SERVE, variables={"MOBILENET_UDS": str(path), "MOBILENET_PORT": "1"}) == 0
     assert len(asked) == 2
 
 
@@ -120,7 +121,7 @@ def test_it_asks_port_8000_where_nothing_is_said() -> None:
         pytest.skip(f"port 8000 of this machine is taken: {error}")
     with answering(listener, READY) as asked:
         assert check(*SERVE) == 0
-        assert check(*SERVE, MOBILENET_PORT=LINK) == 0
+        assert check(*SERVE, variables={"MOBILENET_PORT": LINK}) == 0
     assert len(asked) == 2
 
 
