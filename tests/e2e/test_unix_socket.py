@@ -82,6 +82,17 @@ def test_the_socket_of_a_running_service_is_not_taken(tiny: list[str], path: Pat
         assert running.terminate() == 0
 
 
+def test_a_socket_is_taken_from_the_moment_that_it_is_bound(path: Path) -> None:
+    """Its service loads for a while before it accepts."""
+    with listening_unix(path) as listener:
+        with pytest.raises(OperatorError, match="Address already in use"), listening_unix(path):
+            raise AssertionError("it was taken")
+        assert path.is_socket()
+        listener.close()
+        with listening_unix(path) as newer:
+            newer.close()
+
+
 def test_a_service_that_drains_leaves_the_file_of_its_successor_alone(tiny: list[str], path: Path) -> None:
     body = png(1)
     with server(*tiny, "--uds", str(path)) as older:
