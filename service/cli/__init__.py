@@ -3,6 +3,7 @@
 # ruff: noqa: E402  # the first lines run before the imports that take time
 from __future__ import annotations
 
+import errno
 import sys
 
 from service.host import process
@@ -55,9 +56,15 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Console entry point: run the command; an OperatorError becomes one line and exit status 1."""
+    """Console entry point: run the command; an OperatorError becomes one line and exit status 1, and so does a full
+    disk under standard output."""
     try:
         cli()
     except OperatorError as error:
-        click.echo(f"error: {error}", err=True)
+        process.say(f"error: {error}")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        process.say(f"error: the output cannot be written: {error.strerror}")
         sys.exit(1)

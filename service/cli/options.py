@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from service.cli.environment import PORT_VARIABLES, EnvironmentSettings, is_service_link, port_variable
 from service.config import Settings
 from service.errors import OperatorError
+from service.host.process import say
 
 #: Secrets: every user who can list processes can read a command line.
 _ENVIRONMENT_ONLY = {"api_keys"}
@@ -36,11 +37,11 @@ def settings_from(**overrides: Any) -> Settings:
     """Settings from the environment and the command line; OperatorError describes all invalid ones."""
     names = sorted(name for name in os.environ if name.startswith("MOBILENET_") or name in PORT_VARIABLES)
     if links := [name for name in names if is_service_link(name, os.environ[name])]:
-        click.echo(f"warning: ignored, because they describe a service to its neighbours: {', '.join(links)}", err=True)
+        say(f"warning: ignored, because they describe a service to its neighbours: {', '.join(links)}")
     known = {*links, *PORT_VARIABLES, *(f"MOBILENET_{name.upper()}" for name in Settings.model_fields)}
     for name in names:
         if name not in known:
-            click.echo(f"warning: {name} is set, but there is no such setting", err=True)
+            say(f"warning: {name} is set, but there is no such setting")
     overrides = {name: value for name, value in overrides.items() if value is not None}
     try:
         return EnvironmentSettings(**overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -32,7 +33,7 @@ def serve_command(**options: Any) -> None:
     # Before anything listens: raises OperatorError for a faulty manifest, labels or weights that were never pulled.
     artifact = load_artifact(settings.model_store, settings.model, settings.version)
     _ = artifact.digest
-    connection_limit(settings.max_connections)
+    connection_limit(settings.max_connections, workers=settings.workers)
     with listening_unix(settings.uds) if settings.uds else listen(settings.host, settings.port) as listener:
         on_ready = partial(_print_welcome, settings, artifact, listener, time.monotonic())
         # Imported on demand: a supervisor does not need HTTP.
@@ -60,7 +61,7 @@ def _print_welcome(
         browser = f"  {base}/          drop photos there in a browser\n"
     elif settings.docs:
         browser = f"  {base}/docs      try it in a browser\n"
-    click.echo(
+    welcome = (
         f"\nmobilenet-service {__version__}: {artifact.reference} ({processes}), "
         f"ready in {time.monotonic() - started:.2f} s\n\n"
         f"{browser}"
@@ -70,4 +71,6 @@ def _print_welcome(
         f"  {base}/metrics   Prometheus\n\n"
         f"  curl {unix}--data-binary @photo.jpg {base}/classify\n"
     )
+    with contextlib.suppress(OSError):  # a terminal that is gone or a full disk must not end a service
+        click.echo(welcome)
     flush_standard_streams()

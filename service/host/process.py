@@ -17,8 +17,10 @@ from service.errors import OperatorError
 #: They must never end a service: a lost terminal, and whatever others send to reopen logs or to write profiles.
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
-#: Open files that are not connections: 14 on a CPU, more with a GPU driver, and those of /docs.
+#: Open files that are not connections: 14 on a CPU, 27 of a worker, more with a GPU driver, and those of /docs.
 _OTHER_FILES = 128
+#: What a supervisor has open for each worker: two pipes and, since Python 3.12, the process. An engine has two.
+_FILES_PER_WORKER = 3
 
 
 def open_standard_streams() -> None:
@@ -31,6 +33,13 @@ def open_standard_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
             stream: TextIO = open(descriptor, "w" if descriptor else "r", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
+
+
+def say(line: str) -> None:
+    """Write it to standard error. Where its terminal is gone or its disk is full, a service goes on, or ends as it was
+    about to."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
 
 
 def flush_standard_streams() -> None:
@@ -54,16 +63,19 @@ def ignore_harmless_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def connection_limit(most: int) -> int:
+def connection_limit(most: int, *, workers: int = 0) -> int:
     """How many connections the limit on open files allows, at most ``most``; raises that limit to its maximum.
+
+    ``workers`` is how many processes this one starts, which have the same limit.
 
     The default is often 1024 for select(), which is not used here. OperatorError if none is allowed.
     """
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    if limit <= _OTHER_FILES:
+    others = _OTHER_FILES + _FILES_PER_WORKER * workers
+    if limit <= others:
         raise OperatorError(
-            f"the limit on open files is {limit}, and the service needs {_OTHER_FILES} beside its connections; "
-            f"raise it: ulimit -n 1024"
+            f"the limit on open files is {limit}, and the service needs {others} beside its connections; "
+            f"raise it: ulimit -n {others + 1024}"
         )
-    return min(most, limit - _OTHER_FILES)
+    return min(most, limit - others)

@@ -25,7 +25,7 @@ from service.config import Settings
 from service.errors import OperatorError
 from service.host import memory
 from service.host.cores import available_cores
-from service.host.process import flush_standard_streams
+from service.host.process import flush_standard_streams, say
 from service.metrics import Metrics, share
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
@@ -91,7 +91,7 @@ def run_child(main: Callable[[Handover, Settings, Metrics], Coroutine[Any, Any, 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             status = runner.run(main(handover, settings, Metrics()))
     except OperatorError as error:
-        sys.stderr.write(f"error: {error}\n")
+        say(f"error: {error}")
         status = 1
     flush_standard_streams()
     os._exit(status)  # without waiting for threads that may hang

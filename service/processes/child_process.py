@@ -135,7 +135,8 @@ class ChildProcess:
         try:
             if self._stopping.is_set():
                 self._signal(signal.SIGTERM)
-            self._write(handover.dump())
+            # Not ``handover``: the keys may have changed while the process was being created.
+            self._write(replace(self._handover, heartbeat=heartbeat).dump())
             self.status = await process.wait()
             return self.state == "ready"
         finally:

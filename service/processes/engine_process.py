@@ -6,11 +6,11 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 
 from service.config import Settings
 from service.engine.client import ENGINE_EXITS
 from service.host import memory
+from service.host.process import say
 from service.metrics import Metrics
 from service.processes.bootstrap import Handover, run_child, send_heartbeats
 from service.processes.wire.engine_server import EngineServer
@@ -44,7 +44,7 @@ async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int
     memory.give_back()
     failure = await stop
     if failure is not None:
-        sys.stderr.write(f"error: {failure}\n")
+        say(f"error: {failure}")
     status = 0 if failure is None else ENGINE_EXITS[engine.state]
     try:
         await asyncio.wait_for(server.aclose(), _CLOSE_S)

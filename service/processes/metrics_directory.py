@@ -25,12 +25,13 @@ _UNLOCKED = "mobilenet-new-"
 @contextmanager
 def metrics_directory(base: Path | None = None) -> Iterator[Path]:
     """A new directory, in memory if possible; removed at the end. OperatorError if it cannot be created."""
-    base = _default_base() if base is None else base
-    _remove_abandoned(base)
     try:
+        base = _default_base() if base is None else base
+        _remove_abandoned(base)
         unlocked = Path(tempfile.mkdtemp(prefix=_UNLOCKED, dir=base))
     except OSError as error:
-        raise OperatorError(f"no directory for metrics can be made in {base}: {error.strerror}") from None
+        where = base or "/dev/shm"  # noqa: S108
+        raise OperatorError(f"no directory for metrics can be made in {where}: {error.strerror}") from None
     lock = os.open(unlocked, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     directory = unlocked.rename(unlocked.with_name(unlocked.name.replace(_UNLOCKED, _PREFIX)))

@@ -71,7 +71,9 @@ def supervise(settings: Settings, digest: str, listener: socket.socket, *, on_re
         drain_s = settings.drain_timeout_ms / 1e3
         keys = partial(read_keys_again, settings)
         supervisor = Supervisor(listener, engines, workers, metrics, keys, drain_s=drain_s, on_ready=on_ready)
-        return asyncio.run(supervisor.run())
+        # Not closed: that would take back the signals' handlers, and what follows takes a moment in which they come.
+        runner = asyncio.Runner()
+        return runner.run(supervisor.run())
 
 
 @dataclass

@@ -14,13 +14,12 @@ import logging
 import math
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 
 from service.config import Settings
-from service.host.process import HARMLESS
+from service.host.process import HARMLESS, say
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +97,7 @@ class Lifecycle:
         if self.failure is None:
             logger.info("stopped")
         else:
-            sys.stderr.write(f"error: {self.failure}\n")
+            say(f"error: {self.failure}")
         return self.exit_status
 
     @contextlib.contextmanager

@@ -18,6 +18,7 @@ from tests.containers.conftest import build
 from tests.containers.docker import address, docker, inspect, metric, records, run
 from tests.containers.traffic import Traffic
 from tests.documents import ROOT
+from tests.hostile.faults.signalled import wait_until_prepared
 from tests.running import png
 from tests.waiting import until
 
@@ -58,6 +59,9 @@ def test_labels_and_interfaces(image: str) -> None:
     assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT"
     assert list(config["ExposedPorts"]) == ["8000/tcp"]
     assert config["User"] == "10001:10001"
+    # A port in the image would hide the one that a platform asks for.
+    named = {variable.partition("=")[0] for variable in config["Env"]}
+    assert named.isdisjoint({"MOBILENET_PORT", "PORT", "AIP_HTTP_PORT"})
 
 
 def test_other_commands_work_in_it(image: str) -> None:
@@ -98,6 +102,53 @@ def test_it_sizes_itself_from_its_limits(image: str) -> None:
         assert metric(large, "mobilenet_in_flight_limit") == 96
         (ready,) = [record for record in records(small) if record["message"] == "model ready"]
         assert ready["runners"] == 1
+
+
+@pytest.mark.parametrize("variable", ["PORT", "AIP_HTTP_PORT", "MOBILENET_PORT"])
+def test_a_platform_chooses_the_port(image: str, variable: str) -> None:
+    link = () if variable == "MOBILENET_PORT" else ("--env", "MOBILENET_PORT=tcp://10.0.0.1:8000")
+    with container(image, "--env", f"{variable}=9000", *link) as name:
+        wait_until_healthy(name)
+        assert httpx.get(f"http://{address(name)}:9000/readyz", timeout=30).status_code == 200
+
+
+def process_of(name: str) -> int:
+    """Its process 1, once the service in it has run its first line: before that the kernel keeps SIGTERM from it."""
+    pid = int(inspect(name)["State"]["Pid"])
+    wait_until_prepared(pid)
+    return pid
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_without_an_init_it_stops_at_once_at_any_moment(
+    image: str, workers: str, report: Callable[[str], None]
+) -> None:
+    for moment in (0.0, 0.1, 0.3, 0.8, 2.0):
+        with container(image, "--env", f"MOBILENET_WORKERS={workers}") as name:
+            process_of(name)
+            time.sleep(moment)
+            began = time.monotonic()
+            docker("stop", "--time", "30", name)
+            took = time.monotonic() - began
+            report(f"{workers} workers, stopped {moment:g} s after the first line: in {took:.1f} s")
+            assert inspect(name)["State"]["ExitCode"] == 0
+            assert took < 10
+
+
+def test_hang_ups_do_not_end_it(image: str) -> None:
+    with container(image) as name:
+        process_of(name)
+        docker("kill", "--signal", "HUP", name)
+        wait_until_healthy(name)
+        docker("kill", "--signal", "HUP", name)
+        until(
+            lambda: "there is no file to read again" in [record["message"] for record in records(name)],
+            timeout=30,
+            what="it has noticed",
+        )
+        assert httpx.get(f"http://{address(name)}:8000/readyz", timeout=30).status_code == 200
+        docker("stop", "--time", "30", name)
+        assert inspect(name)["State"]["ExitCode"] == 0
 
 
 def test_it_is_not_healthy_before_it_is_ready(image: str) -> None:

@@ -41,6 +41,10 @@ class Load:
         """SIGTERM amid the load."""
         until(lambda: len(self.answered) >= after, timeout=60, what=f"{after} answers", every=0.01)
         assert running.terminate() == 0
+        self.run_out()
+
+    def run_out(self) -> None:
+        """Once the service has been told to end."""
         for thread in self._threads:
             thread.join(60)
         assert len(self.broken) == len(self._threads), "each ran until the service was gone"

@@ -15,6 +15,19 @@ def test_where_none_can_be_made_an_operator_is_told(tmp_path: Path) -> None:
         pass
 
 
+def test_where_no_folder_is_writable_an_operator_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("tempfile.gettempdir", refuse)
+    with pytest.raises(OperatorError) as caught, metrics_directory():
+        pass
+    assert str(caught.value) == (
+        "no directory for metrics can be made in /dev/shm: No usable temporary directory found in ['/tmp']"
+    )
+
+
 def test_it_is_removed_at_the_end(tmp_path: Path) -> None:
     with metrics_directory(tmp_path) as directory:
         (directory / "counter_worker-0.db").write_bytes(b"1")

@@ -33,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def listening_unix(path: Path) -> Iterator[socket.socket]:
-    """A Unix socket bound to ``path``, not listening yet; the path is removed afterwards. OperatorError if that fails.
+    """A Unix socket that listens at ``path``; the path is removed afterwards. OperatorError if that fails.
 
     What a killed service left behind is replaced, but not the socket of a running one.
     """
@@ -46,16 +46,24 @@ def listening_unix(path: Path) -> Iterator[socket.socket]:
                 raise
             path.unlink()
             listener.bind(str(path))
+        listener.listen()  # at once: to another start it would seem abandoned
         path.chmod(0o666)  # as with a port, everyone may connect; the directory can limit who
-        ours = path.stat().st_ino
+        ours = _identity(path)
     except OSError as error:
+        listener.close()
         raise OperatorError(f"cannot listen on {path}: {error.strerror or error}; choose another --uds") from None
     try:
         yield listener
     finally:
         with contextlib.suppress(OSError):
-            if path.stat().st_ino == ours:  # else a newer service has taken its place
+            if _identity(path) == ours:  # else a newer service has taken its place
                 path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells the file from a later one of its name, which may well get the same inode."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _is_abandoned(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Files of a model that are not what its manifest says: one line, status 1, no traceback."""
+"""Files of a model that are not what its manifest says, and disks that are read-only: one line, no traceback."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from service.runtimes.openvino.runtime import graph_from_weights
 from service.store.write import manifest_bytes
 from tests.artifacts import digest, make_artifact
 from tests.e2e.process import server
+from tests.hostile.faults.faulty import GOOD
+from tests.hostile.faults.namespaces import where_nothing_can_be_written
+from tests.running import png
 
 pytestmark = pytest.mark.slow
 
@@ -71,3 +74,21 @@ def test_a_graph_that_is_intact_and_nonsense_is_refused(with_graph: Artifact, na
     describe_graph(with_graph)
     refusal = refusal_of_int8(with_graph)
     assert refusal.startswith("error: tiny/1: this OpenVINO cannot read the int8 graph; run: ")
+
+
+def test_without_a_folder_to_write_to_workers_are_refused_in_one_line(tiny: list[str]) -> None:
+    with server(*tiny, "--workers", "2", program=where_nothing_can_be_written()) as running:
+        assert running.wait() == 1
+    assert running.output.startswith(
+        "error: no directory for metrics can be made in /dev/shm: No usable temporary directory found in "
+    )
+    assert len(running.lines) == 1
+
+
+def test_one_process_needs_no_folder_to_write_to(tiny: list[str]) -> None:
+    with server(*tiny, program=where_nothing_can_be_written()) as running:
+        with running.client() as client:
+            assert client.post("/classify", content=png(GOOD)).status_code == 200
+            assert client.post("/explain", content=png(GOOD), headers={"Accept": "image/png"}).status_code == 200
+        assert running.terminate() == 0
+    assert "Traceback" not in running.output

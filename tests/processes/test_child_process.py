@@ -1,0 +1,62 @@
+"""The hand-over to a process, and keys that change at that very moment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.processes.bootstrap import Handover
+from service.processes.child_process import ChildProcess
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+#: Keeps what it is told, and ends after two lines of it.
+_LISTENER = "import os, sys; os.write(int(sys.argv[1]), (sys.stdin.readline() + sys.stdin.readline()).encode())"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """A supervisor's loop is asyncio's own."""
+    return "asyncio"
+
+
+def child() -> ChildProcess:
+    handover = Handover("worker-0", os.getpid(), "/nowhere", {"api_keys": ["old"]}, "digest")
+    return ChildProcess("none", handover, lambda child, reason: None)
+
+
+@pytest.mark.parametrize("moment", ["before", "during"])
+async def test_keys_that_change_while_a_process_is_being_created_reach_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: str
+) -> None:
+    """Among the first line that it reads, or else in a later one."""
+    told = tmp_path / "told"
+    made, create = child(), asyncio.create_subprocess_exec
+
+    async def listener(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
+        if moment == "before":
+            made.change_keys(["new"])
+        with told.open("wb") as file:
+            options["pass_fds"] = [*options["pass_fds"], file.fileno()]
+            process = await create(sys.executable, "-c", _LISTENER, str(file.fileno()), **options)
+        if moment == "during":
+            made.change_keys(["new"])
+        return process
+
+    monkeypatch.setattr("asyncio.create_subprocess_exec", listener)
+    running = asyncio.create_task(made.run())
+    await eventually(lambda: made._process is not None)
+    made.change_keys(["last"])
+    await eventually(lambda: told.read_bytes().count(b"\n") == 2)
+    made.stop()
+    await running
+    first, second = (json.loads(line) for line in told.read_text().splitlines())
+    assert first["settings"]["api_keys"] == ["new"]
+    assert second == ["last"]
