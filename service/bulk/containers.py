@@ -90,7 +90,7 @@ class Archive:
         try:
             while (member := self._tar.next()) is not None:
                 vars(self._tar)["members"].clear()  # else it keeps a kilobyte of each
-                hidden = any(part.startswith(".") and part != "." for part in member.name.split("/"))
+                hidden = any(part.startswith(".") and part.strip(".") for part in member.name.split("/"))
                 if member.isdir() or hidden:
                     continue
                 if not member.isreg() or member.issparse():

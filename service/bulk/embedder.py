@@ -82,8 +82,7 @@ class _Tables:
         Raises OperatorError if the model cannot be loaded or has failed for good.
         """
         made = self.schema
-        with _loading:
-            engine = _engine(self._settings, os.getpid())
+        engine = _engine(self._settings)
         kind = self._kind(_artifact(self._settings))
         return table(kind, made, ids, engine.results(kind, list(zip(ids, blobs, strict=True))))
 
@@ -165,12 +164,16 @@ class _Engine:
 
 
 _loading = threading.Lock()
+#: By process: threads do not survive a fork.
+_engines: dict[tuple[int, Settings], _Engine] = {}
 
 
-@cache
-def _engine(settings: Settings, process: int) -> _Engine:
-    """By process: threads do not survive a fork."""
-    return _Engine(settings)
+def _engine(settings: Settings) -> _Engine:
+    key = (os.getpid(), settings)
+    with _loading:
+        if key not in _engines:
+            _engines[key] = _Engine(settings)
+        return _engines[key]
 
 
 @cache

@@ -107,7 +107,7 @@ def infer_with(served: Served, kind: Kind) -> Infer:
 
 def arrow() -> Any:
     """The module pyarrow, which only those need who use tables. Raises MissingExtra."""
-    require_extra("Parquet and Arrow", "bulk", "pyarrow")
+    require_extra("an Arrow or Parquet table", "bulk", "pyarrow")
     import pyarrow
 
     return pyarrow

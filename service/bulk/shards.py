@@ -123,6 +123,8 @@ class Folder:
     """The shards of one run."""
 
     def __init__(self, folder: Path, suffix: str, kind: Kind, metadata: Mapping[str, str]) -> None:
+        if suffix == ".parquet":
+            results.arrow()  # it is missed before anything is written
         self.path = folder
         self.suffix = suffix  # .parquet or .npy
         self._kind = kind
@@ -141,7 +143,6 @@ class Folder:
         """How many photos of a finished shard had which outcome."""
         if self.suffix == ".npy":
             return Counter(json.loads(self.shard(index).with_suffix(".json").read_bytes())["counts"])
-        results.arrow()
         from pyarrow.parquet import read_metadata
 
         metadata: Mapping[bytes, Any] = read_metadata(self.shard(index)).metadata

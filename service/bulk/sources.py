@@ -42,7 +42,7 @@ class Listing(AbstractContextManager["Listing"]):
     """
 
     def __init__(
-        self, sources: Iterable[str], shard_rows: int, warn: Callable[[str], object], where: Path | None
+        self, sources: Iterable[str], shard_rows: int, warn: Callable[[str], object], where: Path | None = None
     ) -> None:
         self.shard_rows = shard_rows
         self.count = 0

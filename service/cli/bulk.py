@@ -110,9 +110,10 @@ class Job:
     def write_folder(self, kind: Kind, folder: Path, suffix: str, metadata: dict[str, str]) -> None:
         """Make the shards that do not exist yet; exits with 3 if there are too many errors."""
         try:
+            shards = Folder(folder, suffix, kind, metadata)
             folder.mkdir(parents=True, exist_ok=True)
             with self.listing(folder) as listing:
-                self._write(listing, Folder(folder, suffix, kind, metadata), kind, metadata)
+                self._write(listing, shards, kind, metadata)
         except OSError as error:
             raise OperatorError(
                 f"{folder} cannot be written: {error.strerror or error}; finished shards stay, and --resume goes on"

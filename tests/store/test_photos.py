@@ -69,6 +69,7 @@ def test_a_folder_that_cannot_be_read_is_one_complaint(tmp_path: Path, monkeypat
     assert told == [f"left out 1 of 3 files in {tmp_path}: folders that cannot be read (1)"]
 
 
+@pytest.mark.slow
 def test_folders_may_be_deeper_than_the_stack(tmp_path: Path) -> None:
     folders = [tmp_path.joinpath(*["d"] * depth) for depth in range(1, sys.getrecursionlimit() + 100)]
     for folder in folders:
