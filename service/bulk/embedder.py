@@ -93,7 +93,7 @@ class _Tables:
         return self.table(_values(ids), _values(blobs))
 
     def arrow_batches(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """For Spark's ``mapInArrow``: the same over batches, with plain lists, as Spark knows none of a fixed size."""
+        """For Spark's mapInArrow: the same over batches, with plain lists, as Spark knows none of a fixed size."""
         pa = arrow()
         made = self.schema
         for index, field in enumerate(made):

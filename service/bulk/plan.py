@@ -1,4 +1,4 @@
-"""What a folder of shards belongs to: ``_plan.json``, written first; ``_SUCCESS``, written when all shards are there.
+"""What a folder of shards belongs to: _plan.json, written first; _SUCCESS, written when all shards are there.
 
 Any number of processes may work on one folder, on one machine or many. A file appears under its name only when it is
 complete and on disk, so that a shard that exists is never made again, and one that two have made is the same.
