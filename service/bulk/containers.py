@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, count
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from service.bulk.results import arrow
 from service.errors import OperatorError, ServiceError, installed
@@ -20,36 +20,15 @@ from service.store.photos import HEAD_BYTES, kind_left_out
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _PARQUET = (".parquet",)
-_DAMAGED = "damaged or incomplete archives, from there on"
+_DAMAGED = "damaged archives and tables, from there on"
 _TAR_ERRORS = (tarfile.TarError, EOFError, zlib.error, OSError)
 
 #: What Parquet decodes at once.
 _ROWS = 16
 
 
-class Container(Protocol):
-    """An open file with photos in it."""
-
-    def members(self, left_out: Counter[str]) -> Iterator[tuple[str, int, int]]:
-        """Id, place and size of each photo."""
-
-    def read(self, place: int, size: int) -> bytes:
-        """Raises ServiceError if it cannot be read."""
-
-    def close(self) -> None: ...
-
-
 def is_container(name: str) -> bool:
     return name.lower().endswith((*_TAR, *_PARQUET))
-
-
-def open_container(name: str) -> Container:
-    """Raises OperatorError if it cannot be read."""
-    try:
-        return Table(name) if name.lower().endswith(_PARQUET) else Archive(name)
-    except (*_TAR_ERRORS, ValueError) as error:  # pyarrow's are ValueErrors
-        reason = getattr(error, "strerror", None) or "it is damaged or of another format"
-        raise OperatorError(f"{name} cannot be read: {reason}") from None
 
 
 def open_file(name: str) -> IO[bytes]:
@@ -87,6 +66,7 @@ class Archive:
         self._data = self._tar.fileobj  # decompressed
 
     def members(self, left_out: Counter[str]) -> Iterator[tuple[str, int, int]]:
+        """Id, place and size of each photo."""
         try:
             while (member := self._tar.next()) is not None:
                 vars(self._tar)["members"].clear()  # else it keeps a kilobyte of each
@@ -106,6 +86,7 @@ class Archive:
             left_out[_DAMAGED] += 1
 
     def read(self, place: int, size: int) -> bytes:
+        """Raises ServiceError if it cannot be read."""
         try:
             self._data.seek(place)
             data = self._data.read(size)
@@ -156,10 +137,13 @@ class Table:
         if self._path is None:
             yield from ((f"{self._name}#{row}", row, 0) for row in range(self._table.metadata.num_rows))
             return
-        for batch in self._table.iter_batches(columns=[self._path]):
-            for path in _leaf(batch, "path"):
-                row = next(rows)
-                yield path or f"{self._name}#{row}", row, 0
+        try:
+            for batch in self._table.iter_batches(columns=[self._path]):
+                for path in _leaf(batch, "path"):
+                    row = next(rows)
+                    yield path or f"{self._name}#{row}", row, 0
+        except (OSError, ValueError):
+            left_out[_DAMAGED] += 1
 
     def read(self, place: int, size: int) -> bytes:
         try:
@@ -182,6 +166,19 @@ class Table:
     def close(self) -> None:
         self._table.close()
         self._file.close()
+
+
+#: An open file with photos in it.
+Container = Archive | Table
+
+
+def open_container(name: str) -> Container:
+    """Raises OperatorError if it cannot be read."""
+    try:
+        return Table(name) if name.lower().endswith(_PARQUET) else Archive(name)
+    except (*_TAR_ERRORS, ValueError) as error:  # pyarrow's are ValueErrors
+        reason = getattr(error, "strerror", None) or "it is damaged or of another format"
+        raise OperatorError(f"{name} cannot be read: {reason}") from None
 
 
 def _leaf(batch: Any, name: str) -> Sequence[Any]:

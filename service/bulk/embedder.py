@@ -65,10 +65,8 @@ class _Tables:
     def embedding_id(self) -> str:
         """Equal for results that may be compared."""
         settings = self._settings
-        unit_length = getattr(self, "_unit_length", False)
-        return _artifact(settings).embedding_id(
-            settings.precision, "openvino", settings.decode, unit_length=unit_length
-        )
+        made = settings.precision, settings.runtime, settings.decode
+        return _artifact(settings).embedding_id(*made, unit_length=self._unit_length)
 
     @property
     def schema(self) -> Any:
@@ -76,21 +74,19 @@ class _Tables:
         artifact = _artifact(self._settings)
         return schema(self._kind(artifact), {"model": artifact.reference, "embedding_id": self.embedding_id})
 
-    def table(self, ids: Sequence[str], blobs: Sequence[bytes | None]) -> Any:
+    def table(self, ids: Sequence[str], blobs: Sequence[bytes | memoryview | None]) -> Any:
         """A pyarrow.Table, one row per photo in their order. A photo's fault is its row's ``error``.
 
         Raises OperatorError if the model cannot be loaded or has failed for good.
         """
-        made = self.schema
-        engine = _engine(self._settings)
-        kind = self._kind(_artifact(self._settings))
-        return table(kind, made, ids, engine.results(kind, list(zip(ids, blobs, strict=True))))
+        kind, made = self._kind(_artifact(self._settings)), self.schema
+        return table(kind, made, ids, _engine(self._settings).results(kind, [*zip(ids, blobs, strict=True)]))
 
     def __call__(self, batch: Mapping[str, Any]) -> Any:
         """For Ray Data: columns ``bytes`` (or Spark's ``content``) and ``path``, of a dict or a table."""
         names = batch.keys() if isinstance(batch, dict) else batch.schema.names  # type: ignore[attr-defined]
-        blobs, ids = (batch["bytes" if "bytes" in names else "content"], batch["path"])
-        return self.table(_values(ids), _values(blobs))
+        columns = (batch[name] for name in ("path", "bytes" if "bytes" in names else "content"))
+        return self.table(*(each.to_pylist() if hasattr(each, "to_pylist") else [*each] for each in columns))
 
     def arrow_batches(self, batches: Iterable[Any]) -> Iterator[Any]:
         """For Spark's mapInArrow: the same over batches, with plain lists, as Spark knows none of a fixed size."""
@@ -142,7 +138,7 @@ class _Engine:
             self._stop()
             raise
 
-    def results(self, kind: Kind, photos: Iterable[tuple[str, bytes | None]]) -> list[Result]:
+    def results(self, kind: Kind, photos: Iterable[tuple[str, bytes | memoryview | None]]) -> list[Result]:
         infer = infer_with(self._served, kind)
 
         async def every() -> list[Result]:
@@ -179,8 +175,3 @@ def _engine(settings: Settings) -> _Engine:
 @cache
 def _artifact(settings: Settings) -> Artifact:
     return load_artifact(settings.model_store, settings.model, settings.version)
-
-
-def _values(column: Any) -> Sequence[Any]:
-    values: Sequence[Any] = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
-    return values

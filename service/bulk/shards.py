@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +70,8 @@ class ParquetOutput:
         self._files.publish()
 
     def discard(self) -> None:
+        with suppress(OSError, ValueError):  # else its footer is written when it is collected
+            self._writer.close()
         self._files.close()
 
 

@@ -99,7 +99,10 @@ class Listing(AbstractContextManager["Listing"]):
     def _addresses(self, source: str) -> Iterator[str]:
         """``source``, or all photos below it."""
         files = file_system(source)
-        found = files.find(source)
+        try:
+            found = files.find(source)
+        except OSError as error:
+            raise OperatorError(f"{source} cannot be read: {error.strerror or error}") from None
         if len(found) == 1 and not files.isdir(source):
             yield source
             return

@@ -84,7 +84,10 @@ class Job:
 
     def listing(self, where: Path | None = None) -> Listing:
         more = () if self.options.files_from is None else listed(self.options.files_from)
-        return Listing(chain(self._sources, more), self.options.shard_rows, warn, where)
+        try:
+            return Listing(chain(self._sources, more), self.options.shard_rows, warn, where)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
 
     def identity(self, *, unit_length: bool) -> dict[str, str]:
         """Metadata of all that is written."""
@@ -126,7 +129,7 @@ class Job:
         settings, options, worker = self.settings, self.options, self.options.worker or (0, 1)
         wanted: dict[str, Any] = {"format": f"{folder.suffix[1:]}/1", "columns": ["path", *kind.columns], **metadata}
         wanted |= {"damaged": settings.damaged, "max_pixels": settings.max_pixels, "shard_rows": options.shard_rows}
-        wanted |= {"photos": listing.count, "sha256": listing.sha256}
+        wanted |= {"photos": listing.count, "ids_sha256": listing.sha256}
         plan.begin(folder.path, wanted, resume=options.resume or options.worker is not None)
         todo = sum(map(listing.rows, run.shards_to_do(listing, folder, worker)))
         with Tally(todo, options.max_errors) as tally:

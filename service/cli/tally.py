@@ -56,7 +56,7 @@ class Tally(ExitStack):
 
     def summary(self) -> str:
         rate = self._done / max(time.monotonic() - self._began, 1e-3)
-        errors = f"{self.errors.total()} errors" + f": {describe(self.errors)}" * bool(self.errors)
+        errors = f"errors: {describe(self.errors)}" if self.errors else "no errors"
         return f"{self._done:,} of {self._total:,} photos, {rate:.1f}/s, {errors}"
 
     def _check(self) -> None:

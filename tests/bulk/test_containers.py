@@ -18,7 +18,7 @@ from service.bulk.sources import MAX_FILE_BYTES, Entry, Listing, Reader
 from service.errors import OperatorError, ServiceError
 from tests.running import png
 
-DAMAGED = "damaged or incomplete archives, from there on"
+DAMAGED = "damaged archives and tables, from there on"
 
 
 def member(name: str, **fields: Any) -> tarfile.TarInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.bulk import sources
+from service.cli import tally
 from service.errors import OperatorError
 from service.model.artifact import load
 from tests.bulk.conftest import DIM, Rows, arguments, litter, rows, run, run_process
@@ -56,7 +59,7 @@ def test_the_summary_tells_what_was_done_and_what_was_left_out(
     left_out, summary = done.stderr.splitlines()
     assert left_out == f"warning: left out 1 of 13 files in {photos}: .txt (1)"
     assert summary.startswith(f"{tmp_path / 'out'}: 12 of 12 photos, ")
-    assert summary.endswith("/s, 1 errors: unsupported_format (1); 3 of 3 shards are there; left out: .txt (1)")
+    assert summary.endswith("/s, errors: unsupported_format (1); 3 of 3 shards are there; left out: .txt (1)")
 
 
 def test_a_run_goes_on_only_when_told_to_and_makes_what_is_missing(
@@ -90,7 +93,7 @@ def test_a_run_goes_on_only_when_told_to_and_makes_what_is_missing(
         (["--decode", "fast"], "embedding_id is tiny/1;"),
         (["--max-pixels", "1000"], "max_pixels is auto there and 1000 here"),
         (["--damaged", "refuse"], "damaged is warn there and refuse here"),
-        (["EXTRA"], "photos is 12 there and 13 here, sha256 is "),
+        (["EXTRA"], "photos is 12 there and 13 here, ids_sha256 is "),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
@@ -154,7 +157,8 @@ def test_too_many_errors_stop_the_run(
 
 def test_folder_options_without_a_folder_are_refused(photos: Path, model: Sequence[str], tmp_path: Path) -> None:
     for option in (["--resume"], ["--worker", "0/1"], ["--max-errors", "1"]):
-        for words in (["embed", photos, "--out", tmp_path / "x.npy"], ["classify", photos]):
+        commands: list[list[str | Path]] = [["embed", photos, "--out", tmp_path / "x.npy"], ["classify", photos]]
+        for words in commands:
             refused = run(*words, *option, *model)
             assert str(refused.exception) == f"{option[0]} is for folders of shards"
     assert run("embed", "--out", tmp_path / "x.npy", *model).exit_code == 2
@@ -259,3 +263,26 @@ def test_without_pyarrow_the_extra_is_named_before_anything_is_written(
     refused = run("embed", photos, "--out", tmp_path / "out", "--format", "parquet", *model)
     assert str(refused.exception).startswith("an Arrow or Parquet table needs the extra 'bulk'")
     assert not (tmp_path / "out").exists()
+
+
+def test_off_a_terminal_progress_is_lines(
+    photos: Path, model: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally, "_EVERY_S", 0.0)
+    done = run(*arguments(photos, tmp_path / "out", model, str(photos)))
+    lines = [line for line in done.stderr.splitlines() if line.endswith(" minutes left")]
+    assert len(lines) == 24
+    assert re.fullmatch(r"24 of 24 photos, [\d.]+/s, errors: unsupported_format \(2\), 0 minutes left", lines[-1]), (
+        lines[-1]
+    )
+
+
+def test_ctrl_c_while_photos_are_listed_is_130(
+    photos: Path, model: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sources, "walk", interrupted)
+    assert run(*arguments(photos, tmp_path / "out", model)).exit_code == 130
+    assert list((tmp_path / "out").iterdir()) == []
