@@ -28,8 +28,9 @@ def begin(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
     OperatorError if it is another, or if there is one and ``resume`` is not set.
     """
     try:
-        remove_abandoned(folder)
-        if not (folder / PLAN).exists():
+        if (folder / PLAN).exists():
+            remove_abandoned(folder)  # in a folder of ours only
+        else:
             with temporary_file(folder) as file:
                 file.write(json.dumps(plan, indent=1).encode() + b"\n")
                 sync(file)

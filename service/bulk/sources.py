@@ -164,7 +164,7 @@ def _read(name: str) -> bytes:
         size = file.seek(0, os.SEEK_END) if file.seekable() else MAX_FILE_BYTES
         if file.seekable():
             file.seek(0)
-        data = file.read(min(size, MAX_FILE_BYTES) + 1)
-    if len(data) > MAX_FILE_BYTES:
+        data = file.read(size + 1) if size <= MAX_FILE_BYTES else b""
+    if max(size, len(data)) > MAX_FILE_BYTES:
         raise _TOO_LARGE
     return data

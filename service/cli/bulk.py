@@ -26,6 +26,7 @@ from service.cli.local_inference import local_engine
 from service.cli.options import settings_from
 from service.cli.tally import Tally, TooManyErrors
 from service.errors import OperatorError
+from service.host import process
 from service.model.artifact import load as load_artifact
 from service.serving.build import engine_plan
 from service.serving.local import for_one_photo
@@ -180,6 +181,7 @@ def interruptible(work: Coroutine[Any, Any, None]) -> None:
                 raise
 
     asyncio.run(main())
+    process.end_on_sigterm(128 + signal.SIGTERM)  # the loop has taken its handler away
     if received:
         sys.exit(128 + received[0])
 

@@ -108,6 +108,13 @@ def test_another_run_is_refused_and_told_what_differs(
     assert sorted(path.name for path in whole.iterdir()) == before
 
 
+def test_what_others_have_in_the_folder_stays(photos: Path, model: Sequence[str], tmp_path: Path) -> None:
+    for name in (".tmp-another", "notes.txt"):
+        (tmp_path / name).write_text("another's")
+    assert run(*arguments(photos, tmp_path, model)).exit_code == 0
+    assert {(tmp_path / name).read_text() for name in (".tmp-another", "notes.txt")} == {"another's"}
+
+
 def test_a_damaged_plan_is_refused(photos: Path, model: Sequence[str], tmp_path: Path) -> None:
     (tmp_path / "_plan.json").write_text("{")
     refused = run(*arguments(photos, tmp_path, model, "--resume"))
