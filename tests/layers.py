@@ -11,7 +11,7 @@ ORDER: tuple[frozenset[str], ...] = (
     frozenset({"runtimes"}),
     frozenset({"store", "engine"}),
     frozenset({"serving"}),
-    frozenset({"http"}),
+    frozenset({"bulk", "http"}),
     frozenset({"processes"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -20,7 +20,7 @@ CONFINED = {
     "nncf": {"runtimes"},
     "h5py": {"store"},
     "PIL": {"image", "http"},
-    "asyncio": {"host", "engine", "serving", "http", "processes", "cli"},
+    "asyncio": {"host", "engine", "serving", "http", "bulk", "processes", "cli"},
     "fastapi": {"http"},
     "starlette": {"http"},
     "uvicorn": {"http"},
@@ -28,6 +28,8 @@ CONFINED = {
     "python_multipart": {"http"},
     "prometheus_client": {"metrics"},
     "click": {"cli"},
+    "pyarrow": {"bulk"},
+    "fsspec": {"bulk"},
 }
 
 FILES = sorted(SERVICE.rglob("*.py"))

@@ -1,4 +1,4 @@
-"""``mobilenet-service classify``: prints the most probable classes of photos, without a server."""
+"""``mobilenet-service classify``: the most probable classes of photos, without a server."""
 
 from __future__ import annotations
 
@@ -10,32 +10,50 @@ from typing import Any
 
 import click
 
-from service.cli.local_inference import LOCAL_SETTINGS, files_of, infer_files
-from service.cli.options import setting_options, settings_from
-from service.errors import ServiceError
-from service.model.outputs import DEFAULT_TOP_K, classify
+from service.bulk.results import Classes, Result
+from service.cli.bulk import Job, folder_options, tell
+from service.cli.local_inference import LOCAL_SETTINGS
+from service.cli.options import setting_options
+from service.errors import OperatorError
+from service.model.outputs import DEFAULT_TOP_K
 
 
 @click.command("classify")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sources", metavar="SOURCE...", nargs=-1)
 @click.option("--top-k", type=click.IntRange(min=1), default=DEFAULT_TOP_K, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of Parquet files to write instead of lines.")
+@folder_options
 @setting_options(LOCAL_SETTINGS)
-def classify_command(paths: Sequence[Path], top_k: int, as_json: bool, **options: Any) -> None:
-    """Print the most probable classes of photos (files, or folders of them)."""
-    settings = settings_from(**options)
-    files = files_of(paths)
-    artifact, results = infer_files(settings, files)
-    for path, result in zip(files, results, strict=True):
-        if isinstance(result, ServiceError):
-            click.echo(f"error: {path}: {result.detail}", err=True)
-            continue
-        predictions = classify(result, artifact.labels, top_k)
+def classify_command(sources: Sequence[str], top_k: int, as_json: bool, out: Path | None, **options: Any) -> None:
+    """Print the most probable classes of photos: files, folders, tar archives, Parquet tables with a column of images.
+
+    With --out they are written to a folder of shards, in which a bad photo has a row with an error.
+    """
+    job = Job(sources, options)
+    kind = Classes(job.artifact.labels, top_k)
+    if out is not None:
         if as_json:
-            entries = [{"index": p.index, "label": p.label, "probability": float(p.probability)} for p in predictions]
-            click.echo(json.dumps({"path": str(path), "predictions": entries}))  # as ``embed`` writes paths
+            raise OperatorError("--json is for lines, without --out")
+        job.write_folder(kind, out, ".parquet", {**job.identity(unit_length=False), "top_k": str(top_k)})
+        return
+    job.options.refuse_without_folder()
+    failed = False
+
+    def show(name: str, result: Result) -> None:
+        nonlocal failed
+        failed |= result.error is not None
+        tell(name, result)
+        if result.error is not None:
+            return
+        if as_json:
+            entries = [{"index": p.index, "label": p.label, "probability": float(p.probability)} for p in result.value]
+            click.echo(json.dumps({"path": name, "predictions": entries}))  # as ``embed`` writes paths
         else:
-            click.echo(click.format_filename(path))
-            for p in predictions:
+            click.echo(click.format_filename(name))
+            for p in result.value:
                 click.echo(f"  {p.probability:6.1%}  {p.label}")
-    sys.exit(1 if any(isinstance(result, ServiceError) for result in results) else 0)
+
+    with job.listing() as listing:
+        job.in_order(kind, listing, show)
+    sys.exit(failed)

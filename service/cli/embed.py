@@ -1,55 +1,79 @@
-"""``mobilenet-service embed``: writes the feature vectors of photos to an NPY file, without a server."""
+"""``mobilenet-service embed``: writes the feature vectors of photos, without a server."""
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from service.cli.local_inference import LOCAL_SETTINGS, files_of, infer_files, write_output
-from service.cli.options import setting_options, settings_from
-from service.errors import OperatorError, ServiceError
-from service.model.outputs import normalize
+from service.bulk.results import Result, Vectors
+from service.bulk.shards import NpyOutput
+from service.bulk.sources import Listing
+from service.cli.bulk import Job, folder_options, tell
+from service.cli.local_inference import LOCAL_SETTINGS
+from service.cli.options import setting_options
+from service.cli.tally import Tally
+from service.errors import OperatorError
 
 
 @click.command("embed")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="NPY file to write.")
+@click.argument("sources", metavar="SOURCE...", nargs=-1)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="NPY file to write, or folder of shards.",
+)
+@click.option("--format", "file_format", type=click.Choice(["parquet", "npy"]), help="Write a folder of such files.")
 @click.option(
     "--normalize/--no-normalize", "unit_length", default=True, show_default=True, help="Scale vectors to unit length."
 )
-@click.option("--skip-errors", is_flag=True, help="Skip bad files; otherwise a bad file means that nothing is written.")
+@click.option(
+    "--skip-errors", is_flag=True, help="In one NPY file: skip bad photos; otherwise one means that nothing is written."
+)
+@folder_options
 @setting_options(LOCAL_SETTINGS)
-def embed_command(paths: Sequence[Path], out: Path, unit_length: bool, skip_errors: bool, **options: Any) -> None:
-    """Write the feature vectors of photos (files, or folders of them) to an NPY file, one row per photo.
+def embed_command(
+    sources: Sequence[str], out: Path, file_format: str | None, unit_length: bool, skip_errors: bool, **options: Any
+) -> None:
+    """Write the feature vectors of photos: files, folders, tar archives, Parquet tables with a column of images.
 
-    The photos' paths are written, in the order of the rows, to a file of the same name with .json: {"paths": [...]}.
+    To one NPY file, one row per photo, with the paths in a file of the same name with .json: {"paths": [...]}. With
+    --format to a folder of shards, in which a bad photo has a row with an error.
     """
-    if out.suffix != ".npy":
-        raise OperatorError(f"--out {out}: the name must end in .npy")
-    settings = settings_from(**options)
-    files = files_of(paths)
-    _, results = infer_files(settings, files)
-    embeddings, names = [], []
-    for path, result in zip(files, results, strict=True):
-        if isinstance(result, ServiceError):
-            click.echo(f"error: {path}: {result.detail}", err=True)
-        else:
-            embeddings.append(result.embedding)
-            names.append(str(path))
-    if len(embeddings) < len(files) and not skip_errors:
-        raise OperatorError("nothing was written because some files failed; --skip-errors skips them")
-    if not embeddings:
-        raise OperatorError("nothing was written because all files failed")
-    matrix = np.stack([normalize(row) for row in embeddings] if unit_length else embeddings)
-    npy = io.BytesIO()
-    np.save(npy, matrix, allow_pickle=False)
-    # In ASCII: a byte of a file name that is no UTF-8 is a lone surrogate (PEP 383), which JSON can only escape.
-    side = json.dumps({"paths": names}, indent=1).encode()
-    write_output(out, npy.getvalue(), beside={out.with_suffix(".json").name: side})
-    click.echo(f"{click.format_filename(out)}: {matrix.shape[0]} × {matrix.shape[1]} float32")
+    if file_format is None and out.suffix != ".npy":
+        raise OperatorError(f"--out {out}: the name must end in .npy, or --format must say what a folder is to hold")
+    job = Job(sources, options)
+    kind = Vectors(job.artifact.network.embedding_dim, unit_length)
+    metadata = job.identity(unit_length=unit_length)
+    if file_format is not None:
+        job.write_folder(kind, out, f".{file_format}", metadata)
+        return
+    job.options.refuse_without_folder()
+    with job.listing() as listing:
+        try:
+            rows = _write_npy(job, kind, listing, NpyOutput(out, kind, metadata, errors=False), skip_errors)
+        except OSError as error:
+            raise OperatorError(f"{out} cannot be written: {error.strerror}") from None
+    click.echo(f"{click.format_filename(out)}: {rows} × {kind.dim} float32")
+
+
+def _write_npy(job: Job, kind: Vectors, listing: Listing, output: NpyOutput, skip_errors: bool) -> int:
+    def take(name: str, result: Result) -> None:
+        tally.count(result)
+        tell(name, result)
+        output.add([name], [result])
+
+    try:
+        with Tally(listing.count) as tally:
+            job.in_order(kind, listing, take)
+        if output.rows < listing.count and not skip_errors:
+            raise OperatorError("nothing was written because some files failed; --skip-errors skips them")
+        if not output.rows:
+            raise OperatorError("nothing was written because all files failed")
+        output.publish()
+    finally:
+        output.discard()
+    return output.rows

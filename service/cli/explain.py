@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from service.cli.local_inference import for_one_photo, infer_locally, served_locally, write_output
+from service.cli.local_inference import local_engine, write_output
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
@@ -17,6 +17,7 @@ from service.image import Findings, crop_box, inspect
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
 from service.model.outputs import DEFAULT_TOP_K, ClassMap, Prediction, classify, explain
+from service.serving.local import for_one_photo, infer_locally
 from service.store.photos import read_photo
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "max_pixels"]
@@ -66,7 +67,7 @@ async def _explain(
 ) -> tuple[list[Prediction], ClassMap, bytes]:
     """The strongest classes, the map of one class, and its drawing."""
     findings = Findings(keep_photo=True)
-    async with served_locally(for_one_photo(settings), artifact) as served:
+    async with local_engine(for_one_photo(settings), artifact) as served:
         source = served.source(data, inspect(data, served.limits), findings)
         output = await infer_locally(served, source, classes)
     (class_map,) = explain(output, artifact.labels, classes, 1)

@@ -10,7 +10,7 @@ bytes ─► inspect ─► Header ─┐
 
 from service.image.decode import PREVIEW_SIDE, Damaged, Findings, Mode, preprocess
 from service.image.header import WARN_EXIF, WARN_FRAMES, Format, Header, Limits
-from service.image.inspection import inspect
+from service.image.inspection import inspect, is_image
 from service.image.transform import CropBox, Pixels, Transform, crop_box
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "Transform",
     "crop_box",
     "inspect",
+    "is_image",
     "preprocess",
 ]

@@ -43,6 +43,15 @@ def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
     return header if header.exif is None else with_orientation(header, header.exif)
 
 
+def is_image(head: bytes) -> bool:
+    """Whether data that begins with ``head``, of 1 KiB, is in a format that ``inspect`` reads."""
+    try:
+        _reader(head)
+    except UnsupportedFormat:
+        return False
+    return True
+
+
 def _reader(data: bytes) -> Callable[[bytes, Limits], Header]:
     if data.startswith(b"\xff\xd8\xff"):
         return inspect_jpeg

@@ -34,6 +34,8 @@ class RuntimeOptions:
     runners: int = 1  # threads that call run() at the same time
     threads_per_runner: int = 1  # CPU threads per runner
     max_batch: int = 1  # the largest batch that run() must accept
+    #: Whether a batch that is alone may use all cores. Without, answers do not depend on it, to the last bit.
+    wide: bool = True
 
 
 class Runtime(Protocol):

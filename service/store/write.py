@@ -67,7 +67,7 @@ def replace_file(path: Path, data: bytes) -> None:
 def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
     """Replace several files of ``directory``, in order. All are on disk before the first is renamed, so an earlier
     failure changes nothing. A reader in between finds a digest that does not match."""
-    temporaries = {name: _temporary(directory) for name in files}
+    temporaries = {name: temporary_name(directory) for name in files}
     try:
         for name, data in files.items():
             _create(temporaries[name], data)
@@ -76,7 +76,7 @@ def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
-    _sync_directory(directory)
+    sync_directory(directory)
 
 
 def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -89,7 +89,7 @@ def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
     with scratch(directory.parent) as temporary:
         for name, data in files.items():
             _create(temporary / name, data)
-        _sync_directory(temporary)
+        sync_directory(temporary)
         if directory.exists():
             directory.rename(old)
         try:
@@ -98,14 +98,14 @@ def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
             if old.exists():
                 old.rename(directory)
             raise
-    _sync_directory(directory.parent)
+    sync_directory(directory.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def scratch(directory: Path) -> Iterator[Path]:
     """A temporary directory inside ``directory``, so that files can be renamed from there."""
-    temporary = _temporary(directory)
+    temporary = temporary_name(directory)
     temporary.mkdir()
     try:
         yield temporary
@@ -171,7 +171,8 @@ def _lock(descriptor: int, waiting: Callable[[], None]) -> bool:
     return True
 
 
-def _temporary(directory: Path) -> Path:
+def temporary_name(directory: Path) -> Path:
+    """A name in ``directory`` that no other process uses."""
     return directory / f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
@@ -184,7 +185,8 @@ def _create(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Flush renames in ``directory`` to disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

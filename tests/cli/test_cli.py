@@ -9,18 +9,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from service.bulk import plan, shards
 from service.cli import cli
 from service.cli.options import settings_from
 from service.config import Settings
 from service.errors import OperatorError
 from service.model.artifact import WEIGHTS
-from service.store import write
 from tests.artifacts import make_artifact
 
 
@@ -107,7 +108,9 @@ def test_embed_writes_a_matrix_and_its_rows_names(store: Path, folder: Path, tmp
     assert matrix.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(matrix, axis=1), 1, atol=1e-6)
     side = json.loads((tmp_path / "vectors.json").read_text("ascii"))
-    assert side == {"paths": [str(folder / f"photo{index}.jpg") for index in range(3)]}
+    assert side["paths"] == [str(folder / f"photo{index}.jpg") for index in range(3)]
+    assert side["embedding_id"].startswith("tiny/1;fp32;exact;n1;")
+    assert side.keys() == {"paths", "embedding_id", "model"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["vectors.json", "vectors.npy"]
 
 
@@ -129,13 +132,14 @@ def test_odd_file_names_lose_no_row_and_no_byte(store: Path, folder: Path, tmp_p
 
 
 def test_embed_writes_both_files_or_none(store: Path, folder: Path, tmp_path: Path) -> None:
-    def full(path: Path, data: bytes) -> None:
-        if any(tmp_path.iterdir()):
+    def full(file: IO[bytes]) -> None:
+        if file.name.endswith(".full"):
             raise OSError(errno.ENOSPC, "No space left on device")
-        path.write_bytes(data)
 
+    names = iter(["first", "second.full"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "_create", full)
+        patch.setattr(shards, "sync", full)
+        patch.setattr(plan, "temporary_name", lambda folder: folder / next(names))
         refused = run("embed", folder, "--out", tmp_path / "vectors.npy", *model(store))
     assert "vectors.npy cannot be written: No space" in str(refused.exception)
     assert not any(tmp_path.iterdir())

@@ -78,6 +78,14 @@ def test_more_runners_and_threads_than_cores(tiny: Artifact) -> None:
     assert model.run(images_for(tiny, 1)).logits.shape == (1, 10)
 
 
+def test_without_that_graph_it_makes_no_difference_whether_an_image_is_alone(tiny: Artifact) -> None:
+    runtime = create(tiny, RuntimeOptions("openvino", "cpu", runners=2, wide=False))
+    (image,) = images_for(tiny, 1)
+    first, second = runtime.run(image[np.newaxis]), runtime.run(image[np.newaxis], alone=True)
+    assert np.array_equal(first.embeddings, second.embeddings)
+    runtime.close()
+
+
 def test_the_graph_for_a_lone_image_answers_as_the_others(artifact_of: ArtifactOf) -> None:
     artifact = artifact_of("paper")
     images = images_for(artifact, 4)

@@ -57,7 +57,7 @@ class OpenVinoRuntime:
         )
         # One more graph, which uses all cores, for a batch that runs alone.
         self._wide: _Request | None = None
-        if runners > 1:
+        if runners > 1 and options.wide:
             wide = properties(precision, runners * options.threads_per_runner)
             self._wide = _Request(core.compile_model(model, "CPU", wide))
         self._wide_free = threading.Lock()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from service.errors import PullError
 from service.model import artifact
 from service.store.catalog import list_models
 from service.store.pull import pull
+from tests.disks import Disk, disk
 from tests.e2e.process import server
 from tests.hostile.conftest import RecordFigure
 from tests.hostile.faults.faulty import GOOD
@@ -23,43 +24,7 @@ from tests.running import png
 from tests.store.conftest import Published, litter, nothing_was_stored, pth, published, store
 from tests.waiting import until
 
-__all__ = ["pth", "published", "store"]  # fixtures: a store whose model is published by a server of the test's own
-
-
-class Disk:
-    """A small file system in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir()
-        self._mount("-t", "tmpfs", "-o", "size=4m", "tmpfs")
-
-    def fill(self) -> None:
-        """Leave room for 100 KB."""
-        with (self.path / "ballast").open("wb", buffering=0) as file:
-            while (free := shutil.disk_usage(self.path).free - 100_000) > 0:
-                if not file.write(bytes(min(free, 2**20))):
-                    break
-
-    def empty(self) -> None:
-        (self.path / "ballast").unlink()
-
-    def read_only(self) -> None:
-        self._mount("-o", "remount,ro")
-
-    def _mount(self, *options: str) -> None:
-        subprocess.run(["mount", *options, str(self.path)], check=True, capture_output=True, text=True)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    try:
-        made = Disk(tmp_path / "disk")
-    except (subprocess.CalledProcessError, FileNotFoundError) as error:
-        # The same faults are injected, without a disk, by tests/store/test_pull_cut_off.py.
-        pytest.skip(f"only root can mount a small disk: {getattr(error, 'stderr', error)}")
-    yield made
-    subprocess.run(["umount", str(made.path)], check=True)
+__all__ = ["disk", "pth", "published", "store"]  # fixtures; the model is published by a server of the test's own
 
 
 @pytest.fixture

@@ -1,0 +1,186 @@
+"""Files that hold many photos: tar archives as WebDataset writes them, Parquet tables with a column of images.
+
+A photo is found once, as a place in its container, and read there later, in the order of places: a compressed archive
+can only be read forward.
+"""
+
+from __future__ import annotations
+
+import bisect
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, count
+from typing import IO, Any
+
+from service.bulk.results import arrow
+from service.errors import OperatorError, ServiceError, installed
+from service.store.photos import HEAD_BYTES, kind_left_out
+
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_PARQUET = (".parquet",)
+_DAMAGED = "damaged archives and tables, from there on"
+_TAR_ERRORS = (tarfile.TarError, EOFError, zlib.error, OSError)
+
+#: What Parquet decodes at once.
+_ROWS = 16
+
+
+def is_container(name: str) -> bool:
+    return name.lower().endswith((*_TAR, *_PARQUET))
+
+
+def open_file(name: str) -> IO[bytes]:
+    """A file, or what an address like ``s3://bucket/name`` leads to."""
+    if "://" not in name:
+        return open(name, "rb")  # noqa: PTH123  # the caller's
+    opened: IO[bytes] = file_system(name).open(name, "rb")
+    return opened
+
+
+def file_system(address: str) -> Any:
+    """What fsspec reads ``address`` with."""
+    if installed("fsspec"):
+        import fsspec
+
+        try:
+            return fsspec.core.url_to_fs(address)[0]
+        except (ImportError, ValueError) as error:
+            raise OperatorError(f"{address} cannot be read: {error}") from None
+    raise OperatorError(f"{address} cannot be read: install fsspec and what it needs for such addresses, like s3fs")
+
+
+class Archive:
+    """A tar archive, compressed or not. Nothing is ever extracted to disk."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._file = open_file(name)
+        try:
+            self._tar = tarfile.open(fileobj=self._file, mode="r:*")  # noqa: SIM115
+        except BaseException:
+            self._file.close()
+            raise
+        assert self._tar.fileobj is not None
+        self._data = self._tar.fileobj  # decompressed
+
+    def members(self, left_out: Counter[str]) -> Iterator[tuple[str, int, int]]:
+        """Id, place and size of each photo."""
+        try:
+            while (member := self._tar.next()) is not None:
+                vars(self._tar)["members"].clear()  # else it keeps a kilobyte of each
+                hidden = any(part.startswith(".") and part.strip(".") for part in member.name.split("/"))
+                if member.isdir() or hidden:
+                    continue
+                if not member.isreg() or member.issparse():
+                    left_out["links and other members that are no files"] += 1
+                elif (kind := kind_left_out(member.name, lambda member=member: self._head(member))) is None:  # type: ignore[misc]
+                    yield f"{self._name}/{member.name}", member.offset_data, member.size
+                else:
+                    left_out[kind] += 1
+            self._data.seek(self._tar.offset)
+            if self._data.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                left_out[_DAMAGED] += 1
+        except _TAR_ERRORS:
+            left_out[_DAMAGED] += 1
+
+    def read(self, place: int, size: int) -> bytes:
+        """Raises ServiceError if it cannot be read."""
+        try:
+            self._data.seek(place)
+            data = self._data.read(size)
+        except _TAR_ERRORS:
+            data = b""
+        if len(data) < size:
+            raise ServiceError("the archive is damaged or incomplete here")
+        return data
+
+    def close(self) -> None:
+        self._tar.close()
+        self._file.close()
+
+    def _head(self, member: tarfile.TarInfo) -> bytes:
+        self._data.seek(member.offset_data)
+        return self._data.read(min(member.size, HEAD_BYTES))
+
+
+class Table:
+    """A Parquet table; images are its column ``bytes`` or ``content``, or ``image``, which may be {bytes, path}."""
+
+    def __init__(self, name: str) -> None:
+        arrow()
+        import pyarrow.parquet
+
+        self._name = name
+        self._file = open_file(name)
+        try:
+            self._table = pyarrow.parquet.ParquetFile(self._file, buffer_size=2**20, pre_buffer=False)
+            leaves = {self._table.schema.column(index).path for index in range(len(self._table.schema))}
+            self._image = next((leaf for leaf in ("image.bytes", "image", "bytes", "content") if leaf in leaves), None)
+            if self._image is None:
+                raise OperatorError(f"{name} has no column image, bytes or content")
+        except BaseException:
+            self._file.close()
+            raise
+        self._path = next((leaf for leaf in ("image.path", "path") if leaf in leaves), None)
+        metadata = self._table.metadata
+        sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+        self._ends = list(accumulate(sizes))
+        self._batches: Iterator[Any] = iter(())
+        self._values: Sequence[Any] = ()
+        self._start = self._stop = 0  # of the rows in _values
+        self._end = 0  # of the row group that _batches are of
+
+    def members(self, left_out: Counter[str]) -> Iterator[tuple[str, int, int]]:
+        rows = count()
+        if self._path is None:
+            yield from ((f"{self._name}#{row}", row, 0) for row in range(self._table.metadata.num_rows))
+            return
+        try:
+            for batch in self._table.iter_batches(columns=[self._path]):
+                for path in _leaf(batch, "path"):
+                    row = next(rows)
+                    yield path or f"{self._name}#{row}", row, 0
+        except (OSError, ValueError):
+            left_out[_DAMAGED] += 1
+
+    def read(self, place: int, size: int) -> bytes:
+        try:
+            if not self._start <= place < self._end:
+                group = bisect.bisect_right(self._ends, place)
+                self._end = self._ends[group]
+                self._start = self._stop = self._ends[group - 1] if group else 0
+                self._batches = self._table.iter_batches(_ROWS, row_groups=[group], columns=[self._image])
+            while place >= self._stop:
+                self._values = _leaf(next(self._batches), "bytes")
+                self._start, self._stop = self._stop, self._stop + len(self._values)
+        except (OSError, ValueError):
+            self._end = 0
+            raise ServiceError("the table is damaged here") from None
+        value = self._values[place - self._start]
+        if not isinstance(value, bytes):
+            raise ServiceError("there is no image in this row")
+        return value
+
+    def close(self) -> None:
+        self._table.close()
+        self._file.close()
+
+
+#: An open file with photos in it.
+Container = Archive | Table
+
+
+def open_container(name: str) -> Container:
+    """Raises OperatorError if it cannot be read."""
+    try:
+        return Table(name) if name.lower().endswith(_PARQUET) else Archive(name)
+    except (*_TAR_ERRORS, ValueError) as error:  # pyarrow's are ValueErrors
+        reason = getattr(error, "strerror", None) or "it is damaged or of another format"
+        raise OperatorError(f"{name} cannot be read: {reason}") from None
+
+
+def _leaf(batch: Any, name: str) -> Sequence[Any]:
+    """The values of the one column of ``batch``, or of its field ``name``."""
+    return [value.get(name) if isinstance(value, dict) else value for value in batch.column(0).to_pylist()]
