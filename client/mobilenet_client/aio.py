@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
-import httpx
 import numpy as np
 
+from mobilenet_client import results
 from mobilenet_client.bulk import Images, in_order
 from mobilenet_client.errors import BadImage, ServiceError, ServiceUnavailable, Timeout
 from mobilenet_client.images import ImageLike, encoded
-from mobilenet_client.questions import Classify, Embed, Explain, Question
-from mobilenet_client.results import Classification, Embedding, Embeddings, Explanation
-from mobilenet_client.wire import Wire
+from mobilenet_client.results import Classification, Embed, Embedding, Embeddings, Explanation, Question
+from mobilenet_client.wire import Settings, Wire
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -27,26 +26,6 @@ class Run(TypedDict, total=False):
 
     errors: Literal["return", "raise"]  # an image's error: in its place, or raised
     progress: Callable[[int], object]  # called with the number of finished images, on the event loop's thread
-
-
-@dataclass(eq=False, repr=False)
-class Settings:
-    """A client of the service at ``url``; several addresses are asked in turn, and ``unix:/path`` is a socket.
-
-    The forms for many images return errors of single ones in their places. What concerns all is raised: a wrong key or
-    parameter, other weights, a service that answers nobody.
-    """
-
-    url: str | Sequence[str]
-    api_key: str | None = None
-    timeout: float = 10.0  # seconds for an image, repetitions included; of many images, for each try
-    retries: int | None = None  # repetitions at most; None: as many as there is time for
-    concurrency: int = 32  # requests at once
-    embedding_id: str | None = None  # embeddings must be by these weights
-    priority: Literal["low"] | None = None  # "low": only while nobody else waits
-    _: KW_ONLY
-    retry_for: float = 300.0  # of many images, seconds for each, so that a run outlasts a restart of the service
-    transport: httpx.AsyncBaseTransport | None = None  # another way to the service
 
 
 def _listed(
@@ -63,21 +42,18 @@ class AsyncClient(Settings):
     __doc__ = Settings.__doc__
 
     def __post_init__(self) -> None:
-        urls = [self.url] if isinstance(self.url, str) else self.url
-        given = {"Authorization": self.api_key and f"Bearer {self.api_key}", "X-Priority": self.priority}
-        headers = {name: value for name, value in given.items() if value}
-        self._wire = Wire(urls, headers, self.concurrency, self.retries, self.transport)
+        self._wire = Wire(self)
 
     async def classify(self, image: ImageLike, top_k: int = 5) -> Classification:
-        return await self._ask(Classify(top_k), image, self.timeout)
+        return await self._ask(results.classify(top_k), image, self.timeout)
 
     def classify_iter(self, images: Images, top_k: int = 5, **run: Unpack[Run]) -> Each[Classification]:
-        return self._each(Classify(top_k), images, **run)
+        return self._each(results.classify(top_k), images, **run)
 
     async def explain(
         self, image: ImageLike, top_k: int | None = None, classes: Iterable[int] | None = None, embedding: bool = False
     ) -> Explanation:
-        return await self._ask(Explain(top_k, classes, embedding), image, self.timeout)
+        return await self._ask(results.explain(top_k, classes, embedding), image, self.timeout)
 
     def explain_iter(
         self,
@@ -87,7 +63,7 @@ class AsyncClient(Settings):
         embedding: bool = False,
         **run: Unpack[Run],
     ) -> Each[Explanation]:
-        return self._each(Explain(top_k, classes, embedding), images, **run)
+        return self._each(results.explain(top_k, classes, embedding), images, **run)
 
     async def embed(self, image: ImageLike, normalize: bool = True) -> Embedding:
         return await self._ask(Embed(normalize, self.embedding_id), image, self.timeout)
@@ -111,8 +87,7 @@ class AsyncClient(Settings):
         return Embeddings(vectors, failed, question.embedding_id, warnings)
 
     async def _ask(self, question: Question[T], image: ImageLike, within: float) -> T:
-        body = await encoded(image)
-        answer = await self._wire.post(question.path, question.headers, body, patience=self.timeout, within=within)
+        answer = await self._wire.post(question.path, question.headers, await encoded(image), within)
         try:
             return question.read(answer)
         except (ValueError, LookupError, TypeError) as error:

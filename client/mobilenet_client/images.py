@@ -22,8 +22,8 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Im
 
 async def encoded(image: ImageLike) -> bytes:
     """BadImage if it cannot be read; files and pixels are read in a thread."""
-    if isinstance(image, bytes):
-        return image
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
     try:
         return await asyncio.to_thread(_read, image)
     except (OSError, ValueError) as error:
@@ -33,15 +33,11 @@ async def encoded(image: ImageLike) -> bytes:
 def _read(image: Any) -> bytes:
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes()
-    if isinstance(image, bytearray | memoryview):
-        return bytes(image)
     if hasattr(image, "read"):
         data: bytes = image.read()
         return data
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("arrays and PIL images need Pillow: pip install pillow") from error
+    from PIL import Image  # not installed with this package: most send files
+
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"pixels are uint8 of shape (height, width, 3), not {image.dtype} of shape {image.shape}")

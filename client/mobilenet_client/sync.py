@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from mobilenet_client.aio import AsyncClient, Settings
+from mobilenet_client.aio import AsyncClient
 from mobilenet_client.errors import ClientError
+from mobilenet_client.wire import Settings
 
 T = TypeVar("T")
 P = ParamSpec("P")
