@@ -88,7 +88,8 @@ class Question(Generic[T]):
 def classify(top_k: int) -> Question[Classification]:
     def read(answer: httpx.Response) -> Classification:
         result, told = _only_result(answer)
-        return Classification(tuple(Prediction(**each) for each in result["predictions"]), **told)
+        found = (Prediction(each["index"], each["label"], each["probability"]) for each in result["predictions"])
+        return Classification(tuple(found), **told)
 
     return Question(f"/classify?top_k={top_k}", read)
 
@@ -96,7 +97,10 @@ def classify(top_k: int) -> Question[Classification]:
 def explain(top_k: int | None, classes: Iterable[int] | None, embedding: bool) -> Question[Explanation]:
     def read(answer: httpx.Response) -> Explanation:
         result, told = _only_result(answer)
-        maps = tuple(ClassMap(**each | {"map": _vector(each["map"])}) for each in result["maps"])
+        maps = tuple(
+            ClassMap(each["index"], each["label"], each["logit"], each["probability"], _vector(each["map"]))
+            for each in result["maps"]
+        )
         photo, (x, y, width, height) = result["photo"], (result["crop"][name] for name in ("x", "y", "width", "height"))
         vector = _vector(result["embedding"]) if embedding else None
         return Explanation(maps, (photo["width"], photo["height"]), (x, y, width, height), vector, **told)

@@ -121,6 +121,7 @@ def test_a_unix_socket_is_an_address(photos: list[bytes], real_artifact: Artifac
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(1200)
 def test_the_rate_is_that_of_the_load_generator(real_artifact: Artifact) -> None:
     """With ``PHOTOS`` those of that folder, else variations of the twenty labelled ones."""
     folder = os.environ.get("PHOTOS")
@@ -131,11 +132,11 @@ def test_the_rate_is_that_of_the_load_generator(real_artifact: Artifact) -> None
         prepared = requests(running.url, "/embed", photos, headers="Accept: application/octet-stream\r\n")
         for part in range(6):  # in turn, because a shared machine is faster at one time than at another
             chosen = photos[500 * part : 500 * (part + 1)]
-            before = asyncio.run(closed_loop(running.url, prepared, concurrency=32, seconds=10)).rate
+            before = asyncio.run(closed_loop(running.url, prepared, concurrency=32, seconds=6)).rate
             began = time.perf_counter()
             result = client.embed_many(chosen)
             rate = len(chosen) / (time.perf_counter() - began)
-            after = asyncio.run(closed_loop(running.url, prepared, concurrency=32, seconds=10)).rate
+            after = asyncio.run(closed_loop(running.url, prepared, concurrency=32, seconds=6)).rate
             assert result.errors == {}
             shares.append(2 * rate / (before + after))
     sys.stdout.write(f"shares of the load generator's rate: {', '.join(f'{share:.2f}' for share in shares)}\n")
