@@ -26,7 +26,7 @@ from tests.documents import PAGES, ROOT, page_name, prose, read, rows, spans
 from tests.layers import ORDER
 
 SERVICE = ROOT / "service"
-MODULES = sorted(SERVICE.rglob("*.py"))
+MODULES = sorted([*SERVICE.rglob("*.py"), *(ROOT / "client" / "mobilenet_client").glob("*.py")])
 #: A changelog tells what was.
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
@@ -73,7 +73,7 @@ def repository() -> frozenset[str]:
 
 @cache
 def defined_tests() -> frozenset[str]:
-    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    sources = [path.read_text() for part in ("tests", "client/tests") for path in (ROOT / part).rglob("test_*.py")]
     return frozenset(re.findall(r"def (test_\w+)\(", "".join(sources)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -40,6 +41,7 @@ RUN_BY_NOBODY = {
     "make bench": "measures for minutes; docs/performance.md has what it printed",
     "make help": "prints the targets, which tests/docs holds against the documents",
     "pip install -c": "the extra is part of dev",
+    "pip install ./client": "the tests import it from its folder",
     "source .venv/bin/activate": "for people; here programs are called by their paths",
     "docker inspect --format": "for a stack in trouble",
     "docker events --since": "for a stack in trouble",
@@ -105,5 +107,8 @@ def test_the_command_works(openvino_server: ServerProcess, folder: Path, page: s
 def test_the_program_works(openvino_server: ServerProcess, folder: Path, page: str, body: str) -> None:
     program = body.replace(_ADDRESS, openvino_server.url)
     assert program != body
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "client")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,53 @@
+"""The package is small, and needs httpx and NumPy alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tokenize
+import tomllib
+from pathlib import Path
+
+CLIENT = Path(__file__).parent.parent
+MODULES = sorted((CLIENT / "mobilenet_client").glob("*.py"))
+
+_NO_CODE = {
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT),
+    *(tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER),
+}
+
+
+def code_lines(path: Path) -> int:
+    """Without blank lines, comments and docstrings."""
+    lines: set[int] = set()
+    with path.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type not in _NO_CODE and not token.string.startswith('"""'):
+                lines.update(range(token.start[0], token.end[0] + 1))
+    return len(lines)
+
+
+def test_it_is_small() -> None:
+    assert sum(code_lines(path) for path in MODULES) <= 560
+    assert all(len(path.read_text().splitlines()) <= 200 for path in MODULES)
+
+
+def test_it_imports_httpx_and_numpy_and_pillow_where_it_is_needed() -> None:
+    found: set[str] = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").split(".")[0])
+    assert found - sys.stdlib_module_names == {"mobilenet_client", "httpx", "numpy", "PIL"}
+    imported = "import sys, mobilenet_client; sys.exit('PIL' in sys.modules)"
+    subprocess.run([sys.executable, "-c", imported], cwd=CLIENT, check=True)
+
+
+def test_its_metadata_say_so() -> None:
+    project = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
+    assert [name.split(">")[0] for name in project["dependencies"]] == ["httpx", "numpy"]
+    assert (CLIENT / "mobilenet_client" / "py.typed").is_file()
+    assert (CLIENT / "LICENSE").read_text() == (CLIENT.parent / "LICENSE").read_text()
