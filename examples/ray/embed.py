@@ -4,6 +4,7 @@ import sys
 
 import ray
 from ray.data.checkpoint import CheckpointConfig
+
 from service.bulk.embedder import Embedder
 
 photos, vectors = sys.argv[1:]

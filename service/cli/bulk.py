@@ -10,8 +10,8 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing, asynccontextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +19,14 @@ from typing import Any, NamedTuple
 import click
 
 from service.bulk import plan, run
-from service.bulk.results import Kind, Result, infer_with
+from service.bulk.remote import Remote
+from service.bulk.results import Infer, Kind, Result, infer_with
 from service.bulk.shards import Folder
 from service.bulk.sources import Listing, listed
 from service.cli.local_inference import local_engine
 from service.cli.options import settings_from
 from service.cli.tally import Tally, TooManyErrors
+from service.config import Settings
 from service.errors import OperatorError
 from service.host import process
 from service.model.artifact import load as load_artifact
@@ -43,6 +45,7 @@ TOO_MANY_ERRORS = 3
 class FolderOptions(NamedTuple):
     """Options of commands that can write a folder."""
 
+    url: tuple[str, ...]
     files_from: str | None
     shard_rows: int
     resume: bool
@@ -56,6 +59,7 @@ class FolderOptions(NamedTuple):
 
 
 def folder_options(command: Command) -> Command:
+    url = "A running service that does the work, instead of this process; may be given several times."
     rows, each = click.IntRange(1), "Make every N-th shard from K on, K from 0 to N-1."
     for option in (
         click.option("--max-errors", metavar="P", default="", callback=_max_errors, help=_MAX_ERRORS),
@@ -67,9 +71,32 @@ def folder_options(command: Command) -> Command:
         click.option(
             "--files-from", metavar="FILE", help="More sources, in lines or ended by NULs; - is standard input."
         ),
+        click.option("--url", metavar="URL", multiple=True, help=url),
     ):
         command = option(command)
     return command
+
+
+class Local:
+    """The model of ``settings`` in this process; ``Remote`` is the same elsewhere."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._artifact = load_artifact(settings.model_store, settings.model, settings.version)
+        self.reference, self.labels = self._artifact.reference, self._artifact.labels
+        self.embedding_dim = self._artifact.network.embedding_dim
+        #: What else the results depend on.
+        self.facts = {"damaged": settings.damaged, "max_pixels": settings.max_pixels}
+
+    def embedding_id(self, *, unit_length: bool) -> str:
+        settings, runtime = self._settings, engine_plan(self._settings).options.runtime
+        return self._artifact.embedding_id(settings.precision, runtime, settings.decode, unit_length=unit_length)
+
+    @asynccontextmanager
+    async def infer(self, kind: Kind, photos: int) -> AsyncIterator[Infer]:
+        settings = for_one_photo(self._settings) if photos == 1 else self._settings
+        async with local_engine(settings, self._artifact, wide=False) as served:
+            yield infer_with(served, kind)
 
 
 class Job:
@@ -79,8 +106,8 @@ class Job:
         self.options = FolderOptions(**{name: options.pop(name) for name in FolderOptions._fields})
         if not sources and self.options.files_from is None:
             raise click.UsageError("name a SOURCE, or a list of them with --files-from")
-        self.settings = settings_from(**options)
-        self.artifact = load_artifact(self.settings.model_store, self.settings.model, self.settings.version)
+        settings, urls = settings_from(**options), self.options.url
+        self.model = Remote.find(urls, next(iter(settings.accepted_keys()), None)) if urls else Local(settings)
         self._sources = sources
 
     def listing(self, where: Path | None = None) -> Listing:
@@ -92,19 +119,16 @@ class Job:
 
     def identity(self, *, unit_length: bool) -> dict[str, str]:
         """Metadata of all that is written."""
-        settings, runtime = self.settings, engine_plan(self.settings).options.runtime
-        made = self.artifact.embedding_id(settings.precision, runtime, settings.decode, unit_length=unit_length)
-        return {"model": self.artifact.reference, "embedding_id": made}
+        return {"model": self.model.reference, "embedding_id": self.model.embedding_id(unit_length=unit_length)}
 
     def in_order(self, kind: Kind, listing: Listing, take: Callable[[str, Result], object]) -> None:
         """Call ``take`` with each photo's id and result."""
         entries = chain.from_iterable(map(listing.entries, range(listing.shards)))
 
         async def work() -> None:
-            settings = for_one_photo(self.settings) if listing.count == 1 else self.settings
             async with (
-                local_engine(settings, self.artifact, wide=False) as served,
-                aclosing(run.results(entries, infer_with(served, kind))) as results,
+                self.model.infer(kind, listing.count) as infer,
+                aclosing(run.results(entries, infer)) as results,
             ):
                 async for entry, result in results:
                     take(entry.id, result)
@@ -127,17 +151,17 @@ class Job:
             sys.exit(TOO_MANY_ERRORS)
 
     def _write(self, listing: Listing, folder: Folder, kind: Kind, metadata: dict[str, str]) -> None:
-        settings, options, worker = self.settings, self.options, self.options.worker or (0, 1)
+        options, worker = self.options, self.options.worker or (0, 1)
         wanted: dict[str, Any] = {"format": f"{folder.suffix[1:]}/1", "columns": ["path", *kind.columns], **metadata}
-        wanted |= {"damaged": settings.damaged, "max_pixels": settings.max_pixels, "shard_rows": options.shard_rows}
+        wanted |= {**self.model.facts, "shard_rows": options.shard_rows}
         wanted |= {"photos": listing.count, "ids_sha256": listing.sha256}
         plan.begin(folder.path, wanted, resume=options.resume or options.worker is not None)
         todo = sum(map(listing.rows, run.shards_to_do(listing, folder, worker)))
         with Tally(todo, options.max_errors) as tally:
 
             async def work() -> None:
-                async with local_engine(settings, self.artifact, wide=False) as served:
-                    await run.write_shards(listing, folder, worker, infer_with(served, kind), tally.count)
+                async with self.model.infer(kind, todo) as infer:
+                    await run.write_shards(listing, folder, worker, infer, tally.count)
 
             if todo:
                 interruptible(work())

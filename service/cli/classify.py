@@ -31,7 +31,7 @@ def classify_command(sources: Sequence[str], top_k: int, as_json: bool, out: Pat
     With --out they are written to a folder of shards, in which a bad photo has a row with an error.
     """
     job = Job(sources, options)
-    kind = Classes(job.artifact.labels, top_k)
+    kind = Classes(job.model.labels, top_k)
     if out is not None:
         if as_json:
             raise OperatorError("--json is for lines, without --out")

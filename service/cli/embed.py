@@ -46,7 +46,7 @@ def embed_command(
     if file_format is None and out.suffix != ".npy":
         raise OperatorError(f"--out {out}: the name must end in .npy, or --format must say what a folder is to hold")
     job = Job(sources, options)
-    kind = Vectors(job.artifact.network.embedding_dim, unit_length)
+    kind = Vectors(job.model.embedding_dim, unit_length)
     metadata = job.identity(unit_length=unit_length)
     if file_format is not None:
         job.write_folder(kind, out, f".{file_format}", metadata)
