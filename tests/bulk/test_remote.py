@@ -1,4 +1,4 @@
-"""``embed`` and ``classify`` with ``--url``: services elsewhere do the work, with the result that it would have here."""
+"""``embed`` and ``classify`` with ``--url``: services elsewhere do the work, with the same result as here."""
 
 from __future__ import annotations
 
