@@ -20,6 +20,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.cli import cli
 from tests.artifacts import make_artifact
 from tests.deploy import manifests
 from tests.deploy.manifests import Check, Objects, metric_names
@@ -100,6 +101,16 @@ def test_every_object_fits_the_schemas_of_the_api(objects: Objects, version: str
     for kind, item in objects.items():
         if kind != "ServiceMonitor":  # no part of Kubernetes
             assert kubernetes_validate.validate(item, version, strict=True) == version, "there is no such schema"
+
+
+def test_the_example_of_a_job_fits_them_and_the_command() -> None:
+    job = yaml.safe_load((ROOT / "examples/kubernetes/embed-job.yaml").read_text())
+    assert kubernetes_validate.validate(job, "1.32", strict=True) == "1.32"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"][0] == "embed"
+    known = {flag for option in cli.commands["embed"].params for flag in (*option.opts, *option.secondary_opts)}
+    assert {part for part in container["args"] if part.startswith("--")} <= known
+    assert container["args"][-1] == f"$(JOB_COMPLETION_INDEX)/{job['spec']['completions']}"
 
 
 # Agreement
