@@ -7,6 +7,7 @@ can only be read forward.
 from __future__ import annotations
 
 import bisect
+import lzma
 import tarfile
 import zlib
 from collections import Counter
@@ -21,7 +22,7 @@ from service.store.photos import HEAD_BYTES, kind_left_out
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _PARQUET = (".parquet",)
 _DAMAGED = "damaged archives and tables, from there on"
-_TAR_ERRORS = (tarfile.TarError, EOFError, zlib.error, OSError)
+_TAR_ERRORS = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, RecursionError)
 
 #: What Parquet decodes at once.
 _ROWS = 16
@@ -67,8 +68,12 @@ class Archive:
 
     def members(self, left_out: Counter[str]) -> Iterator[tuple[str, int, int]]:
         """Id, place and size of each photo."""
+        at = -1
         try:
             while (member := self._tar.next()) is not None:
+                if self._tar.offset <= at:
+                    raise tarfile.ReadError("a negative size, which would lead round and round")
+                at = self._tar.offset
                 vars(self._tar)["members"].clear()  # else it keeps a kilobyte of each
                 hidden = any(part.startswith(".") and part.strip(".") for part in member.name.split("/"))
                 if member.isdir() or hidden:
@@ -80,8 +85,11 @@ class Archive:
                 else:
                     left_out[kind] += 1
             self._data.seek(self._tar.offset)
-            if self._data.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                left_out[_DAMAGED] += 1
+            end = b""
+            while (rest := self._data.read(2**20)) and not rest.strip(b"\0"):
+                end = rest
+            if rest or not end:  # something behind zeros, which were a hole; or no zeros
+                raise tarfile.ReadError("neither a member nor the end")
         except _TAR_ERRORS:
             left_out[_DAMAGED] += 1
 
@@ -176,7 +184,7 @@ def open_container(name: str) -> Container:
     """Raises OperatorError if it cannot be read."""
     try:
         return Table(name) if name.lower().endswith(_PARQUET) else Archive(name)
-    except (*_TAR_ERRORS, ValueError) as error:  # pyarrow's are ValueErrors
+    except _TAR_ERRORS as error:  # pyarrow's are OSErrors and ValueErrors
         reason = getattr(error, "strerror", None) or "it is damaged or of another format"
         raise OperatorError(f"{name} cannot be read: {reason}") from None
 

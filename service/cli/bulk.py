@@ -10,11 +10,12 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -28,7 +29,6 @@ from service.cli.options import settings_from
 from service.cli.tally import Tally, TooManyErrors
 from service.config import Settings
 from service.errors import OperatorError
-from service.host import process
 from service.model.artifact import load as load_artifact
 from service.serving.build import engine_plan
 from service.serving.local import for_one_photo
@@ -99,23 +99,25 @@ class Local:
             yield infer_with(served, kind)
 
 
-class Job:
-    """What is done to which photos. ``options`` are those of ``folder_options`` and settings."""
+class Job(ExitStack):
+    """What is done to which photos. ``options`` are those of ``folder_options`` and settings.
+
+    As a context manager, it lets SIGTERM and Ctrl-C end the process only after it has cleared away.
+    """
 
     def __init__(self, sources: Sequence[str], options: dict[str, Any]) -> None:
+        super().__init__()
         self.options = FolderOptions(**{name: options.pop(name) for name in FolderOptions._fields})
         if not sources and self.options.files_from is None:
             raise click.UsageError("name a SOURCE, or a list of them with --files-from")
         settings, urls = settings_from(**options), self.options.url
         self.model = Remote.find(urls, next(iter(settings.accepted_keys()), None)) if urls else Local(settings)
         self._sources = sources
+        self.enter_context(_handled_by(_exit))
 
     def listing(self, where: Path | None = None) -> Listing:
         more = () if self.options.files_from is None else listed(self.options.files_from)
-        try:
-            return Listing(chain(self._sources, more), self.options.shard_rows, warn, where)
-        except KeyboardInterrupt:
-            sys.exit(128 + signal.SIGINT)
+        return Listing(chain(self._sources, more), self.options.shard_rows, warn, where)
 
     def identity(self, *, unit_length: bool) -> dict[str, str]:
         """Metadata of all that is written."""
@@ -186,28 +188,40 @@ def warn(sentence: str) -> None:
 
 
 def interruptible(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work``; SIGTERM and Ctrl-C cancel it, so that it can clear away, and then exit with their status."""
+    """Run ``work``; SIGTERM and Ctrl-C cancel it, so that it can clear away, and then exit."""
     received: list[int] = []
 
     async def main() -> None:
-        task = asyncio.ensure_future(work)
+        task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
 
-        def stop(number: int) -> None:
+        def stop(number: int, frame: object) -> None:
             received.append(number)
-            task.cancel()
+            loop.call_soon_threadsafe(task.cancel)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop, number)
-        try:
-            await task
-        except asyncio.CancelledError:
-            if not received:
-                raise
+        with _handled_by(stop):
+            try:
+                await task
+            except asyncio.CancelledError:
+                if not received:
+                    raise
 
     asyncio.run(main())
-    process.end_on_sigterm(128 + signal.SIGTERM)  # the loop has taken its handler away
     if received:
-        sys.exit(128 + received[0])
+        _exit(received[0])
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def _exit(number: int, frame: object = None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _worker(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:

@@ -30,30 +30,32 @@ def classify_command(sources: Sequence[str], top_k: int, as_json: bool, out: Pat
 
     With --out they are written to a folder of shards, in which a bad photo has a row with an error.
     """
-    job = Job(sources, options)
-    kind = Classes(job.model.labels, top_k)
-    if out is not None:
-        if as_json:
-            raise OperatorError("--json is for lines, without --out")
-        job.write_folder(kind, out, ".parquet", {**job.identity(unit_length=False), "top_k": str(top_k)})
-        return
-    job.options.refuse_without_folder()
-    failed = False
-
-    def show(name: str, result: Result) -> None:
-        nonlocal failed
-        failed |= result.error is not None
-        tell(name, result)
-        if result.error is not None:
+    with Job(sources, options) as job:
+        kind = Classes(job.model.labels, top_k)
+        if out is not None:
+            if as_json:
+                raise OperatorError("--json is for lines, without --out")
+            job.write_folder(kind, out, ".parquet", {**job.identity(unit_length=False), "top_k": str(top_k)})
             return
-        if as_json:
-            entries = [{"index": p.index, "label": p.label, "probability": float(p.probability)} for p in result.value]
-            click.echo(json.dumps({"path": name, "predictions": entries}))  # as ``embed`` writes paths
-        else:
-            click.echo(click.format_filename(name))
-            for p in result.value:
-                click.echo(f"  {p.probability:6.1%}  {p.label}")
+        job.options.refuse_without_folder()
+        failed = False
 
-    with job.listing() as listing:
-        job.in_order(kind, listing, show)
+        def show(name: str, result: Result) -> None:
+            nonlocal failed
+            failed |= result.error is not None
+            tell(name, result)
+            if result.error is not None:
+                return
+            if as_json:
+                entries = [
+                    {"index": p.index, "label": p.label, "probability": float(p.probability)} for p in result.value
+                ]
+                click.echo(json.dumps({"path": name, "predictions": entries}))  # as ``embed`` writes paths
+            else:
+                click.echo(click.format_filename(name))
+                for p in result.value:
+                    click.echo(f"  {p.probability:6.1%}  {p.label}")
+
+        with job.listing() as listing:
+            job.in_order(kind, listing, show)
     sys.exit(failed)

@@ -45,19 +45,19 @@ def embed_command(
     """
     if file_format is None and out.suffix != ".npy":
         raise OperatorError(f"--out {out}: the name must end in .npy, or --format must say what a folder is to hold")
-    job = Job(sources, options)
-    kind = Vectors(job.model.embedding_dim, unit_length)
-    metadata = job.identity(unit_length=unit_length)
-    if file_format is not None:
-        job.write_folder(kind, out, f".{file_format}", metadata)
-        return
-    job.options.refuse_without_folder()
-    with job.listing() as listing:
+    with Job(sources, options) as job:
+        kind = Vectors(job.model.embedding_dim, unit_length)
+        metadata = job.identity(unit_length=unit_length)
+        if file_format is not None:
+            job.write_folder(kind, out, f".{file_format}", metadata)
+            return
+        job.options.refuse_without_folder()
         try:
-            rows = _write_npy(job, kind, listing, NpyOutput(out, kind, metadata, errors=False), skip_errors)
+            with job.listing() as listing:
+                rows = _write_npy(job, kind, listing, NpyOutput(out, kind, metadata, errors=False), skip_errors)
         except OSError as error:
             raise OperatorError(f"{out} cannot be written: {error.strerror}") from None
-    click.echo(f"{click.format_filename(out)}: {rows} × {kind.dim} float32")
+        click.echo(f"{click.format_filename(out)}: {rows} × {kind.dim} float32")
 
 
 def _write_npy(job: Job, kind: Vectors, listing: Listing, output: NpyOutput, skip_errors: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -284,12 +285,17 @@ def test_off_a_terminal_progress_is_lines(
     )
 
 
-def test_ctrl_c_while_photos_are_listed_is_130(
-    photos: Path, model: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_while_photos_are_listed(
+    number: signal.Signals,
+    status: int,
+    photos: Path,
+    model: Sequence[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sources, "walk", interrupted)
-    assert run(*arguments(photos, tmp_path / "out", model)).exit_code == 130
+    before = signal.getsignal(number)
+    monkeypatch.setattr(sources, "walk", lambda *arguments: signal.raise_signal(number))
+    assert run(*arguments(photos, tmp_path / "out", model)).exit_code == status
     assert list((tmp_path / "out").iterdir()) == []
+    assert signal.getsignal(number) is before
