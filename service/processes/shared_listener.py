@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the supervisor imports this module and does not need HTTP
 
 logger = logging.getLogger(__name__)
 
-#: How long to hold back for a process with fewer connections. After that, accept anyway.
+#: How long to hold back for a process with fewer connections. After that, accept anyway, unless only others can infer.
 _DEFER_S = 0.005
 #: Pause when no connection can be accepted, as at the limit of open files.
 _EXHAUSTED_S = 0.1
@@ -61,6 +61,9 @@ class ConnectionCounts:
 
     def fewest(self) -> int:
         return int(self._counts.min())
+
+    def some_ready(self) -> bool:
+        return self.fewest() < _NOT_READY
 
 
 class SharedListener:
@@ -140,4 +143,5 @@ class SharedListener:
 
     def _resume(self) -> None:
         self._loop.add_reader(self._listener, self._readable)
-        self._take()
+        if self._ready() or not self._counts.some_ready():
+            self._take()

@@ -72,18 +72,20 @@ def test_a_form_may_ask_for_other_vectors_than_its_query(app: RunningApp) -> Non
     assert answer.headers["embedding-id"] == raw
 
 
-def test_no_vector_of_another_id_gets_out(app: RunningApp) -> None:
+@pytest.mark.parametrize("mutations", [100, pytest.param(10_000, marks=pytest.mark.torture)])
+def test_no_vector_of_another_id_gets_out(app: RunningApp, mutations: int) -> None:
     """Right, wrong and malformed ids; a wrong one beside a right one is wrong."""
     right, chance = own(app), random.Random(7)
     malformed = ["", ";", "*", "null", "ü", right.upper(), right[:-1], f"{right} x", f"{right},{right}"]
-    for _ in range(100):
+    for _ in range(mutations):
         place = chance.randrange(len(right))
         changed = right[:place] + chance.choice("0123456789abcdef;/_-n") + right[place + 1 :]
         if changed != right:
             malformed.append(changed)
     for wrong in malformed:
         assert ask(app, wrong) == 412, wrong
-        assert ask(app, right, wrong) == 412, wrong
+        if mutations == 100:
+            assert ask(app, right, wrong) == 412, wrong
     assert ask(app, right) == ask(app, right, right) == 200
 
 

@@ -123,6 +123,21 @@ async def test_who_cannot_infer_yet_leaves_it_to_the_other(monkeypatch: pytest.M
     assert not starting.taken
 
 
+async def test_who_cannot_infer_yet_waits_until_it_can_or_nobody_can() -> None:
+    for changed in ("ready here", "nobody is ready"):
+        starting = Side(elsewhere=100)
+        starting.ready = False
+        async with listening(starting) as address:
+            with socket.create_connection(address):
+                await asyncio.sleep(20 * shared_listener._DEFER_S)
+                assert not starting.taken, "the other is busy, but it can answer"
+                if changed == "ready here":
+                    starting.ready = True
+                else:
+                    starting.counts.clear(1)
+                await eventually(lambda: len(starting.taken) == 1)  # noqa: B023
+
+
 async def test_what_the_other_does_not_take_is_taken_all_the_same() -> None:
     busy = Side()
     busy.taken = [Made()]
