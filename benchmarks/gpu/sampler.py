@@ -112,6 +112,8 @@ def _name(code: CodeType) -> str:
 
 def main(module: str = "benchmarks.gpu.sampler") -> None:
     """``module`` is what the supervisor's children run; its ``main`` calls this one."""
+    import service.cli  # first, because it ignores the signal that the profiler waits for
+
     if folder := os.environ.get(PROFILES):
         start(Path(folder) / f"{os.getpid()}.json")
     name = "" if sys.argv[1] == "serve" else sys.argv[2]
@@ -124,11 +126,10 @@ def main(module: str = "benchmarks.gpu.sampler") -> None:
 
         engine_process.main()
     else:
-        from service.cli import main as service_main
         from service.processes import supervisor
 
         supervisor.ENGINE_MODULE = supervisor.WORKER_MODULE = module
-        service_main()
+        service.cli.main()
 
 
 if __name__ == "__main__":

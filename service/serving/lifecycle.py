@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 
 from service.config import Settings
-from service.host.process import HARMLESS, say
+from service.host.process import say
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +103,8 @@ class Lifecycle:
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
         """While the block runs, ``STOPPING`` begin the drain and SIGHUP reloads. For the main thread."""
-        previous = {number: signal.signal(number, signal.SIG_IGN) for number in HARMLESS}
-        previous |= {number: signal.signal(number, self.handle_signal) for number in STOPPING}
-        signal.signal(signal.SIGHUP, self._handle_reload)
+        previous = {number: signal.signal(number, self.handle_signal) for number in STOPPING}
+        previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_reload)
         try:
             yield
         finally:
