@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bulk import sources
 from service.cli import tally
 from service.errors import OperatorError
 from service.model.artifact import load
@@ -285,17 +285,16 @@ def test_off_a_terminal_progress_is_lines(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_while_photos_are_listed(
-    number: signal.Signals,
-    status: int,
-    photos: Path,
-    model: Sequence[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals, status: int, photos: Path, model: Sequence[str], tmp_path: Path
 ) -> None:
-    before = signal.getsignal(number)
-    monkeypatch.setattr(sources, "walk", lambda *arguments: signal.raise_signal(number))
-    assert run(*arguments(photos, tmp_path / "out", model)).exit_code == status
+    program = (
+        "import signal; from service.bulk import sources; from service.cli import main; "
+        f"sources.walk = lambda *arguments: signal.raise_signal({int(number)}); main()"
+    )
+    given = [str(argument) for argument in arguments(photos, tmp_path / "out", model)]
+    done = subprocess.run([sys.executable, "-c", program, *given], capture_output=True, text=True, timeout=100)
+    assert done.returncode == status, done.stderr
     assert list((tmp_path / "out").iterdir()) == []
-    assert signal.getsignal(number) is before
