@@ -240,6 +240,7 @@ def test_a_run_that_is_left_early_asks_no_more() -> None:
     with service.client(concurrency=4) as client:
         for key, _ in client.classify_iter(images):
             if key == 4:
+                until(lambda: service.at_once == 4, timeout=30, what="four requests in flight", every=0.01)
                 break
         until(lambda: service.at_once == 0, timeout=30, what="no request in flight", every=0.01)
         assert service.cancelled >= 1
