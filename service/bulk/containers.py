@@ -12,6 +12,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import accumulate, count
 from typing import IO, Any
 
@@ -35,7 +36,7 @@ def is_container(name: str) -> bool:
 def open_file(name: str) -> IO[bytes]:
     """A file, or what an address like ``s3://bucket/name`` leads to."""
     if "://" not in name:
-        return open(name, "rb")  # noqa: PTH123  # the caller's
+        return open(name, "rb")  # noqa: PTH123  # fsspec's files below have no pathlib
     opened: IO[bytes] = file_system(name).open(name, "rb")
     return opened
 
@@ -59,7 +60,7 @@ class Archive:
         self._name = name
         self._file = open_file(name)
         try:
-            self._tar = tarfile.open(fileobj=self._file, mode="r:*")  # noqa: SIM115
+            self._tar = tarfile.open(fileobj=self._file, mode="r:*")  # noqa: SIM115  # ``close`` closes it
         except BaseException:
             self._file.close()
             raise
@@ -80,7 +81,7 @@ class Archive:
                     continue
                 if not member.isreg() or member.issparse():
                     left_out["links and other members that are no files"] += 1
-                elif (kind := kind_left_out(member.name, lambda member=member: self._head(member))) is None:  # type: ignore[misc]
+                elif (kind := kind_left_out(member.name, partial(self._head, member))) is None:
                     yield f"{self._name}/{member.name}", member.offset_data, member.size
                 else:
                     left_out[kind] += 1

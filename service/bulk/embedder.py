@@ -9,7 +9,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -30,7 +31,7 @@ _T = TypeVar("_T")
 _NO_PREFIX = "="
 
 
-class _Tables:
+class _Tables(ABC):
     """What both have in common. Its state are its arguments, so it can be pickled."""
 
     _unit_length = False
@@ -58,8 +59,9 @@ class _Tables:
         """Not kept: where the model store is by default depends on the machine."""
         return Settings(**self._given)
 
+    @abstractmethod
     def _kind(self, artifact: Artifact) -> Kind:
-        raise NotImplementedError
+        """What is kept of each photo."""
 
     @property
     def embedding_id(self) -> str:
@@ -82,9 +84,9 @@ class _Tables:
         kind, made = self._kind(_artifact(self._settings)), self.schema
         return table(kind, made, ids, _engine(self._settings).results(kind, [*zip(ids, blobs, strict=True)]))
 
-    def __call__(self, batch: Mapping[str, Any]) -> Any:
+    def __call__(self, batch: Any) -> Any:
         """For Ray Data: columns ``bytes`` (or Spark's ``content``) and ``path``, of a dict or a table."""
-        names = batch.keys() if isinstance(batch, dict) else batch.schema.names  # type: ignore[attr-defined]
+        names = batch.keys() if isinstance(batch, dict) else batch.schema.names
         columns = (batch[name] for name in ("path", "bytes" if "bytes" in names else "content"))
         return self.table(*(each.to_pylist() if hasattr(each, "to_pylist") else [*each] for each in columns))
 

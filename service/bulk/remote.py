@@ -44,10 +44,12 @@ class Remote(NamedTuple):
         if not all(url.startswith(("http://", "https://")) for url in urls):
             raise OperatorError("--url must begin with http:// or https://")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        request = urllib.request.Request(f"{urls[0].rstrip('/')}/models", headers=headers)  # noqa: S310
+        request = urllib.request.Request(f"{urls[0].rstrip('/')}/models", headers=headers)  # noqa: S310  # http or https
         try:
             with urllib.request.urlopen(request, timeout=_HELLO_S) as answer:  # noqa: S310  # the operator's address
                 card = json.load(answer)["models"][0]
+            if card["embedding_id"] is None:  # it depends on the runtime, which is not loaded yet
+                raise ValueError("it is not ready")
             return cls(urls, key, f"{card['name']}/{card['version']}", card["embedding_dim"], card["embedding_id"])
         except urllib.error.HTTPError as error:
             reason = "a valid API key is required" if error.code == 401 else f"it answers {error.code}"

@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ class Listing(AbstractContextManager["Listing"]):
         self._starts = array.array("Q")
         self._warn = warn
         digest = hashlib.sha256()
-        self._spool = tempfile.TemporaryFile(dir=where)  # noqa: SIM115
+        self._spool = tempfile.TemporaryFile(dir=where)  # noqa: SIM115  # ``__exit__`` closes it
         try:
             for source in sources:
                 for entry in self._entries_of(source):
@@ -91,7 +92,7 @@ class Listing(AbstractContextManager["Listing"]):
                 container.close()
         elif "://" in source:
             yield from map(Entry, self._addresses(source))
-        elif os.path.isdir(source):  # noqa: PTH112
+        elif os.path.isdir(source):  # noqa: PTH112  # pathlib's raises for names that are too long
             yield from map(Entry, walk(Path(source), self._warn, self.left_out))
         else:
             yield Entry(source)
@@ -107,7 +108,7 @@ class Listing(AbstractContextManager["Listing"]):
             yield source
             return
         for path in found:
-            if (kind := kind_left_out(path, lambda path=path: files.head(path, 1024))) is None:  # type: ignore[misc]
+            if (kind := kind_left_out(path, partial(files.head, path, 1024))) is None:
                 yield files.unstrip_protocol(path)
             else:
                 self.left_out[kind] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +41,7 @@ def walk(folder: Path, left_out: Callable[[str], object], kinds: Counter[str] | 
     except OSError as error:
         raise OperatorError(f"{folder} cannot be read: {error.strerror}") from None
     for path in _files_below(str(folder), others):
-        if (kind := kind_left_out(path, lambda path=path: _head(path))) is None:  # type: ignore[misc]
+        if (kind := kind_left_out(path, partial(_head, path))) is None:
             taken += 1
             yield path
         else:

@@ -8,6 +8,7 @@ import pytest
 
 from service.model.artifact import Artifact
 from tests import photos as photo_files
+from tests.artifacts import make_artifact
 from tests.e2e.process import PATIENT, ServerProcess, server
 from tests.photos import Photo
 
@@ -15,6 +16,14 @@ from tests.photos import Photo
 @pytest.fixture(scope="session")
 def photos() -> list[Photo]:
     return photo_files.load()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options that serve a small model."""
+    store = tmp_path_factory.mktemp("store")
+    make_artifact(store, width_mult=0.1)
+    return ["--model-store", str(store), "--model", "tiny"]
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.artifacts import make_artifact
 from tests.e2e.process import ServerProcess, server
 from tests.processes import tree
 from tests.running import png
@@ -22,13 +21,6 @@ pytestmark = pytest.mark.slow
 
 OLD, NEW = "old-Zq7-secret", "new-Kx9-secret"
 READ, KEPT = "the keys have been read again", "the keys stay as they were"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    store = tmp_path_factory.mktemp("store")
-    make_artifact(store, width_mult=0.1)
-    return ["--model-store", str(store), "--model", "tiny"]
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 
 from service.errors import OperatorError
 from service.http.server.listener import listening_unix
-from tests.artifacts import make_artifact
 from tests.documents import ROOT
 from tests.e2e import unix
 from tests.e2e.process import server
@@ -22,13 +21,6 @@ from tests.running import png
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    store = tmp_path_factory.mktemp("store")
-    make_artifact(store, width_mult=0.1)
-    return ["--model-store", str(store), "--model", "tiny"]
 
 
 @pytest.fixture
