@@ -91,10 +91,11 @@ class Supervisor:
     _tasks: dict[ChildProcess, asyncio.Task[None]] = field(default_factory=dict)  # in the order of their start
 
     async def run(self) -> int:
+        # Not the loop's own handlers: they go through a small pipe, and what finds it full is reported and lost.
         loop = asyncio.get_running_loop()
         for number in STOPPING:
-            loop.add_signal_handler(number, self._handle_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+            signal.signal(number, lambda number, _: loop.call_soon_threadsafe(self._handle_signal, number))
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._reload))
         self._tasks = {child: asyncio.create_task(child.run()) for child in (*self.engines, *self.workers)}
         status = await self._check_until_the_end()
         # Connections that no worker has accepted would wait for ever in a queue that only this process keeps open.
@@ -148,13 +149,13 @@ class Supervisor:
             for worker in self.workers:
                 worker.change_keys(keys)
 
-    def _handle_signal(self, number: signal.Signals) -> None:
+    def _handle_signal(self, number: int) -> None:
         if self._signalled.is_set():
             for child in self._tasks:
                 child.stop(signal.SIGKILL)
             logger.warning("a second signal: ended at once")
             os._exit(128 + number)
-        logger.info("draining", extra={"fields": {"signal": int(number)}})
+        logger.info("draining", extra={"fields": {"signal": number}})
         self._signalled.set()
 
 

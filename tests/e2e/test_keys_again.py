@@ -49,6 +49,15 @@ def wait_for_workers(running: ServerProcess, workers: int) -> None:
             until(lambda: f"{ready} {workers}.0" in client.get("/metrics").text, timeout=60, what="all are ready")
 
 
+def wait_for_successor(running: ServerProcess, victim: int) -> None:
+    """Until another process than ``victim`` has the name of the first worker."""
+
+    def is_there() -> bool:
+        return tree.children(running.process.pid).get("worker-0", victim) != victim
+
+    until(is_there, timeout=60, what="its successor has a name", every=0.001)
+
+
 def status(running: ServerProcess, key: str) -> int:
     """On a new connection, so that each worker gets some."""
     answer = httpx.post(f"{running.url}/classify", content=png(1), headers={"X-API-Key": key}, timeout=60)
@@ -170,11 +179,9 @@ def test_workers_that_are_just_starting_get_the_new_keys(tiny: list[str], file: 
             if attempt >= 2:
                 until(lambda: not tree.alive(victim), timeout=30, what="it has ended", every=0.001)  # noqa: B023
             if attempt >= 4:
-                until(
-                    lambda: tree.children(running.process.pid).get("worker-0", victim) != victim,  # noqa: B023
-                    timeout=60, what="its successor has a name", every=0.001,
-                )  # fmt: skip
+                wait_for_successor(running, victim)
             hang_up(running, READ)
+            wait_for_successor(running, victim)
             wait_for_workers(running, 2)
             until(lambda: statuses(running, current) == {200}, timeout=60, what="the key opens")  # noqa: B023
             assert statuses(running, last) == {401}
