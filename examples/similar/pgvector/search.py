@@ -17,7 +17,11 @@ from pgvector.psycopg import register_vector
 NEIGHBOURS = 10
 #: Candidates that the index looks at; more find more of the true neighbours and take longer.
 EF_SEARCH = 100
-QUERY = "SELECT path, -(embedding <#> %(query)s) FROM photo ORDER BY embedding <#> %(query)s LIMIT %(count)s"
+#: The order is the index's, in half precision; the similarities are exact.
+QUERY = """
+    SELECT path, -(embedding <#> %(query)s) FROM photo
+    ORDER BY embedding::halfvec(1280) <#> %(query)s::halfvec(1280) LIMIT %(count)s
+"""
 
 
 def vector_of(photo: Path, embedding_id: str) -> Vector:
