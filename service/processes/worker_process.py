@@ -18,6 +18,7 @@ from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import Layout
 from service.serving.build import create_intake, create_served, worker_plan
 from service.serving.lifecycle import Lifecycle
+from service.serving.registry import Registry
 
 
 async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int:
@@ -37,7 +38,7 @@ async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
     served = create_served(settings, artifact, engine, max_pixels, metrics)
-    app = create_app(settings, served, intake, lifecycle, metrics)
+    app = create_app(settings, Registry([served], metrics), intake, lifecycle, metrics)
     counts = ConnectionCounts(handover.counts, settings.workers)
     accept = partial(SharedListener, counts=counts, worker=handover.worker_index, ready=lambda: engine.state == "ready")
     server = Server(app.front, settings, metrics, lifecycle, accept=accept)

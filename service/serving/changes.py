@@ -1,0 +1,201 @@
+"""Changes which versions are served, under load: load beside, gate, switch, drain, unload.
+
+    desired aliases ─► Versions.load ─► gate ─► ServedModel.switch ─► versions that nobody needs any more are unloaded
+                            └────────────┴─► Verdict: refused, and everything is as it was
+
+One change at a time. The service never writes the aliases' file: who asked for the change does, once it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from service.errors import OperatorError
+from service.model.aliases import Aliases, parse, read
+from service.serving import gate
+from service.serving.gate import Figures, Refused
+from service.serving.intake import Served
+from service.serving.registry import Registry, ServedModel
+from service.serving.versions import Versions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a change; ``reason`` is one word, ``sentence`` is for an operator."""
+
+    ok: bool
+    reason: str
+    sentence: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Changes:
+    """``keep_s``: how long the previous stable version stays loaded, so that a rollback is immediate."""
+
+    def __init__(self, registry: Registry, versions: Versions, *, keep_s: float) -> None:
+        self._registry = registry
+        self._versions = versions
+        self._keep_s = keep_s
+        self._running = asyncio.Lock()
+        self._given_up = False
+        self._last: Verdict | None = None
+        #: By reference: when a version that no alias names is to be unloaded, and that it is being unloaded.
+        self._kept: dict[str, asyncio.TimerHandle] = {}
+        self._retiring: dict[str, asyncio.Task[None]] = {}
+
+    async def handle(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Answer a message of the admin socket."""
+        if message.get("do") == "change":
+            desired = parse(json.dumps(message["aliases"]).encode())
+            return asdict(await self.apply(desired, message.get("accept", ())))
+        return self.status()
+
+    async def apply(self, desired: Mapping[str, Aliases], accept: Collection[str] = ()) -> Verdict:
+        """Serve what ``desired`` says of the models that are served here; the others of it are for other services.
+
+        If the call is cancelled, the change is given up unless it is done.
+        """
+        if self._running.locked():
+            return Verdict(False, "busy", "another change is under way")
+        task = asyncio.create_task(self._apply_alone(desired, accept))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._given_up = True
+            raise
+
+    def read_again(self) -> None:
+        """Serve what the file says now. Its failure or refusal is logged."""
+        try:
+            desired = read(self._versions.settings.model_store)
+        except OperatorError as error:
+            logger.error("the served versions stay as they were: %s", error)
+            return
+        self._reading = asyncio.create_task(self._apply_alone(desired))
+
+    async def _apply_alone(self, desired: Mapping[str, Aliases], accept: Collection[str] = ()) -> Verdict:
+        async with self._running:
+            self._given_up = False
+            verdict = self._last = await self._apply(desired, accept)
+        level = logging.INFO if verdict.ok else logging.ERROR
+        fields = {"reason": verdict.reason, **verdict.figures}
+        logger.log(level, "change of the served versions: %s", verdict.sentence, extra={"fields": fields})
+        return verdict
+
+    async def _apply(self, desired: Mapping[str, Aliases], accept: Collection[str]) -> Verdict:
+        started = time.monotonic()
+        wanted = {model: desired[model.name] for model in self._registry if model.name in desired}
+        if all(model.aliases == aliases for model, aliases in wanted.items()):
+            return Verdict(True, "unchanged", "this is what is served already")
+        loaded: list[Served] = []
+        sentences, figures = [], Figures()
+        try:
+            for model, aliases in wanted.items():
+                for version in aliases.versions:
+                    if version not in model.versions:
+                        served = await self._load(model.name, version)
+                        loaded.append(served)
+                        figures = await self._compare(served, model, accept)
+                        sentences.append(figures.sentence)
+            if self._given_up:
+                raise Refused("cancelled", "who asked for the change no longer waits for it")
+        except Refused as error:
+            await asyncio.gather(*map(self._versions.unload, loaded))
+            return Verdict(False, error.reason, str(error), _dump(error.figures, started))
+        for served in loaded:
+            self._registry.named(served.name).versions[served.version] = served
+        for model, aliases in wanted.items():
+            model.switch(aliases)
+            self._retire_others(model)
+        switched = "; ".join(f"{model.name}: {describe(aliases)}" for model, aliases in wanted.items())
+        return Verdict(True, "switched", "; ".join([switched, *sentences]), _dump(figures, started))
+
+    async def _load(self, name: str, version: str) -> Served:
+        if (retiring := self._retiring.get(f"{name}/{version}")) is not None:
+            await retiring  # it must not be half there
+        while True:
+            try:
+                return await self._versions.load(name, version)
+            except Refused as error:
+                if error.reason != "memory" or not await self._unload_kept():
+                    raise
+            except OperatorError as error:
+                raise gate.load_refusal(error) from None
+
+    async def _unload_kept(self) -> bool:
+        """Whether memory was freed: a rollback is not immediate then."""
+        for model in self._registry:
+            for version in model.versions.keys() - set(model.aliases.versions):
+                self._retire(model, version)
+        tasks = list(self._retiring.values())
+        await asyncio.gather(*tasks)
+        return bool(tasks)
+
+    async def _compare(self, served: Served, model: ServedModel, accept: Collection[str]) -> Figures:
+        store = self._versions.settings.model_store
+        photos = await asyncio.to_thread(gate.parity_photos, store, model.name)
+        return await gate.compare(served, model.stable, photos, accept)
+
+    def _retire_others(self, model: ServedModel) -> None:
+        """Unload the versions that no alias names: the previous stable one after ``keep_s``, others at once."""
+        loop = asyncio.get_running_loop()
+        for version, served in list(model.versions.items()):
+            if (timer := self._kept.pop(served.reference, None)) is not None:
+                timer.cancel()
+            if version == model.previous and version not in model.aliases.versions and self._keep_s:
+                self._kept[served.reference] = loop.call_later(self._keep_s, self._retire, model, version)
+            elif version not in model.aliases.versions:
+                self._retire(model, version)
+
+    def _retire(self, model: ServedModel, version: str) -> None:
+        served = model.versions.pop(version)
+        if (timer := self._kept.pop(served.reference, None)) is not None:
+            timer.cancel()
+        task = self._retiring[served.reference] = asyncio.create_task(self._versions.unload(served))
+        task.add_done_callback(lambda _: self._retiring.pop(served.reference))
+
+    def status(self) -> dict[str, Any]:
+        """What ``models status`` shows."""
+        return {
+            "store": str(self._versions.settings.model_store.resolve()),
+            "default": self._registry.default.name,
+            "models": {model.name: _status(model) for model in self._registry},
+            "last": asdict(self._last) if self._last else None,
+        }
+
+
+def describe(aliases: Aliases) -> str:
+    """stable 2, canary 3 (10 %), shadow 4 (sample 0.1)"""
+    parts = [f"stable {aliases.stable}"]
+    if aliases.canary is not None:
+        parts.append(f"canary {aliases.canary.version} ({aliases.canary.percent:g} %)")
+    if aliases.shadow is not None:
+        parts.append(f"shadow {aliases.shadow.version} (sample {aliases.shadow.sample:g})")
+    return ", ".join(parts)
+
+
+def _dump(figures: Figures, started: float) -> dict[str, Any]:
+    numbers = {"agreement": figures.agreement, "cosine": figures.cosine, "cost_ratio": figures.cost_ratio}
+    rounded = {name: None if number is None else round(number, 4) for name, number in numbers.items()}
+    return rounded | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def _status(model: ServedModel) -> dict[str, Any]:
+    canary, shadow = model.aliases.canary, model.aliases.shadow
+    return {
+        "stable": model.aliases.stable,
+        "canary": None
+        if canary is None or model.split is None
+        else asdict(canary) | {"effective": model.split.effective, "held": model.split.health.held},
+        "shadow": None if shadow is None else asdict(shadow),
+        "loaded": sorted(model.versions),
+        "previous": model.previous,
+    }
