@@ -194,10 +194,7 @@ def _of_one_model(items: dict[str, Any]) -> dict[str, Any]:
     post = items["post"]
     name = {**_parameter("name", "Name of a model.", "path", type="string"), "required": True}
     changes = {"operationId": f"{post['operationId']}_with_model", "summary": f"{post['summary']}, by one model"}
-    unknown = {"404": problem_responses(404)[404]}
-    return {
-        "post": post | changes | {"parameters": [name, *post["parameters"]], "responses": post["responses"] | unknown}
-    }
+    return {"post": post | changes | {"parameters": [name, *post["parameters"]]}}
 
 
 def _parameter(name: str, description: str, where: str = "query", /, **schema: Any) -> dict[str, Any]:
