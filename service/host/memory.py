@@ -15,6 +15,8 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import re
+from pathlib import Path
 
 from service.host import cgroup
 
@@ -26,6 +28,16 @@ def available_memory() -> int:
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = cgroup.memory_limit()
     return machine if limit is None else min(machine, limit)
+
+
+def free_memory() -> int:
+    """Bytes that may still be allocated: of the machine, or of the cgroup if that has less left."""
+    machine = available_memory()
+    with contextlib.suppress(OSError, AttributeError):  # no /proc, or none that says it
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        machine = 1024 * int(match[1])
+    left = cgroup.memory_left()
+    return machine if left is None else max(0, min(machine, left))
 
 
 def limit_arenas(cores: int) -> None:
