@@ -23,7 +23,16 @@ import numpy as np
 
 from service.engine.client import InferResult, Source
 from service.engine.warmup import probe_image
-from service.errors import ArtifactError, DeadlineExceeded, InferenceFailed, OperatorError, ServiceError
+from service.errors import (
+    ArtifactError,
+    BadImage,
+    DeadlineExceeded,
+    ImageTooLarge,
+    InferenceFailed,
+    OperatorError,
+    ServiceError,
+    UnsupportedFormat,
+)
 from service.host.memory import free_memory
 from service.image import Findings, inspect
 from service.model.artifact import Artifact
@@ -142,17 +151,16 @@ def parity_photos(store: Path, name: str) -> list[bytes]:
     """
     folder = store / name / PARITY
     photos: list[bytes] = []
-    unreadable = 0
+    room, unreadable = _MAX_BYTES, 0
     with suppress(OperatorError):  # there is no such folder, or no image in it
         for path in sorted(image_files(folder), key=lambda path: crc32(path.name.encode()))[:_MAX_PHOTOS]:
             try:
-                data = read_photo(path)
-                inspect(data)
-            except ServiceError:
+                if path.stat().st_size <= room:
+                    inspect(data := read_photo(path))
+                    photos.append(data)
+                    room -= len(data)
+            except (OSError, ServiceError):
                 unreadable += 1
-                continue
-            if sum(map(len, photos)) + len(data) <= _MAX_BYTES:
-                photos.append(data)
     if folder.exists() and (unreadable or not photos):
         fields = {"folder": str(folder), "unreadable": unreadable, "photos": len(photos)}
         logger.warning("photos for the comparison of versions are left out", extra={"fields": fields})
@@ -209,10 +217,8 @@ async def _answer(served: Served, data: bytes) -> ItemOutput | None:
     try:
         header = inspect(data, served.limits)
         return (await _infer(served, served.source(data, header, Findings()))).output
-    except ServiceError as error:
-        if error.status < 500:
-            return None
-        raise
+    except (BadImage, ImageTooLarge, UnsupportedFormat):
+        return None
 
 
 async def _infer(served: Served, source: Source) -> InferResult:
