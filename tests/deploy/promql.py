@@ -114,6 +114,7 @@ def values_by_label() -> dict[str, set[str]]:
         "stage": set(STAGES),
         "reason": reasons,
         "outcome": {*reasons, "ok"},
+        "agree": {"true", "false"},
         "alertstate": {"firing", "pending"},
     }
 
