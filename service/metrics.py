@@ -175,6 +175,17 @@ class Metrics:
             elif _shared is None:  # else the library cannot, and the processes are new ones after a change
                 gauge.remove(model)
 
+    def forget(self, reference: str) -> None:
+        """Remove the series of a model that has been unloaded. Not where metrics are shared: there a process unloads
+        its models when it ends."""
+        if _shared is not None or (model := self._models.pop(reference, None)) is None:
+            return
+        self._watched.pop(model.queue_depth, None)
+        labels = dict(zip(_MODEL, reference.split("/"), strict=True))
+        of_load = (self.batch_size, self.queue_depth, self.batch_cost, self.model_info)
+        for metric in (self.stage_duration, self.images, *of_load):
+            metric.remove_by_labels(labels)
+
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Let ``sample`` set ``gauge``, or a child of it, to what ``read`` returns."""
         self._watched[gauge] = read
