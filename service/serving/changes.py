@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from service.errors import OperatorError
-from service.model.aliases import Aliases, parse, read
+from service.model.aliases import Aliases, parse
 from service.serving import gate
 from service.serving.gate import Figures, Refused
 from service.serving.intake import Served
 from service.serving.registry import Registry, ServedModel
-from service.serving.versions import Versions
+from service.serving.versions import Versions, desired_aliases
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Changes:
         self._versions = versions
         self._keep_s = keep_s
         self._running = asyncio.Lock()
+        self._asked = False  # for a change that may not have begun
         self._given_up = False
         self._last: Verdict | None = None
         #: By reference: when a version that no alias names is to be unloaded, and that it is being unloaded.
@@ -63,8 +64,9 @@ class Changes:
 
         If the call is cancelled, the change is given up unless it is done.
         """
-        if self._running.locked():
+        if self._asked or self._running.locked():
             return Verdict(False, "busy", "another change is under way")
+        self._asked = True
         task = asyncio.create_task(self._apply_alone(desired, accept))
         try:
             return await asyncio.shield(task)
@@ -73,9 +75,9 @@ class Changes:
             raise
 
     def read_again(self) -> None:
-        """Serve what the file says now. Its failure or refusal is logged."""
+        """Serve what the file says now, or without one the settings. A refusal is logged."""
         try:
-            desired = read(self._versions.settings.model_store)
+            desired = desired_aliases(self._versions.settings)
         except OperatorError as error:
             logger.error("the served versions stay as they were: %s", error)
             return
@@ -84,7 +86,10 @@ class Changes:
     async def _apply_alone(self, desired: Mapping[str, Aliases], accept: Collection[str] = ()) -> Verdict:
         async with self._running:
             self._given_up = False
-            verdict = self._last = await self._apply(desired, accept)
+            try:
+                verdict = self._last = await self._apply(desired, accept)
+            finally:
+                self._asked = False
         level = logging.INFO if verdict.ok else logging.ERROR
         fields = {"reason": verdict.reason, **verdict.figures}
         logger.log(level, "change of the served versions: %s", verdict.sentence, extra={"fields": fields})
