@@ -30,7 +30,7 @@ MANIFEST = "model.json"
 LABELS = "labels.txt"
 WEIGHTS = "weights.safetensors"
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of a model, of a version
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -113,8 +113,8 @@ class Derived(_Strict):
 class Manifest(_Strict):
     """The content of model.json."""
 
-    name: str = Field(pattern=_NAME)
-    version: str = Field(pattern=_NAME)
+    name: str = Field(pattern=NAME)
+    version: str = Field(pattern=NAME)
     description: str
     licence: str
     architecture: Architecture

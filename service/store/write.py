@@ -70,7 +70,7 @@ def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
     temporaries = {name: temporary_name(directory) for name in files}
     try:
         for name, data in files.items():
-            _create(temporaries[name], data)
+            create_file(temporaries[name], data)
         for name, temporary in temporaries.items():
             temporary.replace(directory / name)
     finally:
@@ -88,7 +88,7 @@ def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
     old = directory.parent / f"{_OLD}{directory.name}"
     with scratch(directory.parent) as temporary:
         for name, data in files.items():
-            _create(temporary / name, data)
+            create_file(temporary / name, data)
         sync_directory(temporary)
         if directory.exists():
             directory.rename(old)
@@ -176,7 +176,7 @@ def temporary_name(directory: Path) -> Path:
     return directory / f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
-def _create(path: Path, data: bytes) -> None:
+def create_file(path: Path, data: bytes) -> None:
     """Make the file ``path`` and flush it to disk. Its permissions follow the umask, so that a server running as
     another user can read it."""
     with path.open("xb") as file:
