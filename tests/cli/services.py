@@ -30,7 +30,7 @@ class FakeService:
     held: str | None = None  # why its canary gets nothing
     refusal: tuple[str, str] | None = None  # word and sentence
     busy: int = 0  # how often it answers so
-    dies: bool = False  # of the next change
+    dies_of: str = ""  # what it is asked when its connection ends
     hangs: threading.Event | None = None  # set once it does
     silent: bool = False
     aliases: dict[str, Aliases] = field(default_factory=dict)
@@ -44,6 +44,8 @@ class FakeService:
     async def handle(self, question: Message) -> Message:
         if self.silent:
             await asyncio.Event().wait()
+        if question["do"] == self.dies_of:
+            raise asyncio.CancelledError
         if question["do"] == "status":
             return self.status()
         assert question["do"] == "change"
@@ -52,8 +54,6 @@ class FakeService:
             return verdict("busy", "another change is under way", ok=False)
         desired = parse(json.dumps(question["aliases"]).encode())
         self.asked.append((question["aliases"], question["accept"]))
-        if self.dies:
-            raise asyncio.CancelledError  # its connection ends
         if self.hangs is not None and not self.hangs.is_set():
             self.hangs.set()
             try:

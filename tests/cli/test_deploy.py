@@ -213,7 +213,7 @@ def test_a_service_that_does_not_serve_the_model_is_not_asked(store: Path) -> No
 
 
 def test_a_service_that_dies_in_the_middle_ends_the_change(store: Path) -> None:
-    first, second = FakeService(store, 1001), FakeService(store, 1002, dies=True)
+    first, second = FakeService(store, 1001), FakeService(store, 1002, dies_of="change")
     with running(first, second):
         sentence = refused(store, "promote", "tiny/2")
     assert sentence == "process 1002 ended before it answered"
@@ -239,14 +239,8 @@ def test_a_service_that_gives_no_verdict_in_time_goes_back(store: Path, monkeypa
 
 def test_a_service_that_does_not_even_tell_its_state(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "_STATUS_S", 0.05)
-    with running(FakeService(store, 1001), FakeService(store, 1002, silent=True)):
-        assert refused(store, "promote", "tiny/2") == "process 1002 gave no answer within 0.05 s"
-        result = run(store, "status")
-        report = json.loads(run(store, "status", "--json").stdout)
-    assert result.exit_code == 1
-    assert result.stderr == "error: process 1002 gave no answer within 0.05 s\n"
-    assert "process 1001" in result.stdout
-    assert report["services"][1] == {"pid": 1002, "error": "process 1002 gave no answer within 0.05 s"}
+    with running(FakeService(store, 4711, silent=True)):
+        assert refused(store, "promote", "tiny/2") == "process 4711 gave no answer within 0.05 s"
 
 
 def test_going_back_waits_until_a_service_has_given_up_what_it_did(
@@ -491,6 +485,18 @@ def test_status_as_json(store: Path) -> None:
 def test_status_without_file_and_services(store: Path) -> None:
     assert accepted(store, "status")[1:] == ["No service of this user serves this store."]
     assert json.loads("\n".join(accepted(store, "status", "--json")))["services"] == []
+
+
+def test_status_of_others_is_shown_though_one_does_not_answer(store: Path) -> None:
+    first, second = FakeService(store, 1001), FakeService(store, 1002, dies_of="status")
+    with running(first, second):
+        result = run(store, "status")
+        report = run(store, "status", "--json")
+    assert (result.exit_code, report.exit_code) == (1, 1)
+    assert result.stderr == report.stderr == "error: process 1002 ended before it answered\n"
+    assert result.stdout.splitlines()[1:] == ["process 1001  tiny (default)  1                       1"]
+    answers = [first.status(), {"pid": 1002, "error": "process 1002 ended before it answered"}]
+    assert json.loads(report.stdout)["services"] == answers
 
 
 # Signals, with a command of its own
