@@ -139,7 +139,7 @@ def status_command(as_json: bool, model_store: str | None) -> None:
             silent[process_of(path)] = str(error)
     if as_json:
         answers = [*(service.status for service in services), *({"pid": p, "error": e} for p, e in silent.items())]
-        report = {"store": str(store), "aliases": json.loads(dump(desired)), "services": answers}
+        report = {"store": str(store.resolve()), "aliases": json.loads(dump(desired)), "services": answers}
         click.echo(json.dumps(report, indent=2))
     else:
         for line in (*table(desired, services), *remarks(desired, services)):

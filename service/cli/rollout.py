@@ -20,7 +20,7 @@ import click
 from service.errors import OperatorError
 from service.host.process import say
 from service.host.runtime_directory import process_of, sockets
-from service.model.aliases import Aliases, Canary, Shadow, dump
+from service.model.aliases import ALIASES, Aliases, Canary, Shadow, dump
 from service.serving.admin import ask
 from service.store.aliases import changing
 
@@ -120,7 +120,7 @@ def carry_out(
     words = (
         f"{alias} {cell}" for alias, cell in zip(("stable", "canary", "shadow"), _cells(wanted), strict=True) if cell
     )
-    click.echo(f"{name}: {', '.join(words)}{'' if differs else ' (unchanged)'}")
+    click.echo(f"{ALIASES}: {name}: {', '.join(words)}{'' if differs else ' (unchanged)'}")
 
 
 def promoted(

@@ -131,7 +131,7 @@ def test_a_change_moves_the_aliases_of_one_model(
     with running(*[service] * services):
         lines = accepted(store, *arguments)
     assert read(store) == after | others
-    assert lines[-1].startswith("tiny: ")
+    assert lines[-1].startswith("aliases.json: tiny: ")
     assert lines[-1].endswith(words)
     if services:
         assert [aliases for aliases, _ in service.asked] == [as_json(after | others)]
@@ -152,7 +152,7 @@ def test_promoting_what_is_served_changes_nothing(store: Path) -> None:
     written = (store / ALIASES).stat()
     with running(FakeService(store, 4711)):
         lines = accepted(store, "promote", "tiny/1")
-    assert lines == ["process 4711: nothing to change", "tiny: stable 1 (unchanged)"]
+    assert lines == ["process 4711: nothing to change", "aliases.json: tiny: stable 1 (unchanged)"]
     assert os.path.samestat((store / ALIASES).stat(), written)
 
 
@@ -161,7 +161,7 @@ def test_the_verdict_is_printed_with_its_figures_and_the_time_it_may_take(store:
         result = run(store, "promote", "tiny/2")
     assert result.stdout.splitlines() == [
         "process 4711: tiny has been switched (agreement 0.984, cosine 0.999, seconds 0.8)",
-        "tiny: stable 2",
+        "aliases.json: tiny: stable 2",
     ]
     assert result.stderr == "process 4711 is asked and has 120 s\n"
 
@@ -201,7 +201,7 @@ def test_all_of_several_change(store: Path) -> None:
     with running(*services, FakeService(store / "tiny", 1003)):  # one of another store
         lines = accepted(store, "promote", "tiny/2")
     assert [service.current() for service in services] == [tiny("2")] * 2
-    assert [line.partition(":")[0] for line in lines] == ["process 1001", "process 1002", "tiny"]
+    assert [line.partition(":")[0] for line in lines] == ["process 1001", "process 1002", "aliases.json"]
 
 
 def test_a_service_that_does_not_serve_the_model_is_not_asked(store: Path) -> None:
@@ -334,7 +334,7 @@ def test_a_read_only_store(store: Path, versions: Path, disk: Disk) -> None:
         assert refused(disk.path, "promote", "tiny/2").startswith(
             f"aliases.json: {disk.path} is not writable (Read-only file system)"
         )
-        assert accepted(disk.path, "promote", "tiny/1")[-1] == "tiny: stable 1 (unchanged)"
+        assert accepted(disk.path, "promote", "tiny/1")[-1] == "aliases.json: tiny: stable 1 (unchanged)"
         assert accepted(disk.path, "status")[-1] == "process 4711: last change: nothing to change"
     assert [aliases for aliases, _ in service.asked] == [as_json(tiny("1"))]
 
@@ -434,7 +434,7 @@ def test_rollback_goes_to_what_the_services_served_before(store: Path) -> None:
     write(store, tiny("2", None, SHADOW))
     service = FakeService(store, 4711, aliases=tiny("2", None, SHADOW), previous="1")
     with running(service):
-        assert accepted(store, "rollback", "tiny")[-1] == "tiny: stable 1, shadow 3 of 0.1"
+        assert accepted(store, "rollback", "tiny")[-1] == "aliases.json: tiny: stable 1, shadow 3 of 0.1"
     assert read(store) == tiny("1", None, SHADOW)
 
 
