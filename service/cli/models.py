@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import TypeAdapter, ValidationError
 
+from service.cli.deploy import promote_command, rollback_command, status_command
 from service.cli.options import setting_options, settings_from
 from service.cli.progress_bars import ProgressBars
 from service.errors import OperatorError
@@ -24,7 +25,11 @@ _ROWS = TypeAdapter(list[tuple[int, int, int, int]])
 
 @click.group("models")
 def models_command() -> None:
-    """Pull, list, verify, add, quantise and compare model versions."""
+    """Pull, list, verify, add, quantise and compare model versions; change which are served."""
+
+
+for _command in (promote_command, rollback_command, status_command):
+    models_command.add_command(_command)
 
 
 @models_command.command("pull")
@@ -162,10 +167,14 @@ def parity_command(reference: str, images: Path, save: bool, model_store: str | 
     Accuracy is printed if every photo has a class: a class index before the first '_' of its name
     (285_Egyptian_cat.jpg), or as the name of its subfolder (285/cat.jpg).
     """
+    from service.store.locks import unserved
     from service.store.parity import compare, record
 
     store = settings_from(model_store=model_store).model_store
     name, version = _split(reference)
+    if save:
+        with unserved(store / name / version):  # before minutes of work
+            pass
     with ProgressBars() as bars:
         report = compare(store, name, version, images, bars)
     for line in _parity_table(report):

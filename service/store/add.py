@@ -15,6 +15,7 @@ from service.model import artifact
 from service.model.artifact import Artifact, FileDigest, Manifest
 from service.store import write
 from service.store.checkpoint import read_checkpoint
+from service.store.locks import unserved
 
 #: torchvision's ``presets.ImageClassification``, which most checkpoints were trained for.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -45,7 +46,7 @@ def add(
 
     ``labels`` has one label per line in class order; ``num_classes`` defaults to their number. Half-precision weights
     are widened to float32. Everything is checked before the version appears in one step. An existing version is
-    replaced only with ``force``, unless it is identical. Raises ArtifactError or MissingExtra.
+    replaced only with ``force`` and if nobody serves it, unless it is identical. Raises ArtifactError or MissingExtra.
     """
     names = _read_labels(labels)
     if num_classes is not None and num_classes != len(names):
@@ -82,7 +83,8 @@ def add(
             if not _identical(model / version, files):
                 if (model / version).exists() and not force:
                     raise ArtifactError(f"{name}/{version} exists and differs; choose another --version or use --force")
-                write.create_directory(model / version, files)
+                with unserved(model / version):
+                    write.create_directory(model / version, files)
     return artifact.load(store, name, version)
 
 

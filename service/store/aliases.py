@@ -46,8 +46,11 @@ class Change:
         self.committed = False
 
     def prepare(self, desired: dict[str, Aliases]) -> None:
+        """OperatorError if ``desired`` is invalid or cannot be written."""
+        content = dump(desired)
+        parse(content)
         with _explained(self._store):
-            files.create_file(self._temporary, dump(desired))
+            files.create_file(self._temporary, content)
 
     def commit(self) -> None:
         """Put what was prepared in the file's place. OperatorError if somebody else has written the file meanwhile."""

@@ -54,7 +54,7 @@ def model(store: Path) -> Sequence[str]:
 @pytest.mark.parametrize(
     "command",
     [(), ("serve",), ("models",), ("models", "pull"), ("models", "list"), ("models", "verify"), ("models", "add"),
-     ("models", "quantize"), ("models", "parity"),
+     ("models", "quantize"), ("models", "parity"), ("models", "promote"), ("models", "rollback"), ("models", "status"),
      ("classify",), ("embed",), ("explain",)],
 )  # fmt: skip
 def test_every_command_explains_itself(command: Sequence[str]) -> None:
