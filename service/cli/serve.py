@@ -40,7 +40,7 @@ def serve_command(**options: Any) -> None:
         if settings.workers:
             from service.processes.supervisor import supervise
 
-            status = supervise(settings, artifact.digest, listener, on_ready=on_ready)
+            status = supervise(settings, listener, on_ready=on_ready)
         else:
             from service.cli.one_process import run_single
 

@@ -22,7 +22,9 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
 
     async def readiness() -> Readiness:
         state = await served.engine.ready()
-        return Readiness(False, "draining", state.info) if lifecycle.draining else state
+        if lifecycle.draining and not lifecycle.replaced():  # else the service goes on, in another process
+            return Readiness(False, "draining", state.info)
+        return state
 
     @router.get(
         "/livez", response_model=schemas.Status, summary="Whether the process answers", operation_id="check_live"

@@ -28,7 +28,7 @@ def anyio_backend() -> str:
 
 
 def child() -> ChildProcess:
-    handover = Handover("worker-0", os.getpid(), "/nowhere", {"api_keys": ["old"]}, "digest")
+    handover = Handover("worker-0", os.getpid(), "/nowhere", {"api_keys": ["old"]})
     return ChildProcess("none", handover, lambda child, reason: None)
 
 
