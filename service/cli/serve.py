@@ -35,7 +35,7 @@ def serve_command(**options: Any) -> None:
     # Before anything listens: raises OperatorError for a faulty manifest, labels or weights that were never pulled.
     desired = desired_aliases(settings)
     artifacts = [load_artifact(settings.model_store, name, aliases.stable) for name, aliases in desired.items()]
-    digests = [artifact.digest for artifact in artifacts]
+    _ = [artifact.digest for artifact in artifacts]
     connection_limit(settings.max_connections, workers=settings.workers)
     with listening_unix(settings.uds) if settings.uds else listen(settings.host, settings.port) as listener:
         on_ready = partial(_print_welcome, settings, artifacts, listener, time.monotonic())
@@ -43,7 +43,7 @@ def serve_command(**options: Any) -> None:
         if settings.workers:
             from service.processes.supervisor import supervise
 
-            status = supervise(settings, digests[0], listener, on_ready=on_ready)
+            status = supervise(settings, listener, on_ready=on_ready)
         else:
             from service.cli.one_process import run_single
 

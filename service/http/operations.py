@@ -21,9 +21,13 @@ PROBES = ("/livez", "/readyz", "/health", "/healthz", "/ping")
 def create_router(registry: Registry, lifecycle: Lifecycle, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:
     router = APIRouter(tags=["operations"], responses=schemas.problem_responses(400, 431, 500))
 
+    def leaving() -> bool:
+        """Whether the service ends: with this process, unless another has taken its place."""
+        return lifecycle.draining and not lifecycle.replaced()
+
     async def not_ready() -> str:
         """Why not; empty if it is."""
-        return "draining" if lifecycle.draining else await registry.ready()
+        return "draining" if leaving() else await registry.ready()
 
     @router.get(
         "/livez", response_model=schemas.Status, summary="Whether the process answers", operation_id="check_live"
@@ -75,7 +79,7 @@ def create_router(registry: Registry, lifecycle: Lifecycle, metrics: Metrics, *,
     )
     async def models() -> Response:
         cards = [
-            _card(served, model, await served.engine.ready(), lifecycle)
+            _card(served, model, await served.engine.ready(), leaving())
             for model in registry
             for served in sorted(model.versions.values(), key=lambda served: served is not model.stable)
         ]
@@ -90,13 +94,13 @@ def create_router(registry: Registry, lifecycle: Lifecycle, metrics: Metrics, *,
     )
     async def model_ready(name: str) -> Response:
         state = await registry.named(name).stable.engine.ready()
-        reason = "draining" if lifecycle.draining else "" if state.ok else state.reason
+        reason = "draining" if leaving() else "" if state.ok else state.reason
         return _json({"status": reason or "ok"}, status=503 if reason else 200)
 
     return router
 
 
-def _card(served: Served, model: ServedModel, state: Readiness, lifecycle: Lifecycle) -> dict[str, Any]:
+def _card(served: Served, model: ServedModel, state: Readiness, leaving: bool) -> dict[str, Any]:
     artifact, manifest = served.artifact, served.artifact.manifest
     known = state.info is not None or served.precision == "fp32"
     return {
@@ -111,7 +115,7 @@ def _card(served: Served, model: ServedModel, state: Readiness, lifecycle: Lifec
         "embedding_id": served.embedding_id(unit_length=True) if known else None,
         "measured": manifest.measured,
         "aliases": [alias for alias, named in model.by_alias.items() if named == served.version],
-        "ready": state.ok and not lifecycle.draining,
+        "ready": state.ok and not leaving,
         "runtime": state.info,
     }
 

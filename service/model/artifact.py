@@ -189,7 +189,7 @@ class Artifact:
         Raises ArtifactError if the file is missing, does not match the manifest's digest or does not fit the
         architecture.
         """
-        data = self._read(WEIGHTS, self.digest, self.remedy)
+        data = self.read(WEIGHTS, self.digest, self.remedy)
         tensors = parse_safetensors(data, self.reference)
         check_tensors(tensors, self.network, self.reference)
         return tensors
@@ -197,8 +197,7 @@ class Artifact:
     def load_derived(self, precision: Literal["int8"]) -> tuple[bytes, bytes]:
         """Graph (XML) and constants of the graph for ``precision``, both verified.
 
-        Raises ArtifactError if it was never made, is missing or damaged, or was made from other weights, architecture
-        or preprocessing.
+        Raises ArtifactError if it was never made, is missing or damaged, or does not belong to these weights.
         """
         remedy = f"run: mobilenet-service models quantize {self.reference}"
         if (entry := self.manifest.derived.get(precision)) is None:
@@ -206,9 +205,10 @@ class Artifact:
         if entry.made_from != self.manifest.fingerprint():
             raise ArtifactError(f"{self.reference}: the {precision} graph was made from other weights; {remedy}")
         graph, constants = derived_files(precision)
-        return self._read(graph, entry.graph.sha256, remedy), self._read(constants, entry.constants.sha256, remedy)
+        return self.read(graph, entry.graph.sha256, remedy), self.read(constants, entry.constants.sha256, remedy)
 
-    def _read(self, name: str, sha256: str, remedy: str) -> bytes:
+    def read(self, name: str, sha256: str, remedy: str) -> bytes:
+        """The verified content of the file ``name``."""
         try:
             data = (self.directory / name).read_bytes()
         except FileNotFoundError:
