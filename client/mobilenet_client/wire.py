@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from asyncio import sleep
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import Literal
@@ -54,8 +54,9 @@ class _Address:
         self.name, self.base = url, "http://localhost" if kind == "unix" else url.rstrip("/")
         uds = "/" + path.lstrip("/") if kind == "unix" else None
         verify = httpx.create_ssl_context() if kind == "https" else False  # once: it takes 20 ms
-        limits = httpx.Limits(keepalive_expiry=30.0)
-        self._new = lambda: given or httpx.AsyncHTTPTransport(verify, uds=uds, limits=limits)
+        self._new: Callable[[], httpx.AsyncBaseTransport] = lambda: (
+            given or httpx.AsyncHTTPTransport(verify, uds=uds, limits=httpx.Limits(keepalive_expiry=30.0))
+        )
         self._idle: list[httpx.AsyncBaseTransport] = []
 
     async def send(self, request: httpx.Request) -> httpx.Response:
