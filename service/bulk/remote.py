@@ -83,11 +83,6 @@ class Remote(NamedTuple):
                 return Result(error=_ERRORS.get(error.title, ServiceError)(error.detail))
 
         async with AsyncClient(
-            self.urls,
-            self.key,
-            timeout=_PATIENCE_S,
-            concurrency=_CONCURRENCY,
-            embedding_id=wanted,
-            priority="low",
+            self.urls, self.key, timeout=_PATIENCE_S, concurrency=_CONCURRENCY, embedding_id=wanted, priority="low"
         ) as client:
             yield infer
