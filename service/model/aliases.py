@@ -15,12 +15,11 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from service.config import MAX_MODELS
 from service.errors import OperatorError
 from service.model.artifact import NAME
 
 ALIASES = "aliases.json"
-#: Most models in the file: each has metrics of its own.
-MAX_MODELS = 8
 
 _Name = Annotated[str, Field(pattern=NAME)]
 _STRICT = ConfigDict(extra="forbid", strict=True)

@@ -26,7 +26,7 @@ class Living(NamedTuple):
 @asynccontextmanager
 async def living(store: Path, *references: str, keep_s: float = 60.0) -> AsyncIterator[Living]:
     """``references``, name/version, are served; other versions of the store can be."""
-    settings, metrics = Settings(model_store=store, device="cpu", runners=1, models=",".join(references)), Metrics()
+    settings, metrics = Settings(model_store=store, device="cpu", runners=1, models=references), Metrics()
     artifacts: list[Artifact] = [load(store, *reference.split("/")) for reference in references]
     plan = engine_plan(settings)
     engine = create_engine(settings, plan, artifacts[0], metrics, on_fatal=print)
