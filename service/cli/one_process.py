@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import uvloop
 
@@ -15,20 +14,17 @@ from service.engine.client import ENGINE_EXITS
 from service.errors import OperatorError
 from service.host import memory
 from service.host.cores import available_cores
-from service.host.runtime_directory import new_socket
 from service.http.app import create_app
 from service.http.server.http_server import Server
 from service.metrics import Metrics
 from service.model.aliases import Aliases
 from service.model.artifact import Artifact
-from service.serving.admin import AdminServer, Handler
+from service.serving.admin import listening_for_operator
 from service.serving.build import Plan, create_engine, create_intake, engine_plan
-from service.serving.changes import Changes
+from service.serving.changes import Changes, answer
 from service.serving.lifecycle import Lifecycle, read_keys_again
 from service.serving.registry import Registry
 from service.serving.versions import Versions
-
-logger = logging.getLogger(__name__)
 
 
 def run_single(
@@ -106,24 +102,8 @@ async def _serve(
         await changes.apply(desired)
 
     starting = asyncio.create_task(start())
-    async with _admin(settings, changes.handle):
+    async with listening_for_operator(settings.model_store, partial(answer, changes)):
         with lifecycle.signals():
             await server.serve(sockets=[listener])
             starting.cancel()
             return await lifecycle.close("the engine", engine.aclose())
-
-
-@asynccontextmanager
-async def _admin(settings: Settings, handler: Handler) -> AsyncIterator[None]:
-    """Listen for the operator; without that the service serves all the same."""
-    admin = None
-    try:
-        admin = AdminServer(new_socket(settings.model_store), handler)
-        await admin.start()
-    except OperatorError as error:
-        logger.warning("'models promote' and 'models status' cannot reach this service: %s", error)
-    try:
-        yield
-    finally:
-        if admin is not None:
-            await admin.aclose()

@@ -42,7 +42,7 @@ PROCESS_STATES: tuple[ProcessState, ...] = get_args(ProcessState)
 _EXIT_REASONS = {status: state for state, status in ENGINE_EXITS.items()}
 
 #: The child gets this process's ``sys.path``, so that it imports the same modules wherever it was started from.
-_BOOT = (
+BOOT = (
     "import sys; sys.path[:] = sys.argv[3:]; "
     "from service.host import process; process.ignore_harmless_signals(); "
     "from {module} import main; main()"
@@ -126,7 +126,7 @@ class ChildProcess:
         handover = replace(self._handover, heartbeat=heartbeat)
         try:
             self._silent_checks, self._killed_as_silent = 0, False
-            program = _BOOT.format(module=self._module)
+            program = BOOT.format(module=self._module)
             try:
                 self._process = process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-c", program, "mobilenet-service", self.name, *sys.path),

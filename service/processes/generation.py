@@ -74,7 +74,7 @@ class Generation:
     def start(self) -> None:
         """Start all processes. OperatorError if there can be no socket between them."""
         settings, shared = self.settings, self._shared
-        given = settings.model_copy(update={"model_store": self._store}).model_dump(mode="json")
+        given = self.settings_of_copy.model_dump(mode="json")
         common = Handover("", os.getpid(), str(shared.directory), given)
         addresses = []
         for index, device in enumerate(settings.engine_devices, self.turn * len(settings.engine_devices)):
@@ -88,6 +88,11 @@ class Generation:
             handover = replace(common, name=f"worker-{index}", listener=port, addresses=addresses, counts=counts)
             self.workers.append(ChildProcess(WORKER_MODULE, replace(handover, worker_index=index), self._on_exit))
         self._tasks = {child: asyncio.create_task(child.run()) for child in (*self.engines, *self.workers)}
+
+    @property
+    def settings_of_copy(self) -> Settings:
+        """``settings``, of the service's own copy."""
+        return self.settings.model_copy(update={"model_store": self._store})
 
     @property
     def reference(self) -> str:

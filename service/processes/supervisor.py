@@ -14,19 +14,27 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from service.config import Settings
-from service.errors import ArtifactError, OperatorError
+from service.errors import OperatorError
 from service.metrics import Metrics, share
-from service.model.artifact import WEIGHTS
+from service.model.aliases import Aliases
 from service.processes.child_process import CHECK_S, PROCESS_STATES, START_CHECKS, ChildProcess
 from service.processes.generation import BACKLOG, Generation, Shared
 from service.processes.metrics_directory import metrics_directory
 from service.processes.shared_listener import ConnectionCounts
+from service.processes.trial import try_version
+from service.serving import gate
+from service.serving.admin import listening_for_operator
+from service.serving.changes import Verdict, answer, numbers
+from service.serving.gate import Figures, Refused
 from service.serving.lifecycle import STOPPING, read_keys_again
+from service.serving.versions import desired_aliases
 
 logger = logging.getLogger(__name__)
 
@@ -53,17 +61,6 @@ def supervise(settings: Settings, listener: socket.socket, *, on_ready: Callable
         return runner.run(supervisor.run())
 
 
-class Outcome(NamedTuple):
-    """Of a change: one word, and a sentence for people."""
-
-    reason: str
-    sentence: str
-
-    @property
-    def ok(self) -> bool:
-        return self.reason in ("switched", "unchanged")
-
-
 class Supervisor:
     """Starts, replaces and stops generations of processes."""
 
@@ -77,11 +74,15 @@ class Supervisor:
         self._metrics = Metrics()
         self._shared = Shared(directory, listener, ConnectionCounts.create(settings.workers), self._metrics)
         # Only this process reads the file of keys, so that all accept the same keys at any time.
-        keyed = settings.model_copy(update={"api_keys": settings.accepted_keys(), "api_keys_file": None})
+        keyed = {"api_keys": settings.accepted_keys(), "api_keys_file": None}
+        name, version = _only_version(settings)
         #: The one that serves, and during a change the one that comes or goes.
-        self._generations = [Generation(0, keyed, self._shared)]
+        first = settings.model_copy(update=keyed | {"model": name, "version": version, "models": ()})
+        self._generations = [Generation(0, first, self._shared)]
         self._generations[0].copy()
-        self._change: asyncio.Task[Outcome] | None = None
+        self._change: asyncio.Task[Verdict] | None = None
+        self._previous: str | None = None
+        self._last: Verdict | None = None
         self._signalled = asyncio.Event()
         self._ending = asyncio.Event()
 
@@ -92,8 +93,9 @@ class Supervisor:
             signal.signal(number, lambda number, _: loop.call_soon_threadsafe(self._handle_signal, number))
         signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._reload))
         self._generations[0].start()
-        status = await self._check_until_the_end()
-        self._ending.set()
+        async with listening_for_operator(self._given.model_store, partial(answer, self)):
+            status = await self._check_until_the_end()
+            self._ending.set()
         # Connections that no worker has accepted would wait for ever in a queue that only this process keeps open.
         self._shared.listener.close()
         await asyncio.gather(*(generation.stop() for generation in self._generations))
@@ -102,35 +104,35 @@ class Supervisor:
         logger.info("stopped")
         return status
 
-    async def change(self, desired: Mapping[str, Any]) -> dict[str, Any]:
-        """Serve what ``desired``, the content of aliases.json, says; the verdict, once that is so or is refused."""
-        began = time.monotonic()
-        present = self._generations[0].settings
-        version = desired.get(present.model, {}).get("stable", "")
-        if desired == {present.model: {"stable": version}}:
-            outcome = await self.replace(present.model_copy(update={"version": version}))
-        else:
-            outcome = Outcome("failed", f"with workers, only the stable version of {present.model} can be changed")
-        figures = {"agreement": None, "cosine": None, "cost_ratio": None, "seconds": time.monotonic() - began}
-        return {"ok": outcome.ok, **outcome._asdict(), "figures": figures}
-
-    async def replace(self, settings: Settings) -> Outcome:
-        """Serve with ``settings``, of which only model and version may be new, as soon as all new processes can.
+    async def apply(self, desired: Mapping[str, Aliases], accept: Collection[str] = ()) -> Verdict:
+        """Serve the stable version that ``desired`` says of the model, as soon as all new processes can.
 
         Until then, or if one of them cannot, everything stays as it is. No request is refused in either case.
         """
+        present = self._generations[0].settings
+        aliases = desired.get(present.model, Aliases(present.version))
+        if aliases != Aliases(aliases.stable):
+            return Verdict(False, "failed", "with workers there are no canaries and no shadows")
+        if aliases.stable == present.version:
+            return Verdict(True, "unchanged", f"{present.model}/{present.version} is served already")
         if self._change is not None and not self._change.done():
-            return Outcome("busy", "another change is under way; wait for its end")
-        self._change = asyncio.create_task(self._replace(settings))
+            return Verdict(False, "busy", "another change is under way; wait for its end")
+        settings = present.model_copy(update={"version": aliases.stable})
+        self._change = asyncio.create_task(self._replace(settings, accept))
         return await asyncio.shield(self._change)
 
-    async def _replace(self, settings: Settings) -> Outcome:
-        (old,) = self._generations
+    async def _replace(self, settings: Settings, accept: Collection[str]) -> Verdict:
+        (old,), began, figures = self._generations, time.monotonic(), Figures()
         new = Generation(1 - old.turn, settings, self._shared)
         self._generations.append(new)
         try:
-            outcome = await self._prepare(new, old)
-            if outcome.reason == "switched":
+            try:
+                figures = await self._prepare(new, old, accept)
+                verdict = Verdict(True, "switched", f"{new.reference} is served now", numbers(figures, began))
+            except Refused as error:
+                verdict = Verdict(False, error.reason, str(error), numbers(error.figures, began))
+            if verdict.ok:
+                self._previous = old.settings.version
                 self._shared.counts.switch(new.turn)
                 self._generations.reverse()
                 with contextlib.suppress(TimeoutError):
@@ -138,34 +140,47 @@ class Supervisor:
         finally:
             await self._generations[1].stop()
             del self._generations[1]
-        level = logging.INFO if outcome.ok else logging.ERROR
-        logger.log(level, outcome.sentence, extra={"fields": {"reason": outcome.reason}})
-        return outcome
+        self._last = verdict
+        level = logging.INFO if verdict.ok else logging.ERROR
+        logger.log(level, verdict.sentence, extra={"fields": {"reason": verdict.reason, **verdict.figures}})
+        return verdict
 
-    async def _prepare(self, new: Generation, old: Generation) -> Outcome:
-        """Bring all processes of ``new`` to where they can serve in place of ``old``; "switched" if they can."""
-        stopping = Outcome("failed", "the service is stopping")
+    async def _prepare(self, new: Generation, old: Generation, accept: Collection[str]) -> Figures:
+        """Bring all processes of ``new`` to where they can serve in place of ``old``. Raises Refused."""
         try:
             await asyncio.to_thread(new.copy)
-            if new.manifest == old.manifest:
-                return Outcome("unchanged", f"{new.reference} is served already")
+            figures = await try_version(new.settings_of_copy, old.settings_of_copy, self._given.model_store, accept)
             if self._ending.is_set():
-                return stopping
+                raise Refused("failed", "the service is stopping")
             new.start()
-        except ArtifactError as error:
-            there = (new.settings.model_store / new.reference / WEIGHTS).exists()
-            return Outcome("corrupt" if there else "missing", str(error))
+        except Refused:
+            raise
         except OperatorError as error:
-            return Outcome("failed", str(error))
+            raise gate.load_refusal(error) from None
         for _ in range(START_CHECKS):
             if new.ready:
-                return Outcome("switched", f"{new.reference} is served now")
+                return figures
             if self._ending.is_set():
-                return stopping
+                raise Refused("failed", "the service is stopping")
             if new.failure is not None:
-                return Outcome("failed", f"{new.reference} is not served: {new.failure}; the log has its error")
+                sentence = f"{new.reference} is not served: {new.failure}; the log has its error"
+                raise Refused("failed", sentence, figures)
             await asyncio.sleep(CHECK_S)
-        return Outcome("failed", f"{new.reference} is not served: not ready after {START_CHECKS * CHECK_S:.0f} s")
+        raise Refused(
+            "failed", f"{new.reference} is not served: not ready after {START_CHECKS * CHECK_S:.0f} s", figures
+        )
+
+    def status(self) -> dict[str, Any]:
+        """As ``Changes.status``."""
+        settings = self._generations[0].settings
+        version = settings.version
+        model = {"stable": version, "canary": None, "shadow": None, "loaded": [version], "previous": self._previous}
+        return {
+            "store": str(self._given.model_store.resolve()),
+            "default": settings.model,
+            "models": {settings.model: model},
+            "last": asdict(self._last) if self._last else None,
+        }
 
     async def _check_until_the_end(self) -> int:
         """Check all processes until a signal, or until all of one kind are given up; returns the exit status."""
@@ -199,6 +214,17 @@ class Supervisor:
         if (keys := read_keys_again(self._given)) is not None:
             for generation in self._generations:
                 generation.change_keys(keys)
+        self._rereading = asyncio.create_task(self._read_aliases_again())
+
+    async def _read_aliases_again(self) -> None:
+        try:
+            name, version = _only_version(self._given)
+        except OperatorError as error:
+            logger.error("the served version stays as it was: %s", error)
+            return
+        verdict = await self.apply({name: Aliases(version)})
+        if verdict.reason == "busy":
+            logger.error("the served version stays as it was: %s", verdict.sentence)
 
     def _handle_signal(self, number: int) -> None:
         if self._signalled.is_set():
@@ -208,6 +234,15 @@ class Supervisor:
             os._exit(128 + number)
         logger.info("draining", extra={"fields": {"signal": number}})
         self._signalled.set()
+
+
+def _only_version(settings: Settings) -> tuple[str, str]:
+    """Of the model to serve: its name and version. OperatorError if settings and aliases ask for more than one."""
+    desired = desired_aliases(settings)
+    if len(desired) > 1 or any(len(aliases.versions) > 1 for aliases in desired.values()):
+        raise OperatorError("with workers one version of one model can be served: no second model, canary or shadow")
+    ((name, aliases),) = desired.items()
+    return name, aliases.stable
 
 
 def _count_ready(children: Sequence[ChildProcess], kind: str) -> str:

@@ -12,13 +12,13 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from service.errors import OperatorError
-from service.host.runtime_directory import process_of
+from service.host.runtime_directory import new_socket, process_of
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +109,22 @@ class AdminServer:
             logger.exception("a question of the operator failed")
             answer = {"error": "the service failed over this question; its log says why"}
         return json.dumps(answer).encode() + b"\n"
+
+
+@asynccontextmanager
+async def listening_for_operator(store: Path, handler: Handler) -> AsyncIterator[None]:
+    """Listen while the block runs; where that is impossible, the service serves all the same."""
+    server = None
+    try:
+        server = AdminServer(new_socket(store), handler)
+        await server.start()
+    except OperatorError as error:
+        logger.warning("'models promote' and 'models status' cannot reach this service: %s", error)
+    try:
+        yield
+    finally:
+        if server is not None:
+            await server.aclose()
 
 
 def ask(path: Path, question: Message, timeout_s: float) -> Message:

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from service.errors import OperatorError
 from service.model.aliases import Aliases, parse
@@ -51,13 +51,6 @@ class Changes:
         #: By reference: when a version that no alias names is to be unloaded, and that it is being unloaded.
         self._kept: dict[str, asyncio.TimerHandle] = {}
         self._retiring: dict[str, asyncio.Task[None]] = {}
-
-    async def handle(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Answer a message of the admin socket."""
-        if message.get("do") == "change":
-            desired = parse(json.dumps(message["aliases"]).encode())
-            return asdict(await self.apply(desired, message.get("accept", ())))
-        return self.status()
 
     async def apply(self, desired: Mapping[str, Aliases], accept: Collection[str] = ()) -> Verdict:
         """Serve what ``desired`` says of the models that are served here; the others of it are for other services.
@@ -114,14 +107,14 @@ class Changes:
                 raise Refused("cancelled", "who asked for the change no longer waits for it")
         except Refused as error:
             await asyncio.gather(*map(self._versions.unload, loaded))
-            return Verdict(False, error.reason, str(error), _dump(error.figures, started))
+            return Verdict(False, error.reason, str(error), numbers(error.figures, started))
         for served in loaded:
             self._registry.named(served.name).versions[served.version] = served
         for model, aliases in wanted.items():
             model.switch(aliases)
             self._retire_others(model)
         switched = "; ".join(f"{model.name}: {describe(aliases)}" for model, aliases in wanted.items())
-        return Verdict(True, "switched", "; ".join([switched, *sentences]), _dump(figures, started))
+        return Verdict(True, "switched", "; ".join([switched, *sentences]), numbers(figures, started))
 
     async def _load(self, name: str, version: str) -> Served:
         if (retiring := self._retiring.get(f"{name}/{version}")) is not None:
@@ -177,6 +170,23 @@ class Changes:
         }
 
 
+class Changeable(Protocol):
+    """A service whose versions can be changed: one process, or a supervisor."""
+
+    async def apply(self, desired: Mapping[str, Aliases], accept: Collection[str] = ()) -> Verdict: ...
+    def status(self) -> dict[str, Any]: ...
+
+
+async def answer(service: Changeable, message: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a ``message`` of the operator's socket. Raises OperatorError for one that is not understood."""
+    if message.get("do") == "status":
+        return service.status()
+    if message.get("do") != "change" or not isinstance(message.get("aliases"), dict):
+        raise OperatorError("this service understands status, and change with aliases")
+    desired = parse(json.dumps(message["aliases"]).encode())
+    return asdict(await service.apply(desired, message.get("accept", ())))
+
+
 def describe(aliases: Aliases) -> str:
     """stable 2, canary 3 (10 %), shadow 4 (sample 0.1)"""
     parts = [f"stable {aliases.stable}"]
@@ -187,9 +197,10 @@ def describe(aliases: Aliases) -> str:
     return ", ".join(parts)
 
 
-def _dump(figures: Figures, started: float) -> dict[str, Any]:
-    numbers = {"agreement": figures.agreement, "cosine": figures.cosine, "cost_ratio": figures.cost_ratio}
-    rounded = {name: None if number is None else round(number, 4) for name, number in numbers.items()}
+def numbers(figures: Figures, started: float) -> dict[str, Any]:
+    """Of a verdict."""
+    found = {"agreement": figures.agreement, "cosine": figures.cosine, "cost_ratio": figures.cost_ratio}
+    rounded = {name: None if number is None else round(number, 4) for name, number in found.items()}
     return rounded | {"seconds": round(time.monotonic() - started, 3)}
 
 

@@ -10,10 +10,12 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from service.config import Settings
 from service.metrics import Metrics
+from service.model.aliases import parse
 from service.processes.bootstrap import Handover
 
 PROGRAM = ("-m", "tests.processes.changing")
@@ -32,7 +34,8 @@ def _serve() -> None:
                 listener.close()
 
         async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            verdict = await self.change(json.loads(await reader.readline()))
+            desired = parse(await reader.readline())
+            verdict = asdict(await self.apply(desired, ["disagreement", "slower"]))
             writer.write(json.dumps(verdict).encode() + b"\n")
             writer.close()
             await writer.wait_closed()
