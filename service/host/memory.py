@@ -33,9 +33,9 @@ def available_memory() -> int:
 def free_memory() -> int:
     """Bytes that may still be allocated: of the machine, or of the cgroup if that has less left."""
     machine = available_memory()
-    with contextlib.suppress(OSError, AttributeError):  # no /proc, or none that says it
-        match = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-        machine = 1024 * int(match[1])
+    with contextlib.suppress(OSError):
+        if match := re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE):
+            machine = 1024 * int(match[1])
     left = cgroup.memory_left()
     return machine if left is None else max(0, min(machine, left))
 

@@ -186,7 +186,7 @@ async def _cost_ratio(candidate: Served, current: Served, accept: Collection[str
             await asyncio.sleep(pause_s)
         if not pairs:
             return None
-        ours, theirs = map(min, zip(*pairs, strict=True))
+        ours, theirs = min(mine for mine, _ in pairs), min(other for _, other in pairs)
         ratio = min(ours / theirs, median(mine / other for mine, other in pairs))
         if ratio <= MAX_COST_RATIO or "slower" in accept:
             return ratio
