@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import math
 import time
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 from zlib import crc32
 
 from service.metrics import Metrics
@@ -19,14 +21,14 @@ from service.serving.intake import Answer, Outcome
 
 logger = logging.getLogger(__name__)
 
-#: How many of the canary's last images are looked at, and of each version's times.
+#: How many of the canary's last images are looked at, and of stable's times.
 IMAGES = 200
-#: Times older than this do not count: how long an inference takes depends on what else the machine does. Failures count
-#: whatever their age, else a canary with little traffic could fail for ever.
+#: A time of the canary is compared with stable's of so many seconds before, because the machine may have other things
+#: to do. The canary's images count whatever their age, else one with little traffic could fail for ever.
 TIMES_S = 120.0
 #: Fewer times than these of each version are not compared.
 _ENOUGH = 50
-#: A time is slow above this multiple of what 95 % of stable's take.
+#: A time is slow above this multiple of what 95 % of stable's took.
 _SLOW = 2.0
 _SLOW_SHARE = 0.05
 #: This many failed or slow images are too many if stable has none; else, beyond its share, this many and as many
@@ -40,6 +42,42 @@ def in_canary(model: str, key: bytes, percent: float) -> bool:
     return crc32(b"%b\0%b" % (model.encode(), key)) % 10_000 < percent * 100
 
 
+class _Counts(NamedTuple):
+    """Of images: how many, how many of them failed, how many had a time that could be judged, how many were slow."""
+
+    images: int = 0
+    failed: int = 0
+    timed: int = 0
+    slow: int = 0
+
+
+class _Times:
+    """Stable's last times, as they came and in ascending order."""
+
+    def __init__(self) -> None:
+        self._arrived: deque[tuple[float, float]] = deque()
+        self._sorted: list[float] = []
+
+    def add(self, seconds: float, now: float) -> None:
+        self._arrived.append((now, seconds))
+        insort(self._sorted, seconds)
+        if len(self._sorted) > IMAGES:
+            self._drop()
+
+    def is_slow(self, seconds: float, now: float) -> bool | None:
+        """None: there are too few to compare with."""
+        while self._arrived and self._arrived[0][0] < now - TIMES_S:
+            self._drop()
+        count = len(self._sorted)
+        if count < _ENOUGH:
+            return None
+        return seconds > _SLOW * self._sorted[math.ceil((1 - _SLOW_SHARE) * count) - 1]
+
+    def _drop(self) -> None:
+        _, seconds = self._arrived.popleft()
+        del self._sorted[bisect_left(self._sorted, seconds)]
+
+
 class CanaryHealth:
     """Compares a canary's last images with stable's. For one event loop."""
 
@@ -49,56 +87,49 @@ class CanaryHealth:
         #: The same in one word, ``errors`` or ``slow``.
         self.reason = ""
         self._clock = clock
-        self._stable_images = self._stable_failures = 0
-        #: Of the canary's last images: whether it failed, and the two counts of stable when it came.
-        self._last: deque[tuple[bool, int, int]] = deque(maxlen=IMAGES)
-        #: When, and how long, by version (canary or stable) and size of the batch.
-        self._times: dict[tuple[bool, int], deque[tuple[float, float]]] = {}
+        self._stable = _Counts()
+        self._stable_times: dict[int, _Times] = {}  # by size of the batch
+        #: The canary's last images, and what stable's counts were when they came.
+        self._last: deque[tuple[_Counts, _Counts]] = deque(maxlen=IMAGES)
 
     def record(self, canary: bool, ok: bool, infer_s: float, batch_size: int = 1) -> None:
         """The fate of one image. Not ``ok``: it failed through no fault of its sender, and its time does not count.
 
         Times are compared among batches of one size: a canary that gets few images has smaller batches than stable.
         """
-        if ok:
-            times = self._times.setdefault((canary, batch_size), deque(maxlen=IMAGES))
-            times.append((self._clock(), infer_s))
+        times = self._stable_times.setdefault(batch_size, _Times())
+        now = self._clock()
+        slow = times.is_slow(infer_s, now) if ok else None
+        image = _Counts(1, not ok, slow is not None, slow is True)
         if not canary:
-            self._stable_images += 1
-            self._stable_failures += not ok
+            self._stable = _sum((self._stable, image))
+            if ok:
+                times.add(infer_s, now)
             return
-        self._last.append((not ok, self._stable_images, self._stable_failures))
-        if self.held is None and (why := self._too_slow(batch_size) if ok else self._too_many_failures()):
-            self.held, self.reason = why, "slow" if ok else "errors"
+        self._last.append((image, self._stable))
+        if self.held is None and (image.failed or image.slow):
+            self._judge(_sum(of_canary for of_canary, _ in self._last), self._last[0][1])
 
-    def _too_many_failures(self) -> str:
-        failures = sum(failed for failed, _, _ in self._last)
-        _, images, failed = self._last[0]
-        share = max(
-            (self._stable_failures - failed) / max(1, self._stable_images - images),
-            # What stable fails on rarely may be missing from that short time.
-            self._stable_failures / max(1, self._stable_images),
-        )
-        if not _too_many(failures, len(self._last), share):
-            return ""
-        return f"{failures} of its last {len(self._last)} images failed, and {share:.1%} of stable's"
+    def _judge(self, canary: _Counts, then: _Counts) -> None:
+        """``then``: stable's counts when the first of the canary's last images came."""
+        # What stable fails on rarely may be missing from the time since.
+        spans = (self._stable, _Counts(*(now - before for now, before in zip(self._stable, then, strict=True))))
+        share = max(span.failed / max(1, span.images) for span in spans)
+        if _too_many(canary.failed, canary.images, share):
+            self.held = f"{canary.failed} of its last {canary.images} images failed, and {share:.1%} of stable's"
+            self.reason = "errors"
+            return
+        share = max(_SLOW_SHARE, *(span.slow / max(1, span.timed) for span in spans))
+        if canary.timed >= _ENOUGH and _too_many(canary.slow, canary.timed, share):
+            self.held = (
+                f"{canary.slow} of its last {canary.timed} images took over {_SLOW:g} times as long in inference "
+                f"as {1 - _SLOW_SHARE:.0%} of stable's"
+            )
+            self.reason = "slow"
 
-    def _too_slow(self, batch_size: int) -> str:
-        canary, stable = (self._recent(version, batch_size) for version in (True, False))
-        if min(len(canary), len(stable)) < _ENOUGH:
-            return ""
-        usual = sorted(stable)[math.ceil((1 - _SLOW_SHARE) * len(stable)) - 1]
-        slow = sum(seconds > _SLOW * usual for seconds in canary)
-        if not _too_many(slow, len(canary), _SLOW_SHARE):
-            return ""
-        return (
-            f"{slow} of its last {len(canary)} images took more than {_SLOW * usual * 1e3:.1f} ms of inference, "
-            f"{_SLOW:g} times what 95 % of stable's take"
-        )
 
-    def _recent(self, canary: bool, batch_size: int) -> list[float]:
-        oldest = self._clock() - TIMES_S
-        return [seconds for at, seconds in self._times.get((canary, batch_size), ()) if at >= oldest]
+def _sum(counts: Iterable[_Counts]) -> _Counts:
+    return _Counts(*map(sum, zip(*counts, strict=True)))
 
 
 def _too_many(count: int, images: int, share: float) -> bool:
