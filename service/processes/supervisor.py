@@ -166,9 +166,8 @@ class Supervisor:
                 sentence = f"{new.reference} is not served: {new.failure}; the log has its error"
                 raise Refused("failed", sentence, figures)
             await asyncio.sleep(CHECK_S)
-        raise Refused(
-            "failed", f"{new.reference} is not served: not ready after {START_CHECKS * CHECK_S:.0f} s", figures
-        )
+        sentence = f"{new.reference} is not served: not ready after {START_CHECKS * CHECK_S:.0f} s"
+        raise Refused("failed", sentence, figures)
 
     def status(self) -> dict[str, Any]:
         """As ``Changes.status``."""

@@ -76,10 +76,11 @@ async def _compare(new: Settings, old: Settings, store: Path, accept: Collection
     try:
         candidate, current = (load_artifact(each.model_store, each.model, each.version) for each in (new, old))
         gate.check_memory(candidate, 1)
-        async with served_locally(old, current, _say, wide=False) as present:
-            async with served_locally(new, candidate, _say, wide=False) as tried:
-                photos = gate.parity_photos(store, new.model)
-                return await gate.compare(tried, present, photos, accept)
+        async with (
+            served_locally(old, current, _say, wide=False) as present,
+            served_locally(new, candidate, _say, wide=False) as tried,
+        ):
+            return await gate.compare(tried, present, gate.parity_photos(store, new.model), accept)
     except Refused:
         raise
     except OperatorError as error:

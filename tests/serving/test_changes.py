@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from service.errors import ArtifactError, OperatorError, UnknownModel
 from service.image import Findings, inspect
 from service.model.aliases import ALIASES, Aliases, Canary, Shadow, dump
 from service.serving import gate
+from service.serving.changes import answer
 from service.serving.gate import Refused
 from service.serving.intake import Served
 from service.serving.local import infer_locally
@@ -113,7 +116,7 @@ async def test_a_refusal_leaves_everything_as_it_was(store: Path, version: str, 
     async with living(store, "pets/1") as running:
         was = await label(running.registry.default.stable)
         accept = ACCEPT if reason != "disagreement" else ["slower"]
-        verdict = await running.changes.apply({"pets": Aliases("3", shadow=Shadow(version, 1.0))}, accept)
+        verdict = await running.changes.apply({"pets": Aliases("3", canary=Canary(version, 1.0))}, accept)
         assert (verdict.ok, verdict.reason) == (False, reason)
         assert loaded(running) == ["1"]
         assert await label(running.registry.default.stable) == was
@@ -184,15 +187,27 @@ async def test_models_by_name_have_their_own_versions(store: Path) -> None:
 
 async def test_messages_of_the_socket(store: Path) -> None:
     async with living(store, "pets/1") as running:
-        changed = await running.changes.handle(
-            {"do": "change", "aliases": {"pets": {"stable": "2", "canary": {"version": "3", "percent": 5}}}}
-            | {"accept": list(ACCEPT)}
-        )
+        aliases = {"pets": {"stable": "2", "canary": {"version": "3", "percent": 5}}}
+        changed = await answer(running.changes, {"do": "change", "aliases": aliases, "accept": list(ACCEPT)})
         assert (changed["ok"], changed["reason"]) == (True, "switched")
         assert changed["sentence"].startswith("pets: stable 2, canary 3 (5 %)")
-        status = await running.changes.handle({"do": "status"})
+        status = await answer(running.changes, {"do": "status"})
         assert status["models"]["pets"]["canary"] == {"version": "3", "percent": 5.0, "effective": 5.0, "held": None}
+        assert status["pid"] == os.getpid()
+        aliases = {"pets": {"stable": "2", "canary": {"version": "3", "percent": 101}}}
         with pytest.raises(OperatorError, match="percent"):
-            await running.changes.handle(
-                {"do": "change", "aliases": {"pets": {"stable": "2", "canary": {"version": "3", "percent": 101}}}}
-            )
+            await answer(running.changes, {"do": "change", "aliases": aliases})
+        nonsense: list[dict[str, Any]] = [{}, {"do": "change"}, {"do": "change", "aliases": [1]}, {"do": "stop"}]
+        for message in nonsense:
+            with pytest.raises(OperatorError, match="understands"):
+                await answer(running.changes, message)
+
+
+async def test_a_shadow_may_disagree_but_not_answer(store: Path) -> None:
+    async with living(store, "pets/1") as running:
+        slower = ["slower"]
+        assert await promote(running, Aliases("1", shadow=Shadow("2", 1.0)), slower) == "switched"
+        assert await promote(running, Aliases("1", canary=Canary("2", 1.0)), slower) == "disagreement"
+        assert await promote(running, Aliases("2"), slower) == "disagreement"
+        assert running.registry.default.aliases.shadow is not None, "all is as it was"
+        assert await promote(running, Aliases("2")) == "switched"
