@@ -23,7 +23,7 @@ def create_router(registry: Registry, lifecycle: Lifecycle, metrics: Metrics, *,
 
     def leaving() -> bool:
         """Whether the service ends: with this process, unless another has taken its place."""
-        return lifecycle.draining and not lifecycle.replaced()
+        return lifecycle.draining and not lifecycle.replaced
 
     async def not_ready() -> str:
         """Why not; empty if it is."""

@@ -61,6 +61,10 @@ def supervise(settings: Settings, listener: socket.socket, *, on_ready: Callable
         return runner.run(supervisor.run())
 
 
+class _Unchanged(Exception):
+    """The version has the same manifest."""
+
+
 class Supervisor:
     """Starts, replaces and stops generations of processes."""
 
@@ -113,10 +117,10 @@ class Supervisor:
         aliases = desired.get(present.model, Aliases(present.version))
         if aliases != Aliases(aliases.stable):
             return Verdict(False, "failed", "with workers there are no canaries and no shadows")
-        if aliases.stable == present.version:
-            return Verdict(True, "unchanged", f"{present.model}/{present.version} is served already")
         if self._change is not None and not self._change.done():
             return Verdict(False, "busy", "another change is under way; wait for its end")
+        if present.model not in desired:
+            return Verdict(True, "unchanged", "this is what is served already")
         settings = present.model_copy(update={"version": aliases.stable})
         self._change = asyncio.create_task(self._replace(settings, accept))
         return await asyncio.shield(self._change)
@@ -129,9 +133,11 @@ class Supervisor:
             try:
                 figures = await self._prepare(new, old, accept)
                 verdict = Verdict(True, "switched", f"{new.reference} is served now", numbers(figures, began))
+            except _Unchanged:
+                verdict = Verdict(True, "unchanged", f"{new.reference} is served already")
             except Refused as error:
                 verdict = Verdict(False, error.reason, str(error), numbers(error.figures, began))
-            if verdict.ok:
+            if verdict.reason == "switched":
                 self._previous = old.settings.version
                 self._shared.counts.switch(new.turn)
                 self._generations.reverse()
@@ -146,9 +152,11 @@ class Supervisor:
         return verdict
 
     async def _prepare(self, new: Generation, old: Generation, accept: Collection[str]) -> Figures:
-        """Bring all processes of ``new`` to where they can serve in place of ``old``. Raises Refused."""
+        """Bring all processes of ``new`` to where they can serve in place of ``old``. Raises Refused or _Unchanged."""
         try:
             await asyncio.to_thread(new.copy)
+            if new.manifest == old.manifest:
+                raise _Unchanged
             figures = await try_version(new.settings_of_copy, old.settings_of_copy, self._given.model_store, accept)
             if self._ending.is_set():
                 raise Refused("failed", "the service is stopping")

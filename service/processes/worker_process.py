@@ -26,7 +26,7 @@ async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int
     loop = asyncio.get_running_loop()
     artifact = load_artifact(settings.model_store, settings.model, settings.version)
     counts = ConnectionCounts(handover.counts)
-    lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3, lambda: not counts.accepts(handover.worker_index))
+    lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3)
     threads, max_in_flight, max_pixels = worker_plan(settings)
     intake = create_intake(settings, max_in_flight, metrics, memory.GiveBackWhenIdle(loop).worked)
     engine = RemoteEngine(
@@ -46,6 +46,7 @@ async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int
 
     def ready() -> bool:
         infers = engine.state == "ready"
+        lifecycle.replaced = not counts.accepts(handover.worker_index)
         if server.started:
             # Connections may have closed since one was last accepted.
             counts.set(handover.worker_index, server.connections, ready=infers)

@@ -44,13 +44,12 @@ def read_keys_again(settings: Settings) -> tuple[str, ...] | None:
 class Lifecycle:
     """One per process; created on and used from its event loop."""
 
-    def __init__(self, drain_s: float, replaced: Callable[[], bool] = lambda: False) -> None:
-        """``drain_s``: seconds that running requests may take from the beginning of the drain.
-
-        ``replaced``: whether another process has taken this one's place at the listener.
-        """
+    def __init__(self, drain_s: float) -> None:
+        """``drain_s``: seconds that running requests may take from the beginning of the drain."""
         self.drain_s = drain_s
-        self.replaced = replaced
+        #: Whether another process has taken this one's place at the listener. Connections are closed then, too, but the
+        #: service goes on.
+        self.replaced = False
         #: While True, the service reports that it is not ready and closes connections after their answers. It still
         #: answers requests that arrive (ADR 6).
         self.draining = False
@@ -61,11 +60,6 @@ class Lifecycle:
         self._on_drain: list[Callable[[], object]] = []
         self._on_reload: list[Callable[[], object]] = []
         self._loop = asyncio.get_running_loop()
-
-    @property
-    def closing(self) -> bool:
-        """Whether a connection closes after its answer, so that its client's next request goes to another process."""
-        return self.draining or self.replaced()
 
     def on_drain(self, stop: Callable[[], object]) -> None:
         """Call ``stop`` once when the drain begins, or now if it has begun."""

@@ -138,9 +138,11 @@ class Visitors:
             except httpx.HTTPError as error:
                 self.answers[0, type(error).__name__, 0.0] += 1
                 continue
-            body = found.json() if found.status_code == 200 else {"version": found.text, "results": None}
-            probability = body["results"][0]["predictions"][0]["probability"] if body["results"] else 0.0
-            self.answers[found.status_code, body["version"], probability] += 1
+            version, probability = found.text, 0.0
+            if found.status_code == 200:
+                body = found.json()
+                version, probability = body["version"], body["results"][0]["predictions"][0]["probability"]
+            self.answers[found.status_code, version, probability] += 1
         client.close()
 
 

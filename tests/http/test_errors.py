@@ -169,7 +169,7 @@ def test_who_is_replaced_sends_clients_away_and_stays_ready_to_the_end(artifact:
     """The service goes on in another process."""
     with running_app(artifact) as app, pytest.MonkeyPatch.context() as patch:
         assert "connection" not in app.client.post("/classify", content=png(1)).headers
-        patch.setattr(app.lifecycle, "replaced", lambda: True)
+        patch.setattr(app.lifecycle, "replaced", True)
         assert app.client.post("/classify", content=png(2)).headers["connection"] == "close"
         patch.setattr(app.lifecycle, "draining", True)
         ready = app.client.get("/readyz")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from service.config import MAX_MODELS
 from service.errors import OperatorError
-from service.model.aliases import ALIASES, MAX_MODELS, Aliases, Canary, Shadow, dump, parse, read
+from service.model.aliases import ALIASES, Aliases, Canary, Shadow, dump, parse, read
 
 WHOLE = {
     "mobilenet_v2": Aliases("2", Canary("3", 10), Shadow("4", 0.1)),
