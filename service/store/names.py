@@ -128,7 +128,7 @@ _FAMILIES: dict[str, Callable[[Collection[str]], Layout]] = {
 #: What other networks have and MobileNetV2 has not, in these libraries.
 _OTHERS = {
     r"squeeze_excite|conv_head\.bias$|features\.\d+\.block\.": "a MobileNetV3",
-    r"\.se\.conv_reduce|features\.\d+\.\d+\.block\.|block1a_": "an EfficientNet",
+    r"\.se\.conv_reduce|features\.\d+\.\d+\.block\.|block1a_": "an EfficientNet or a ConvNeXt",
     r"layer1\.0\.conv1\.|conv2_block1_1_conv|resnet\.encoder\.": "a ResNet",
     r"mobilenet_v1\.|conv_dw_1\.": "a MobileNetV1",
     r"cls_token|\battn\b|attention": "a vision transformer",

@@ -103,7 +103,9 @@ def _take(arrays: Arrays, prefix: str, layout: Layout, file: str) -> Iterator[_P
     ]
     missing = [name for kernel, norm in wanted for name in (kernel, *norm) if name not in arrays]
     if missing:
-        raise ArtifactError(f"{file}: {len(missing)} tensors are missing, the first is {missing[0]}")
+        raise ArtifactError(
+            f"{file} is no whole MobileNetV2: {len(missing)} tensors are missing, the first is {missing[0]}"
+        )
     for kernel, norm in wanted:
         if arrays[kernel].ndim != 4 or not arrays[kernel].size:
             raise ArtifactError(f"{file}: {kernel} has shape {arrays[kernel].shape} and is no convolution's")
@@ -144,7 +146,7 @@ def _architecture(layout: Layout, kernels: list[Float32], file: str) -> Architec
             rows.append(Stage(project[1] // before, round(project[0] / width), repeats, paper.s))
         if all(min(row) >= 1 for row in rows) and _shapes(build(width_mult=width, stages=tuple(rows))) == shapes:
             return Architecture.model_validate({"width_mult": width, "inverted_residual_setting": rows})
-    raise ArtifactError(f"{file} is a MobileNetV2 whose widths no multiplier gives; state its architecture")
+    raise ArtifactError(f"no width of MobileNetV2 has the shapes of {file}; if it is one, state its architecture")
 
 
 def _shapes(network: Network) -> list[tuple[int, ...]]:

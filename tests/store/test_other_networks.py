@@ -56,8 +56,14 @@ def test_other_networks(names: list[str], message: str, labels: Path, tmp_path: 
             "1 tensors do not belong here, the first is feat",
         ),
         ({"features.3.conv.2.weight": np.ones(3, np.float32)}, "has shape (3,) and is no convolution's"),
-        ({"features.18.0.weight": np.ones((448, 8, 1, 1), np.float32)}, "whose widths no multiplier gives"),
-        ({"features.2.conv.2.weight": np.ones((9, 48, 1, 1), np.float32)}, "whose widths no multiplier gives"),
+        (
+            {"features.18.0.weight": np.ones((448, 8, 1, 1), np.float32)},
+            "no width of MobileNetV2 has the shapes of x.safetensors",
+        ),
+        (
+            {"features.2.conv.2.weight": np.ones((9, 48, 1, 1), np.float32)},
+            "no width of MobileNetV2 has the shapes of x.safetensors",
+        ),
         ({"features.18.1.bias": np.ones(7, np.float32)}, "features.18.1.bias has shape"),
     ],
 )
