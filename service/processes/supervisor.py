@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from service.config import Settings
 from service.errors import ArtifactError, OperatorError
+from service.host import memory
 from service.metrics import Metrics, share
 from service.model.artifact import WEIGHTS
 from service.processes.child_process import CHECK_S, PROCESS_STATES, START_CHECKS, ChildProcess
@@ -44,6 +45,7 @@ def supervise(settings: Settings, listener: socket.socket, *, on_ready: Callable
 
     ``on_ready`` is called once, with a description of what is ready.
     """
+    memory.map_large_blocks()  # files of versions, while they are copied
     with metrics_directory() as directory:
         share(directory, "supervisor")
         supervisor = Supervisor(settings, directory, listener, on_ready)

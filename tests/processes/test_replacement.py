@@ -140,8 +140,8 @@ def service(store: Path, tmp_path: Path) -> Iterator[Service]:
 
 
 @contextmanager
-def started(store: Path, directory: Path, **environment: str) -> Iterator[ServerProcess]:
-    options = ("--model-store", str(store), "--model", "tiny", "--workers", "2", "--devices", "cpu", *PATIENT)
+def started(store: Path, directory: Path, *more: str, **environment: str) -> Iterator[ServerProcess]:
+    options = ("--model-store", str(store), "--model", "tiny", "--workers", "2", "--devices", "cpu", *PATIENT, *more)
     environment["CHANGING"] = str(directory)
     with server(*options, environment=environment, program=changing.PROGRAM) as running:
         yield running
@@ -273,6 +273,33 @@ def test_processes_that_die_during_a_change_are_replaced_as_ever(service: Servic
         service.settle(SECOND)
         assert service.ask().probabilities == pytest.approx(after.probabilities, abs=1e-4)
     assert service.running.terminate() == 0
+
+
+def test_keys_that_change_during_a_change_hold_for_old_and_new_processes(store: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("old")
+    with started(store, tmp_path, "--api-keys-file", str(keys)) as running:
+        service = Service(running, tmp_path)
+
+        def statuses() -> list[int]:
+            headers = [{"X-API-Key": key} for key in ("old", "new")]
+            return [httpx.post(f"{running.url}/classify", content=BODY, headers=key).status_code for key in headers]
+
+        service.settle(FIRST)
+        with service.changing("2") as verdict:
+            keys.write_text("new")
+            running.process.send_signal(signal.SIGHUP)
+            until(lambda: statuses() == [401, 200], timeout=60, what="the old processes have the new key")
+            keys.write_text("nobody has told it")
+        assert verdict.result(60)["ok"]
+        service.settle(SECOND)
+        for _ in range(8):  # by either worker
+            assert statuses() == [401, 200]
+        assert service.change("1")["ok"]
+        service.settle(FIRST)
+        assert statuses() == [401, 200]
+        assert running.terminate() == 0
+        service.stop()
 
 
 @pytest.mark.parametrize("name", ["engine-1", pytest.param("worker-3", marks=pytest.mark.torture)])
