@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 Auto = Literal["auto"]
 
 _DEVICE = r"auto|cpu|cuda(:\d+)?"
+#: Each model has metrics of its own.
+MAX_MODELS = 8
 _ORIGIN = r"https?://([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?"
 
 
@@ -46,7 +48,14 @@ class Settings(BaseSettings):
     """Name of the model to serve."""
 
     version: str = "1"
-    """Version of the model to serve."""
+    """Version of the model to serve, unless aliases.json in the model store has an entry for the model."""
+
+    models: Annotated[tuple[str, ...], NoDecode] = ()
+    """Several models to serve instead of model and version: names, or name/version, separated by commas. The first one
+    answers where a path names none. Each is at /models/<name>/classify and so on."""
+
+    keep_previous: int = Field(default=600, ge=0, le=86_400)
+    """Seconds for which the previous stable version of a model stays loaded, so that a rollback is immediate."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for every interface."""
@@ -184,12 +193,22 @@ class Settings(BaseSettings):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return value
 
-    @field_validator("devices", "forwarded_allow_ips", "cors_origins", mode="before")
+    @field_validator("models", "devices", "forwarded_allow_ips", "cors_origins", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         return tuple(part.strip() for part in value.split(",")) if value.strip() else ()
+
+    @field_validator("models")
+    @classmethod
+    def _check_models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [reference.partition("/")[0] for reference in value]
+        if len(set(names)) < len(names) or not all(re.fullmatch(r"[^/]+(/[^/]+)?", reference) for reference in value):
+            raise ValueError("must be different names, or name/version, separated by commas")
+        if len(names) > MAX_MODELS:
+            raise ValueError(f"at most {MAX_MODELS} models can be served")
+        return value
 
     @field_validator("devices")
     @classmethod
@@ -239,6 +258,12 @@ class Settings(BaseSettings):
         if value and not info.data.get("api_keys") and info.data.get("api_keys_file") is None:
             raise ValueError("needs a key; set api_keys or api_keys_file")
         return value
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each model to serve, where no alias decides; the default model first."""
+        references = self.models or (f"{self.model}/{self.version}",)
+        return {name: version or "1" for name, _, version in (reference.partition("/") for reference in references)}
 
     @property
     def engine_devices(self) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ STAGES = ("read", "decode", "queue", "infer", "encode")
 #: Up to the longest deadline that can be set.
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_COSINES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 
 #: Labels of metrics that are kept per model.
 _MODEL = ("model", "version")
@@ -129,6 +130,29 @@ class Metrics:
             (*_MODEL, "runtime", "device", "precision"),
         )
         self.ready = largest("mobilenet_ready", "1 if the service can infer.")
+        #: Of canaries and shadows, by model; without one a model has no samples.
+        self.canary_percent = largest(
+            "mobilenet_canary_percent", "Share of requests that the canary gets; 0 once it is held.", ["model"]
+        )
+        self.rollbacks = counter(
+            "mobilenet_rollbacks_total", "Canaries taken out of rotation, by reason.", ["model", "reason"]
+        )
+        self.shadow_sample = largest("mobilenet_shadow_sample", "Share of answers that the shadow repeats.", ["model"])
+        self.shadow_images = counter(
+            "mobilenet_shadow_images_total", "Images for the shadow, by outcome.", ["model", "outcome"]
+        )
+        self.shadow_agreement = counter(
+            "mobilenet_shadow_top1_agreement_total",
+            "Images that the shadow has answered, by whether its first label was that of the answer.",
+            ["model", "agree"],
+        )
+        self.shadow_cosine = histogram(
+            "mobilenet_shadow_embedding_cosine",
+            "Cosine between the embeddings of the shadow and of the answer.",
+            ["model"],
+            buckets=_COSINES,
+        )
+        self.shadow_infer = histogram("mobilenet_shadow_infer_seconds", "Time of the shadow's forward pass.", ["model"])
         #: Only the supervisor sets these two; without one they have no samples.
         self.processes = largest("mobilenet_processes", "Worker and engine processes, by state.", ["kind", "state"])
         self.process_exits = counter(
@@ -142,6 +166,25 @@ class Metrics:
         if reference not in self._models:
             self._models[reference] = ModelMetrics(self, *reference.split("/"))
         return self._models[reference]
+
+    def show_aliases(self, model: str, canary_percent: float | None, shadow_sample: float | None) -> None:
+        """What a model's canary and shadow get; None: there is none. To be called after each change of them."""
+        for gauge, value in ((self.canary_percent, canary_percent), (self.shadow_sample, shadow_sample)):
+            if value is not None:
+                gauge.labels(model).set(value)
+            elif _shared is None:  # else the library cannot, and the processes are new ones after a change
+                gauge.remove(model)
+
+    def forget(self, reference: str) -> None:
+        """Remove the series of a model that has been unloaded. Not where metrics are shared: there a process unloads
+        its models when it ends."""
+        if _shared is not None or (model := self._models.pop(reference, None)) is None:
+            return
+        self._watched.pop(model.queue_depth, None)
+        labels = dict(zip(_MODEL, reference.split("/"), strict=True))
+        of_load = (self.batch_size, self.queue_depth, self.batch_cost, self.model_info)
+        for metric in (self.stage_duration, self.images, *of_load):
+            metric.remove_by_labels(labels)
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Let ``sample`` set ``gauge``, or a child of it, to what ``read`` returns."""

@@ -79,5 +79,13 @@ def make_artifact(store: Path, *, name: str = "tiny", version: str = "1", seed: 
     return artifact.load(store, name, version)
 
 
+def rewrite(made: Artifact, weights: dict[str, NDArray[np.float32]]) -> None:
+    """Store other ``weights``, which need not be good ones; reload ``made`` to see them."""
+    data = serialize(weights)
+    (made.directory / artifact.WEIGHTS).write_bytes(data)
+    manifest = made.manifest.model_copy(update={"weights": digest(data)})
+    (made.directory / artifact.MANIFEST).write_bytes(manifest_bytes(manifest))
+
+
 def digest(data: bytes) -> FileDigest:
     return FileDigest(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

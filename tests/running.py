@@ -22,6 +22,7 @@ from service.model.artifact import Artifact
 from service.serving.build import create_intake, create_served, engine_plan
 from service.serving.intake import Intake, Served
 from service.serving.lifecycle import Lifecycle
+from service.serving.registry import Registry
 from tests.fakes import FakeRuntime, engine_of
 from tests.image.samples import encode
 from tests.scrape import samples
@@ -105,7 +106,8 @@ async def _serving(
     planned = engine_plan(settings)
     served = create_served(settings, artifact, engine, planned.max_pixels, metrics)
     intake = create_intake(settings, planned.max_in_flight, metrics)
-    server = Server(create_app(settings, served, intake, lifecycle, metrics).front, settings, metrics, lifecycle)
+    app = create_app(settings, Registry([served], metrics), intake, lifecycle, metrics)
+    server = Server(app.front, settings, metrics, lifecycle)
     if load:
         await engine.start()
         fake.batches.clear()

@@ -32,6 +32,7 @@ from service.metrics import Metrics
 from service.model.artifact import Artifact
 from service.serving.build import create_engine, create_intake, create_served, engine_plan
 from service.serving.lifecycle import Lifecycle
+from service.serving.registry import Registry
 from tests.artifacts import make_artifact
 from tests.layers import LEVEL
 
@@ -137,7 +138,8 @@ def _serving(artifact: Artifact) -> Iterator[int]:
         lifecycles.append((asyncio.get_running_loop(), lifecycle))
         engine = create_engine(settings, plan, artifact, metrics, on_fatal=lambda reason: None)
         served = create_served(settings, artifact, engine, plan.max_pixels, metrics)
-        app = create_app(settings, served, create_intake(settings, plan.max_in_flight, metrics), lifecycle, metrics)
+        intake = create_intake(settings, plan.max_in_flight, metrics)
+        app = create_app(settings, Registry([served], metrics), intake, lifecycle, metrics)
         server = Server(app.front, settings, metrics, lifecycle)
         await engine.start()
         listener.listen()

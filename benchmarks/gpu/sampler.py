@@ -126,9 +126,9 @@ def main(module: str = "benchmarks.gpu.sampler") -> None:
 
         engine_process.main()
     else:
-        from service.processes import supervisor
+        from service.processes import generation
 
-        supervisor.ENGINE_MODULE = supervisor.WORKER_MODULE = module
+        generation.ENGINE_MODULE = generation.WORKER_MODULE = module
         service.cli.main()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
@@ -110,14 +111,11 @@ class AsyncClient(Settings):
                 run["progress"](finished)
             return outcome
 
-        outcomes = in_order(images, ask, self.concurrency)
-        try:
+        async with aclosing(in_order(images, ask, self.concurrency)) as outcomes:
             async for key, outcome in outcomes:
                 if run.get("errors") == "raise" and isinstance(outcome, ServiceError):
                     raise outcome
                 yield key, outcome
-        finally:
-            await outcomes.aclose()
 
     def _concerns_all(self, error: ServiceError, began: float) -> bool:
         """Whether the next images would end the same way. An image that alone has no answer may be the reason."""

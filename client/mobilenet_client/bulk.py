@@ -42,13 +42,13 @@ async def in_order(
     """(key, ``await ask(image)``) of each image. What an ``ask`` raises ends it, without waiting for earlier images."""
     window: deque[tuple[Any, asyncio.Future[T]]] = deque()
     slots, places = asyncio.Semaphore(concurrency), asyncio.Semaphore(concurrency * WAITING)
-    news, raised = asyncio.Event(), list[BaseException]()
+    news = asyncio.Event()
 
     def done(task: asyncio.Future[T]) -> None:
         slots.release()
         news.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raised.append(error)
+        if not task.cancelled() and task.exception() is not None:
+            window.appendleft((None, task))  # its turn is now
 
     async def feed() -> None:
         source = keyed(images)
@@ -69,8 +69,6 @@ async def in_order(
                 key, task = window.popleft()
                 places.release()
                 yield key, task.result()
-            elif raised:
-                raise raised[0]
             else:
                 news.clear()
                 await news.wait()

@@ -12,7 +12,7 @@ ClientError                 what this package raises: the client is closed
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -71,10 +71,8 @@ def of_answer(answer: httpx.Response) -> ServiceError:
     """The error of an answer that is not 200: a problem document of the service, or what a proxy says."""
     problem: dict[str, Any] = {}
     if answer.headers.get("Content-Type", "").startswith(PROBLEM):
-        try:
-            problem = dict(json.loads(answer.content))
-        except (ValueError, TypeError):
-            problem = {}  # cut short or garbled on the way: the status counts
+        with suppress(ValueError, TypeError):  # cut short or garbled on the way: the status counts
+            problem = dict(answer.json())
     title = problem.get("title") or answer.reason_phrase or "Unexpected status"
     kind = _TYPES.get(answer.status_code, ServiceError)
     if kind is BadImage and title == "Invalid parameter":

@@ -34,8 +34,7 @@ def _read(image: Any) -> bytes:
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes()
     if hasattr(image, "read"):
-        data: bytes = image.read()
-        return data
+        return bytes(image.read())
     from PIL import Image  # not installed with this package: most send files
 
     if isinstance(image, np.ndarray):

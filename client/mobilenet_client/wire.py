@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from asyncio import sleep
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import Literal
@@ -20,6 +20,8 @@ from mobilenet_client.errors import ServiceError, ServiceUnavailable, Timeout
 _CONNECT_S = 3.0  # an address that drops packets must not use up the time that another one could answer in
 _GRACE_S = 1.0  # what the service's own 504 may take, while there is time to repeat the request
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+
+_url = lru_cache(256)(httpx.URL)  # parsed once: the same few are asked again and again
 
 
 @dataclass(eq=False, repr=False)
@@ -45,27 +47,26 @@ class Settings:
 class _Address:
     """Each request has a transport to itself: httpx's pool looks at every connection for every request."""
 
-    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None) -> None:
+    def __init__(self, url: str, given: httpx.AsyncBaseTransport | None) -> None:
         kind, _, path = url.partition(":")
         if kind not in ("http", "https", "unix"):
             raise ValueError(f"an address begins with http://, https:// or unix:, not {url}")
         self.name, self.base = url, "http://localhost" if kind == "unix" else url.rstrip("/")
-        self._uds = "/" + path.lstrip("/") if kind == "unix" else None
-        self._verify = httpx.create_ssl_context() if kind == "https" else False  # once: it takes 20 ms
-        self._given = transport
+        uds = "/" + path.lstrip("/") if kind == "unix" else None
+        verify = httpx.create_ssl_context() if kind == "https" else False  # once: it takes 20 ms
+        self._new: Callable[[], httpx.AsyncBaseTransport] = lambda: (
+            given or httpx.AsyncHTTPTransport(verify, uds=uds, limits=httpx.Limits(keepalive_expiry=30.0))
+        )
         self._idle: list[httpx.AsyncBaseTransport] = []
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        transport = self._idle.pop() if self._idle else self._given or self._new()
+        transport = self._idle.pop() if self._idle else self._new()
         try:
             answer = await transport.handle_async_request(request)
             await answer.aread()
             return answer
         finally:
             self._idle.append(transport)
-
-    def _new(self) -> httpx.AsyncBaseTransport:
-        return httpx.AsyncHTTPTransport(self._verify, uds=self._uds, limits=httpx.Limits(keepalive_expiry=30.0))
 
     async def aclose(self) -> None:
         while self._idle:
@@ -124,23 +125,17 @@ class Wire:
     async def _try(
         self, address: _Address, path: str, headers: dict[str, str], body: bytes, deadline: float
     ) -> httpx.Response:
-        async with asyncio.timeout(deadline - time.monotonic()) as limit, self._slots:
-            left = deadline - time.monotonic()
-            limit.reschedule(asyncio.get_running_loop().time() + min(self._settings.timeout + _GRACE_S, left))
-            left = max(0.001, min(self._settings.timeout, left))
+        async with asyncio.timeout(deadline - time.monotonic()), self._slots:
+            left = max(0.001, min(self._settings.timeout, deadline - time.monotonic()))
             headers["X-Request-Timeout-Ms"] = str(int(left * 1000))
-            extensions = {"timeout": {"connect": min(_CONNECT_S, left)}}
-            url = _url(address.base, path)
-            return await address.send(httpx.Request("POST", url, headers=headers, content=body, extensions=extensions))
+            limits = {"timeout": {"connect": min(_CONNECT_S, left)}}
+            request = httpx.Request("POST", _url(address.base + path), headers=headers, content=body, extensions=limits)
+            async with asyncio.timeout(left + _GRACE_S):
+                return await address.send(request)
 
     async def aclose(self) -> None:
         for address in self._addresses:
             await address.aclose()
-
-
-@lru_cache(256)
-def _url(base: str, path: str) -> httpx.URL:
-    return httpx.URL(base + path)
 
 
 def _may_repeat(answer: httpx.Response) -> bool:

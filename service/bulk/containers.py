@@ -12,8 +12,9 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
-from itertools import accumulate, count
+from itertools import accumulate, chain, count, islice
 from typing import IO, Any
 
 from service.bulk.results import arrow
@@ -56,14 +57,9 @@ def file_system(address: str) -> Any:
 class Archive:
     """A tar archive, compressed or not. Nothing is ever extracted to disk."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._file = open_file(name)
-        try:
-            self._tar = tarfile.open(fileobj=self._file, mode="r:*")  # noqa: SIM115  # ``close`` closes it
-        except BaseException:
-            self._file.close()
-            raise
+    def __init__(self, name: str, file: IO[bytes]) -> None:
+        self._name, self._file = name, file
+        self._tar = tarfile.open(fileobj=file, mode="r:*")  # noqa: SIM115  # ``close`` closes it
         assert self._tar.fileobj is not None
         self._data = self._tar.fileobj  # decompressed
 
@@ -117,29 +113,21 @@ class Archive:
 class Table:
     """A Parquet table; images are its column ``bytes`` or ``content``, or ``image``, which may be {bytes, path}."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, file: IO[bytes]) -> None:
         arrow()
         import pyarrow.parquet
 
-        self._name = name
-        self._file = open_file(name)
-        try:
-            self._table = pyarrow.parquet.ParquetFile(self._file, buffer_size=2**20, pre_buffer=False)
-            leaves = {self._table.schema.column(index).path for index in range(len(self._table.schema))}
-            self._image = next((leaf for leaf in ("image.bytes", "image", "bytes", "content") if leaf in leaves), None)
-            if self._image is None:
-                raise OperatorError(f"{name} has no column image, bytes or content")
-        except BaseException:
-            self._file.close()
-            raise
+        self._name, self._file = name, file
+        self._table = pyarrow.parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
+        leaves = {self._table.schema.column(index).path for index in range(len(self._table.schema))}
+        self._image = next((leaf for leaf in ("image.bytes", "image", "bytes", "content") if leaf in leaves), None)
+        if self._image is None:
+            raise OperatorError(f"{name} has no column image, bytes or content")
         self._path = next((leaf for leaf in ("image.path", "path") if leaf in leaves), None)
-        metadata = self._table.metadata
-        sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
-        self._ends = list(accumulate(sizes))
-        self._batches: Iterator[Any] = iter(())
-        self._values: Sequence[Any] = ()
-        self._start = self._stop = 0  # of the rows in _values
-        self._end = 0  # of the row group that _batches are of
+        groups = map(self._table.metadata.row_group, range(self._table.metadata.num_row_groups))
+        self._starts = [*accumulate((group.num_rows for group in groups), initial=0)]  # of row groups, and the end
+        self._values: Iterator[Any] = iter(())  # of rows from _next on, up to _end, where their row group ends
+        self._next = self._end = 0
 
     def members(self, left_out: Counter[str]) -> Iterator[tuple[str, int, int]]:
         rows = count()
@@ -156,18 +144,16 @@ class Table:
 
     def read(self, place: int, size: int) -> bytes:
         try:
-            if not self._start <= place < self._end:
-                group = bisect.bisect_right(self._ends, place)
-                self._end = self._ends[group]
-                self._start = self._stop = self._ends[group - 1] if group else 0
-                self._batches = self._table.iter_batches(_ROWS, row_groups=[group], columns=[self._image])
-            while place >= self._stop:
-                self._values = _leaf(next(self._batches), "bytes")
-                self._start, self._stop = self._stop, self._stop + len(self._values)
+            if not self._next <= place < self._end:
+                group = bisect.bisect_right(self._starts, place) - 1
+                self._next, self._end = self._starts[group : group + 2]
+                batches = self._table.iter_batches(_ROWS, row_groups=[group], columns=[self._image])
+                self._values = chain.from_iterable(_leaf(batch, "bytes") for batch in batches)
+            value = next(islice(self._values, place - self._next, None))
+            self._next = place + 1
         except (OSError, ValueError):
             self._end = 0
             raise ServiceError("the table is damaged here") from None
-        value = self._values[place - self._start]
         if not isinstance(value, bytes):
             raise ServiceError("there is no image in this row")
         return value
@@ -183,8 +169,12 @@ Container = Archive | Table
 
 def open_container(name: str) -> Container:
     """Raises OperatorError if it cannot be read."""
+    kind: type[Container] = Table if name.lower().endswith(_PARQUET) else Archive
     try:
-        return Table(name) if name.lower().endswith(_PARQUET) else Archive(name)
+        with ExitStack() as opened:
+            container = kind(name, opened.enter_context(open_file(name)))
+            opened.pop_all()  # ``close`` closes the file
+        return container
     except _TAR_ERRORS as error:  # pyarrow's are OSErrors and ValueErrors
         reason = getattr(error, "strerror", None) or "it is damaged or of another format"
         raise OperatorError(f"{name} cannot be read: {reason}") from None

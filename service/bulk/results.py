@@ -9,12 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from service.engine.client import Decode
 from service.errors import Draining, NotReady, OperatorError, ServiceError, require_extra
 from service.image import Findings, Pixels, inspect
-from service.model.outputs import Float32, ItemOutput, Prediction, classify, normalize
+from service.model.outputs import SOFTMAX, Float32, Head, ItemOutput, Prediction, classify, normalize
 from service.serving.intake import Served
 from service.serving.local import infer_locally
 
@@ -33,7 +31,7 @@ Infer = Callable[[str, bytes], Awaitable[Result]]
 
 @dataclass(frozen=True)
 class Vectors:
-    """Keeps the embedding. ``types`` and ``arrays`` are pyarrow's, of ``columns``; null where a value is None."""
+    """Keeps the embedding. ``types`` are pyarrow's, of ``columns``; ``split`` turns values and nulls into columns."""
 
     dim: int
     unit_length: bool
@@ -43,17 +41,10 @@ class Vectors:
         return normalize(output.embedding) if self.unit_length else output.embedding
 
     def types(self) -> Sequence[Any]:
-        pa = arrow()
-        return [pa.list_(pa.float32(), self.dim)]
+        return [arrow().list_(arrow().float32(), self.dim)]
 
-    def arrays(self, values: Sequence[Any]) -> Sequence[Any]:
-        pa = arrow()
-        rows = np.zeros((len(values), self.dim), np.float32)
-        for row, value in zip(rows, values, strict=True):
-            if value is not None:
-                row[...] = value
-        missing = pa.array([value is None for value in values], pa.bool_())
-        return [pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), self.dim, mask=missing)]
+    def split(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        return [values]
 
 
 @dataclass(frozen=True)
@@ -62,21 +53,19 @@ class Classes:
 
     labels: Sequence[str]
     top_k: int
+    head: Head = SOFTMAX
     columns = ("labels", "indices", "probabilities")
 
     def keep(self, output: ItemOutput) -> list[Prediction]:
-        return classify(output, self.labels, self.top_k)
+        return classify(output, self.labels, self.top_k, self.head)
 
     def types(self) -> Sequence[Any]:
         pa = arrow()
         return [pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.float32())]
 
-    def arrays(self, values: Sequence[Any]) -> Sequence[Any]:
-        parts = [
-            [None if value is None else [getattr(each, name) for each in value] for value in values]
-            for name in ("label", "index", "probability")
-        ]
-        return [arrow().array(part, kind) for part, kind in zip(parts, self.types(), strict=True)]
+    def split(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        names = ("label", "index", "probability")
+        return [[value and [getattr(each, name) for each in value] for value in values] for name in names]
 
 
 #: Which part of a model's output is kept, and its columns.
@@ -122,11 +111,10 @@ def schema(kind: Kind, metadata: Mapping[str, str]) -> Any:
 
 def table(kind: Kind, schema: Any, ids: Sequence[str], results: Sequence[Result]) -> Any:
     """One row per photo. Arrow's strings are UTF-8: other bytes of a path stand in it as in JSON, ``\\udce9``."""
-    pa = arrow()
     columns = [
-        pa.array([name.encode("utf-8", "backslashreplace").decode() for name in ids], pa.string()),
-        *kind.arrays([result.value for result in results]),
-        pa.array([list(result.warnings) for result in results], pa.list_(pa.string())),
-        pa.array([result.error and result.error.detail for result in results], pa.string()),
+        [name.encode("utf-8", "backslashreplace").decode() for name in ids],
+        *kind.split([result.value for result in results]),
+        [result.warnings for result in results],
+        [result.error and result.error.detail for result in results],
     ]
-    return pa.table(columns, schema=schema)
+    return arrow().table(columns, schema=schema)

@@ -12,7 +12,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
+from itertools import chain
 
 from service.bulk.results import Infer, Result
 from service.bulk.shards import Folder, Output
@@ -56,11 +57,9 @@ async def results(entries: Iterable[Entry], infer: Infer) -> AsyncGenerator[tupl
     try:
         for entry in entries:
             waiting.append((entry, asyncio.create_task(result(entry))))
-            while len(waiting) >= MAX_PHOTOS or waiting[0][1].done():
+            while waiting and (len(waiting) >= MAX_PHOTOS or waiting[0][1].done()):
                 yield waiting[0][0], await waiting[0][1]
                 waiting.popleft()
-                if not waiting:
-                    break
         while waiting:
             yield waiting[0][0], await waiting[0][1]
             waiting.popleft()
@@ -82,32 +81,22 @@ async def write_shards(
     listing: Listing, folder: Folder, worker: tuple[int, int], infer: Infer, count: Callable[[Result], object]
 ) -> None:
     """Make all shards of ``worker`` that do not exist; whatever happens, nothing incomplete gets a name."""
-    begun: deque[int] = deque()
-
-    def entries() -> Iterator[Entry]:
-        for index in shards_to_do(listing, folder, worker):
-            begun.append(index)
-            yield from listing.entries(index)
-
-    async with aclosing(results(entries(), infer)) as stream, _Writer(folder) as writer:
+    entries = chain.from_iterable(map(listing.entries, shards_to_do(listing, folder, worker)))
+    async with aclosing(results(entries, infer)) as stream, _Writer(folder) as writer:
         async for entry, result in stream:
             count(result)
-            await writer.add(begun, listing, entry.id, result)
+            await writer.add(entry, result)
 
 
-class _Writer:
+class _Writer(AbstractAsyncContextManager["_Writer"]):
     """Gathers rows to blocks and has a thread write them, one block behind."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._pool = ThreadPoolExecutor(1, "write")
         self._block: list[tuple[str, Result]] = []
-        self._rows = 0  # of the shard, with those of the block
         self._output: Output | None = None  # of the thread
         self._writing: asyncio.Future[None] | None = None
-
-    async def __aenter__(self) -> _Writer:
-        return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
@@ -116,32 +105,23 @@ class _Writer:
         finally:
             await asyncio.to_thread(self._pool.shutdown)
             if self._output is not None:
-                self._output.discard()
+                self._output.close()
 
-    async def add(self, begun: deque[int], listing: Listing, name: str, result: Result) -> None:
-        """One more row of the shard ``begun[0]``, which leaves the queue with its last row."""
-        self._block.append((name, result))
-        self._rows += 1
-        ends = self._rows == listing.rows(begun[0])
-        if ends or len(self._block) == BLOCK_ROWS:
+    async def add(self, entry: Entry, result: Result) -> None:
+        self._block.append((entry.id, result))
+        if entry.last or len(self._block) == BLOCK_ROWS:
             await self._written()
             block, self._block = self._block, []
             loop = asyncio.get_running_loop()
-            self._writing = loop.run_in_executor(self._pool, self._write, begun[0], block, ends)
-        if ends:
-            begun.popleft()
-            self._rows = 0
+            self._writing = loop.run_in_executor(self._pool, self._write, block, entry.shard, entry.last)
 
     async def _written(self) -> None:
         if self._writing is not None:
             await self._writing
 
-    def _write(self, index: int, block: list[tuple[str, Result]], ends: bool) -> None:
-        self._output = self._output or self._folder.create(index)
+    def _write(self, block: list[tuple[str, Result]], shard: int, ends: bool) -> None:
+        self._output = self._output or self._folder.create(shard)
         self._output.add(*zip(*block, strict=True))
         if ends:
-            output, self._output = self._output, None
-            try:
-                output.publish()
-            finally:
-                output.discard()
+            self._output.publish()
+            self._output = None

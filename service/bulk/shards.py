@@ -30,35 +30,34 @@ def outcome(result: Result) -> str:
 
 
 class _Files(ExitStack):
-    """Temporary files, with the names that they are to have."""
+    """Rows that become files by ``publish``; ``close`` deletes what has not. Used by one thread at a time."""
 
     def __init__(self, *paths: Path) -> None:
         super().__init__()
         self._paths = paths
+        self._counts: Counter[str] = Counter()
         with ExitStack() as opened:
-            self.files: list[IO[bytes]] = [opened.enter_context(temporary_file(path.parent)) for path in paths]
+            self._files: list[IO[bytes]] = [opened.enter_context(temporary_file(path.parent)) for path in paths]
             self.push(opened.pop_all())
 
     def publish(self) -> None:
-        for file in self.files:
+        for file in self._files:
             sync(file)
-        for file, path in zip(self.files, self._paths, strict=True):
+        for file, path in zip(self._files, self._paths, strict=True):
             Path(file.name).replace(path)
         sync_directory(self._paths[0].parent)
         self.close()
 
 
-class ParquetOutput:
-    """Rows that become a file by ``publish``; ``discard`` deletes what has not. Used by one thread at a time."""
-
+class ParquetOutput(_Files):
     def __init__(self, path: Path, kind: Kind, metadata: Mapping[str, str]) -> None:
         self._kind = kind
         self._schema = results.schema(kind, metadata)
         from pyarrow.parquet import ParquetWriter
 
-        self._files = _Files(path)
-        self._counts: Counter[str] = Counter()
-        self._writer = ParquetWriter(self._files.files[0], self._schema, compression="zstd", use_dictionary=False)
+        super().__init__(path)
+        self._writer = ParquetWriter(self._files[0], self._schema, compression="zstd", use_dictionary=False)
+        self.callback(self._close_writer)
 
     def add(self, ids: Sequence[str], block: Sequence[Result]) -> None:
         self._writer.write_table(results.table(self._kind, self._schema, ids, block))
@@ -67,23 +66,21 @@ class ParquetOutput:
     def publish(self) -> None:
         self._writer.add_key_value_metadata({"counts": json.dumps(self._counts)})
         self._writer.close()
-        self._files.publish()
+        super().publish()
 
-    def discard(self) -> None:
+    def _close_writer(self) -> None:
         with suppress(OSError, ValueError):  # else its footer is written when it is collected
             self._writer.close()
-        self._files.close()
 
 
-class NpyOutput:
-    """The same for two files. ``errors=False``: photos with an error have no row."""
+class NpyOutput(_Files):
+    """Two files. ``errors=False``: photos with an error have no row."""
 
     def __init__(self, path: Path, kind: Vectors, metadata: Mapping[str, str], *, errors: bool = True) -> None:
         self._dim = kind.dim
         self._keep = errors
-        self._files = _Files(path.with_suffix(".json"), path)
-        self._side, self._matrix = self._files.files
-        self._counts: Counter[str] = Counter()
+        super().__init__(path.with_suffix(".json"), path)
+        self._side, self._matrix = self._files
         self._errors: dict[int, str] = {}
         self.rows = 0
         self._header()
@@ -107,10 +104,7 @@ class NpyOutput:
         self._header()
         rest = {"errors": self._errors, "counts": self._counts} if self._keep else {}
         self._side.write(b"\n]" + (b", " + json.dumps(rest)[1:].encode() if rest else b"}") + b"\n")
-        self._files.publish()
-
-    def discard(self) -> None:
-        self._files.close()
+        super().publish()
 
     def _header(self) -> None:
         """NumPy leaves room in it for any number of rows."""

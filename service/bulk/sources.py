@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -28,15 +28,17 @@ _TOO_LARGE = BodyTooLarge(f"the file is larger than {MAX_FILE_BYTES} bytes")
 
 
 class Entry(NamedTuple):
-    """A photo: its id, which is its path, or its place in a container."""
+    """A photo: its id, which is its path, or its place in a container; and its shard, and whether it ends that."""
 
     id: str
     container: str = ""
     place: int = 0
     size: int = 0
+    shard: int = 0
+    last: bool = False
 
 
-class Listing(AbstractContextManager["Listing"]):
+class Listing(ExitStack):
     """The photos of all sources in order, in an unnamed file on disk: a million ids would take 100 MB of memory.
 
     What changes in the sources later changes neither ids nor shards.
@@ -45,14 +47,15 @@ class Listing(AbstractContextManager["Listing"]):
     def __init__(
         self, sources: Iterable[str], shard_rows: int, warn: Callable[[str], object], where: Path | None = None
     ) -> None:
+        super().__init__()
         self.shard_rows = shard_rows
         self.count = 0
         self.left_out: Counter[str] = Counter()
         self._starts = array.array("Q")
         self._warn = warn
         digest = hashlib.sha256()
-        self._spool = tempfile.TemporaryFile(dir=where)  # noqa: SIM115  # ``__exit__`` closes it
-        try:
+        with ExitStack() as opened:
+            self._spool = opened.enter_context(tempfile.TemporaryFile(dir=where))
             for source in sources:
                 for entry in self._entries_of(source):
                     if self.count % shard_rows == 0:
@@ -61,9 +64,7 @@ class Listing(AbstractContextManager["Listing"]):
                     digest.update(entry.id.encode("utf-8", "surrogateescape") + b"\0")
                     self.count += 1
             self._spool.flush()
-        except BaseException:
-            self._spool.close()
-            raise
+            self.push(opened.pop_all())
         self.sha256 = digest.hexdigest()
 
     @property
@@ -76,20 +77,14 @@ class Listing(AbstractContextManager["Listing"]):
     def entries(self, shard: int) -> Iterator[Entry]:
         """The photos of one shard; only one such iterator may be in use."""
         self._spool.seek(self._starts[shard])
-        for _ in range(self.rows(shard)):
-            yield Entry(*json.loads(self._spool.readline()))
-
-    def __exit__(self, *error: object) -> None:
-        self._spool.close()
+        for left in reversed(range(self.rows(shard))):
+            yield Entry(*json.loads(self._spool.readline()))._replace(shard=shard, last=not left)
 
     def _entries_of(self, source: str) -> Iterator[Entry]:
         if is_container(source):
-            container = open_container(source)
-            try:
+            with closing(open_container(source)) as container:
                 for name, place, size in container.members(self.left_out):
                     yield Entry(name, source, place, size)
-            finally:
-                container.close()
         elif "://" in source:
             yield from map(Entry, self._addresses(source))
         elif os.path.isdir(source):  # noqa: PTH112  # pathlib's raises for names that are too long

@@ -25,7 +25,7 @@ from service.bulk.results import Infer, Kind, Result, infer_with
 from service.bulk.shards import Folder
 from service.bulk.sources import Listing, listed
 from service.cli.local_inference import local_engine
-from service.cli.options import settings_from
+from service.cli.options import Command, setting_options, settings_from
 from service.cli.tally import Tally, TooManyErrors
 from service.config import Settings
 from service.errors import OperatorError
@@ -34,7 +34,8 @@ from service.serving.build import engine_plan
 from service.serving.local import for_one_photo
 from service.store.photos import describe
 
-Command = Callable[..., Any]
+#: The settings that have an effect without a server.
+_SETTINGS = "model_store", "model", "version", "device", "runtime", "precision", "decode", "damaged", "max_pixels"
 
 _MAX_ERRORS = "Stop with exit status 3 when more photos fail: a number, or a percentage such as 5%."
 
@@ -58,10 +59,11 @@ class FolderOptions(NamedTuple):
                 raise OperatorError(f"--{name.replace('_', '-')} is for folders of shards")
 
 
-def folder_options(command: Command) -> Command:
+def job_options(command: Command) -> Command:
     url = "A running service that does the work, instead of this process; may be given several times."
     rows, each = click.IntRange(1), "Make every N-th shard from K on, K from 0 to N-1."
     for option in (
+        setting_options(_SETTINGS),
         click.option("--max-errors", metavar="P", default="", callback=_max_errors, help=_MAX_ERRORS),
         click.option("--worker", metavar="K/N", callback=_worker, help=each),
         click.option("--resume", is_flag=True, help="Go on with the run that the folder holds."),
@@ -84,6 +86,7 @@ class Local:
         self._settings = settings
         self._artifact = load_artifact(settings.model_store, settings.model, settings.version)
         self.reference, self.labels = self._artifact.reference, self._artifact.labels
+        self.head = self._artifact.manifest.head
         self.embedding_dim = self._artifact.network.embedding_dim
         #: What else the results depend on.
         self.facts = {"damaged": settings.damaged, "max_pixels": settings.max_pixels}
@@ -100,7 +103,7 @@ class Local:
 
 
 class Job(ExitStack):
-    """What is done to which photos. ``options`` are those of ``folder_options`` and settings.
+    """What is done to which photos. ``options`` are those of ``job_options``.
 
     As a context manager, it lets SIGTERM and Ctrl-C end the process only after it has cleared away.
     """

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from service.bulk.results import Classes, Result
-from service.cli.bulk import Job, folder_options, tell
-from service.cli.local_inference import LOCAL_SETTINGS
-from service.cli.options import setting_options
+from service.cli.bulk import Job, job_options, tell
 from service.errors import OperatorError
 from service.model.outputs import DEFAULT_TOP_K
 
@@ -23,15 +22,14 @@ from service.model.outputs import DEFAULT_TOP_K
 @click.option("--top-k", type=click.IntRange(min=1), default=DEFAULT_TOP_K, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of Parquet files to write instead of lines.")
-@folder_options
-@setting_options(LOCAL_SETTINGS)
+@job_options
 def classify_command(sources: Sequence[str], top_k: int, as_json: bool, out: Path | None, **options: Any) -> None:
     """Print the most probable classes of photos: files, folders, tar archives, Parquet tables with a column of images.
 
     With --out they are written to a folder of shards, in which a bad photo has a row with an error.
     """
     with Job(sources, options) as job:
-        kind = Classes(job.model.labels, top_k)
+        kind = Classes(job.model.labels, top_k, job.model.head)
         if out is not None:
             if as_json:
                 raise OperatorError("--json is for lines, without --out")
@@ -42,13 +40,14 @@ def classify_command(sources: Sequence[str], top_k: int, as_json: bool, out: Pat
 
         def show(name: str, result: Result) -> None:
             nonlocal failed
-            failed |= result.error is not None
             tell(name, result)
             if result.error is not None:
-                return
-            if as_json:
+                failed = True
+            elif as_json:
                 entries = [
-                    {"index": p.index, "label": p.label, "probability": float(p.probability)} for p in result.value
+                    {name: value for name, value in asdict(p).items() if value is not None}
+                    | {"probability": float(p.probability)}
+                    for p in result.value
                 ]
                 click.echo(json.dumps({"path": name, "predictions": entries}))  # as ``embed`` writes paths
             else:

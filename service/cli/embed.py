@@ -11,21 +11,14 @@ import click
 from service.bulk.results import Result, Vectors
 from service.bulk.shards import NpyOutput
 from service.bulk.sources import Listing
-from service.cli.bulk import Job, folder_options, tell
-from service.cli.local_inference import LOCAL_SETTINGS
-from service.cli.options import setting_options
+from service.cli.bulk import Job, job_options, tell
 from service.cli.tally import Tally
 from service.errors import OperatorError
 
 
 @click.command("embed")
 @click.argument("sources", metavar="SOURCE...", nargs=-1)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="NPY file to write, or folder of shards.",
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="NPY file to write, or folder of shards.")
 @click.option("--format", "file_format", type=click.Choice(["parquet", "npy"]), help="Write a folder of such files.")
 @click.option(
     "--normalize/--no-normalize", "unit_length", default=True, show_default=True, help="Scale vectors to unit length."
@@ -33,8 +26,7 @@ from service.errors import OperatorError
 @click.option(
     "--skip-errors", is_flag=True, help="In one NPY file: skip bad photos; otherwise one means that nothing is written."
 )
-@folder_options
-@setting_options(LOCAL_SETTINGS)
+@job_options
 def embed_command(
     sources: Sequence[str], out: Path, file_format: str | None, unit_length: bool, skip_errors: bool, **options: Any
 ) -> None:
@@ -53,27 +45,23 @@ def embed_command(
             return
         job.options.refuse_without_folder()
         try:
-            with job.listing() as listing:
-                rows = _write_npy(job, kind, listing, NpyOutput(out, kind, metadata, errors=False), skip_errors)
+            with job.listing() as listing, NpyOutput(out, kind, metadata, errors=False) as output:
+                _write_npy(job, kind, listing, output, skip_errors)
         except OSError as error:
             raise OperatorError(f"{out} cannot be written: {error.strerror}") from None
-        click.echo(f"{click.format_filename(out)}: {rows} × {kind.dim} float32")
+        click.echo(f"{click.format_filename(out)}: {output.rows} × {kind.dim} float32")
 
 
-def _write_npy(job: Job, kind: Vectors, listing: Listing, output: NpyOutput, skip_errors: bool) -> int:
+def _write_npy(job: Job, kind: Vectors, listing: Listing, output: NpyOutput, skip_errors: bool) -> None:
     def take(name: str, result: Result) -> None:
         tally.count(result)
         tell(name, result)
         output.add([name], [result])
 
-    try:
-        with Tally(listing.count) as tally:
-            job.in_order(kind, listing, take)
-        if output.rows < listing.count and not skip_errors:
-            raise OperatorError("nothing was written because some files failed; --skip-errors skips them")
-        if not output.rows:
-            raise OperatorError("nothing was written because all files failed")
-        output.publish()
-    finally:
-        output.discard()
-    return output.rows
+    with Tally(listing.count) as tally:
+        job.in_order(kind, listing, take)
+    if output.rows < listing.count and not skip_errors:
+        raise OperatorError("nothing was written because some files failed; --skip-errors skips them")
+    if not output.rows:
+        raise OperatorError("nothing was written because all files failed")
+    output.publish()

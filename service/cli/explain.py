@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from service.cli.local_inference import local_engine, write_output
+from service.cli.local_inference import local_engine
 from service.cli.options import setting_options, settings_from
 from service.config import Settings
 from service.errors import OperatorError, ServiceError
@@ -19,6 +19,7 @@ from service.model.artifact import load as load_artifact
 from service.model.outputs import DEFAULT_TOP_K, ClassMap, Prediction, classify, explain
 from service.serving.local import for_one_photo, infer_locally
 from service.store.photos import read_photo
+from service.store.write import replace_file
 
 _SETTINGS = ["model_store", "model", "version", "device", "runtime", "precision", "max_pixels"]
 
@@ -56,7 +57,10 @@ def explain_command(photo: Path, out: Path, index: int | None, opacity: float, *
         predictions, class_map, png = asyncio.run(_explain(settings, artifact, data, classes, opacity))
     except ServiceError as error:
         raise OperatorError(f"{photo}: {error.detail}") from None
-    write_output(out, png)
+    try:
+        replace_file(out, png)
+    except OSError as error:
+        raise OperatorError(f"{out} cannot be written: {error.strerror}") from None
     for p in predictions:
         click.echo(f"  {p.probability:6.1%}  {p.index:4d}  {p.label}")
     click.echo(f"{click.format_filename(out)}: {overlay.caption(class_map)}")
@@ -70,7 +74,8 @@ async def _explain(
     async with local_engine(for_one_photo(settings), artifact) as served:
         source = served.source(data, inspect(data, served.limits), findings)
         output = await infer_locally(served, source, classes)
-    (class_map,) = explain(output, artifact.labels, classes, 1)
+    head = artifact.manifest.head
+    (class_map,) = explain(output, artifact.labels, classes, 1, head)
     crop = crop_box(findings.photo.size, served.transform)
     png = overlay.draw(findings.photo, crop, class_map, opacity=opacity)
-    return classify(output, artifact.labels, DEFAULT_TOP_K), class_map, png
+    return classify(output, artifact.labels, DEFAULT_TOP_K, head), class_map, png

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from service.host.process import connection_limit, flush_standard_streams
 from service.http.server.listener import base_url, listen, listening_unix
 from service.model.artifact import Artifact
 from service.model.artifact import load as load_artifact
+from service.serving.versions import desired_aliases
 
 
 @click.command("serve")
@@ -31,30 +33,31 @@ def serve_command(**options: Any) -> None:
     settings = settings_from(**options)
     logs.configure(settings.log_format, settings.log_level)
     # Before anything listens: raises OperatorError for a faulty manifest, labels or weights that were never pulled.
-    artifact = load_artifact(settings.model_store, settings.model, settings.version)
-    _ = artifact.digest
+    desired = desired_aliases(settings)
+    artifacts = [load_artifact(settings.model_store, name, aliases.stable) for name, aliases in desired.items()]
+    _ = [artifact.digest for artifact in artifacts]
     connection_limit(settings.max_connections, workers=settings.workers)
     with listening_unix(settings.uds) if settings.uds else listen(settings.host, settings.port) as listener:
-        on_ready = partial(_print_welcome, settings, artifact, listener, time.monotonic())
+        on_ready = partial(_print_welcome, settings, artifacts, listener, time.monotonic())
         # Imported on demand: a supervisor does not need HTTP.
         if settings.workers:
             from service.processes.supervisor import supervise
 
-            status = supervise(settings, artifact.digest, listener, on_ready=on_ready)
+            status = supervise(settings, listener, on_ready=on_ready)
         else:
             from service.cli.one_process import run_single
 
-            status = run_single(settings, artifact, listener, on_ready=on_ready)
+            status = run_single(settings, artifacts, desired, listener, on_ready=on_ready)
     flush_standard_streams()
     os._exit(status)  # without waiting for threads that may hang, as in a decode pool
 
 
 def _print_welcome(
-    settings: Settings, artifact: Artifact, listener: socket.socket, started: float, processes: str
+    settings: Settings, artifacts: Sequence[Artifact], listener: socket.socket, started: float, processes: str
 ) -> None:
     base = base_url(listener)
     unix = f"--unix-socket {settings.uds} " if settings.uds else ""
-    browser = ""
+    browser, models = "", ", ".join(artifact.reference for artifact in artifacts)
     if unix:
         browser = f"  It listens on {settings.uds}:\n\n"
     elif settings.page:
@@ -62,7 +65,7 @@ def _print_welcome(
     elif settings.docs:
         browser = f"  {base}/docs      try it in a browser\n"
     welcome = (
-        f"\nmobilenet-service {__version__}: {artifact.reference} ({processes}), "
+        f"\nmobilenet-service {__version__}: {models} ({processes}), "
         f"ready in {time.monotonic() - started:.2f} s\n\n"
         f"{browser}"
         f"  {base}/classify  POST an image, get its classes\n"

@@ -37,10 +37,9 @@ class Tally(ExitStack):
         self._done = 0
         self._most = most
         self._began = self._told = time.monotonic()
-        terminal = sys.stderr.isatty()
-        self._silent = terminal or total < _MIN_PHOTOS_FOR_BAR
-        hidden = not terminal or total < _MIN_PHOTOS_FOR_BAR
-        bar = click.progressbar(length=total, label="photos", file=sys.stderr, hidden=hidden)
+        terminal, few = sys.stderr.isatty(), total < _MIN_PHOTOS_FOR_BAR
+        self._silent = terminal or few
+        bar = click.progressbar(length=total, label="photos", file=sys.stderr, hidden=few or not terminal)
         self._bar = self.enter_context(bar)
 
     def count(self, result: Result) -> None:
@@ -48,7 +47,8 @@ class Tally(ExitStack):
         self._bar.update(1)
         if result.error is not None:
             self.errors[outcome(result)] += 1
-            self._check()
+            if self._too_many():
+                raise TooManyErrors(f"more than {self._most} errors: {self.summary()}")
         if not self._silent and time.monotonic() - self._told >= _EVERY_S:
             self._told = time.monotonic()
             left = (self._total - self._done) * (self._told - self._began) / self._done
@@ -59,13 +59,8 @@ class Tally(ExitStack):
         errors = f"errors: {describe(self.errors)}" if self.errors else "no errors"
         return f"{self._done:,} of {self._total:,} photos, {rate:.1f}/s, {errors}"
 
-    def _check(self) -> None:
-        if not self._most:
-            return
-        found, most = self.errors.total(), float(self._most.removesuffix("%"))
+    def _too_many(self) -> bool:
+        found, most = self.errors.total(), float(self._most.removesuffix("%") or "inf")
         if self._most.endswith("%"):
-            exceeded = self._done >= _MIN_PHOTOS and found * 100 > most * self._done
-        else:
-            exceeded = found > most
-        if exceeded:
-            raise TooManyErrors(f"more than {self._most} errors: {self.summary()}")
+            return self._done >= _MIN_PHOTOS and found * 100 > most * self._done
+        return found > most

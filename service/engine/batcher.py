@@ -3,7 +3,7 @@
 Items come from the engine's ``infer`` or, decoded, from its decode pool; batches go to runner threads.
 Work-conserving: an idle runner immediately takes queued items, up to ``max_batch_size``, and only its share if other
 runners are idle, too. With a positive ``max_queue_delay`` it waits for a full batch until the oldest item is that old.
-Items of low priority are taken only when no other item waits.
+Items of low priority are taken only when no other item waits. A batch is of one model: that of the item it begins with.
 
 Cancelled and expired items are dropped at dequeue, so that they cost neither decoding nor inference.
 """
@@ -78,6 +78,7 @@ class Batch(NamedTuple):
 
     items: list[Item]
     alone: bool  # nothing else is queued, and no other runner is busy
+    model: str  # of all of them
 
 
 class Batcher:
@@ -92,6 +93,8 @@ class Batcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_batch_size = max_batch_size
+        #: By model, where that differs.
+        self.max_batch_sizes: dict[str, int] = {}
         self._delay = max_queue_delay
         self._on_dropped = on_dropped
         self._clock = clock
@@ -99,11 +102,23 @@ class Batcher:
         self._queues: dict[Priority, deque[Item]] = {"normal": deque(), "low": deque()}
         self._changed = threading.Condition()
         self._idle = 0  # runners inside take()
-        self._busy = 0  # runners between take() and done()
+        self._busy: list[str] = []  # for each runner between take() and done(), its model
         self._closed = False
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
+
+    def holds(self, model: str) -> bool:
+        """Whether an item of ``model`` is queued, or a runner busy with it."""
+        with self._changed:
+            return model in self._busy or self._count(model) > 0
+
+    def waiting(self, model: str) -> int:
+        with self._changed:
+            return self._count(model)
+
+    def _count(self, model: str) -> int:
+        return sum(item.model == model for queue in self._queues.values() for item in queue)
 
     def put(self, item: Item) -> None:
         """Append; raises Closed after ``close``."""
@@ -117,7 +132,7 @@ class Batcher:
     def take(self) -> Batch | None:
         """Block until there are items; return 1 to max_batch_size in order of arrival, or None when closed and empty.
 
-        Call ``done`` once the batch is finished.
+        Call ``done`` with the batch once it is finished.
         """
         while True:
             with self._changed:
@@ -127,17 +142,17 @@ class Batcher:
                 finally:
                     self._idle -= 1
                 if batch is not None:
-                    self._busy += 1
+                    self._busy.append(batch.model)
             if batch is None:
                 return None
             if live := self._drop_dead(batch.items):
-                return Batch(live, batch.alone)
-            self.done()
+                return Batch(live, batch.alone, batch.model)
+            self.done(batch)
 
-    def done(self) -> None:
-        """To be called when the batch from ``take`` is finished."""
+    def done(self, batch: Batch) -> None:
+        """To be called when ``batch``, from ``take``, is finished."""
         with self._changed:
-            self._busy -= 1
+            self._busy.remove(batch.model)
 
     def close(self) -> None:
         """Refuse new items. ``take`` still returns queued items, then None."""
@@ -161,22 +176,28 @@ class Batcher:
             waiting = len(self)
             remaining = self._until_batch_leaves() if waiting else None
             if remaining is not None and remaining <= 0:
-                share = min(-(-waiting // self._idle), self.max_batch_size)
+                model = self._first().model
+                share = min(-(-waiting // self._idle), self._largest(model))
                 items: list[Item] = []
-                for queue in self._queues.values():
-                    while queue and len(items) < share:
-                        items.append(queue.popleft())
-                return Batch(items, alone=not self._busy and share == waiting)
+                for queue in filter(None, self._queues.values()):
+                    items += _pop(queue, model, share - len(items))
+                return Batch(items, not self._busy and len(items) == waiting, model)
             if self._closed and not waiting:
                 return None
             self._changed.wait(remaining)
 
     def _until_batch_leaves(self) -> float:
         """Seconds for which the queued items may still wait for more."""
-        if self._delay == 0.0 or self._closed or len(self) >= self.max_batch_size:
+        if self._delay == 0.0 or self._closed or len(self) >= self._largest(self._first().model):
             return 0.0
         oldest = min(queue[0].enqueued_at for queue in self._queues.values() if queue)
         return oldest + self._delay - self._clock()
+
+    def _first(self) -> Item:
+        return next(queue[0] for queue in self._queues.values() if queue)
+
+    def _largest(self, model: str) -> int:
+        return self.max_batch_sizes.get(model, self.max_batch_size)
 
     def _drop_dead(self, batch: list[Item]) -> list[Item]:
         now = self._clock()
@@ -187,3 +208,14 @@ class Batcher:
             else:
                 live.append(item)
         return live
+
+
+def _pop(queue: deque[Item], model: str, most: int) -> list[Item]:
+    """Take up to ``most`` items of ``model`` from ``queue``; the others keep their order."""
+    items: list[Item] = []
+    others: list[Item] = []
+    while queue and len(items) < most:
+        item = queue.popleft()
+        (items if item.model == model else others).append(item)
+    queue.extendleft(reversed(others))
+    return items

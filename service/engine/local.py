@@ -7,9 +7,11 @@
 Decoding happens on a pool if batches must be gathered from decoded images (a GPU), and on the runners' own threads if
 every core has a runner (a CPU), where a pool would only compete with them.
 
-States: see ``client``. ``failing`` means that the whole last batch failed; a probe image once per second, and one for
-each ``ready()``, notices without traffic when the fault has gone. ``late`` means that a thread exceeds its time limit
-(``watchdog``).
+It begins with one model; others are loaded beside it and unloaded while it serves, and share its threads.
+
+States: see ``client``. ``failing`` means that the whole last batch of every model failed; a probe image once per
+second, and one for each ``ready()``, notices without traffic when the fault has gone. ``late`` means that a thread
+exceeds its time limit (``watchdog``).
 """
 
 from __future__ import annotations
@@ -20,11 +22,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from functools import partial
 from typing import Literal, get_args
 
-from service.engine import warmup
+from service.engine import loading
 from service.engine.batcher import Batcher, Closed, Item, deliver
 from service.engine.client import (
     Decode,
@@ -40,10 +41,11 @@ from service.engine.client import (
     refusal,
 )
 from service.engine.decode_pool import DecodePool
+from service.engine.loading import Loaded
 from service.engine.replies import AwaitedItem, Replies
 from service.engine.runner import Runner
 from service.engine.watchdog import Watchdog
-from service.errors import OperatorError, ServiceError, UnknownModel
+from service.errors import ServiceError, UnknownModel
 from service.logs import request_id
 from service.metrics import Metrics
 from service.model.runtime import Runtime
@@ -54,6 +56,9 @@ _FATAL = get_args(Fatal)
 
 #: How long the probe image may take after a failed batch.
 _PROBE_TIMEOUT_S = 2.0
+
+#: Seconds between two looks at whether a model that is to be unloaded still computes.
+_UNLOAD_POLL_S = 0.01
 
 
 class LocalEngine:
@@ -78,29 +83,42 @@ class LocalEngine:
         on_fatal: Callable[[str], object],
     ) -> None:
         self._model = model
-        self._create_runtime = create_runtime
-        self._probe_image = warmup.probe_image(image_size)
+        self._first = create_runtime, image_size
         self._runner_count = runners
         self._max_batch_size = max_batch_size
-        self._metrics = metrics.model(model)
+        self._metrics = metrics
         self._on_fatal = on_fatal
         self._phase: Phase = "starting"
         self._phase_lock = threading.Lock()
-        #: The loaded runtime; None while it is being loaded.
-        self.info: RuntimeInfo | None = None
-        self._runtime: Runtime | None = None
+        self._models: dict[str, Loaded] = {}
+        #: For the runners, by model. What observes batches stays, because a runner may still be about to use it.
+        self._runtimes: dict[str, Runtime] = {}
+        self._observe_batch: dict[str, Callable[[float], None]] = {}
         self._runners: list[threading.Thread] = []
         self._watchdog = Watchdog()
         self._watch: asyncio.Task[None] | None = None
         self._replies = Replies()
         self._batcher = Batcher(1, on_dropped=_drop, max_queue_delay=max_queue_delay)
         self._pool = DecodePool(decode_threads, self._watchdog) if decode_threads else None
-        metrics.watch(self._metrics.queue_depth, lambda: len(self._batcher))
 
     @property
     def state(self) -> State:
         phase = self._phase
         return self._watchdog.health if phase == "serving" else phase
+
+    def state_of(self, model: str) -> State:
+        phase = self._phase
+        if phase != "serving":
+            return phase
+        return self._watchdog.health_of(model) if model in self._models else "starting"
+
+    @property
+    def info(self) -> RuntimeInfo | None:
+        """Of the model that it began with; None while that is being loaded."""
+        return self.info_of(self._model)
+
+    def info_of(self, model: str) -> RuntimeInfo | None:
+        return loaded.info if (loaded := self._models.get(model)) else None
 
     async def start(self) -> None:
         """Load the model, test it on the probe image, start to serve. Raises OperatorError if that fails.
@@ -108,29 +126,33 @@ class LocalEngine:
         The server may already listen meanwhile: until this returns, ``infer`` raises NotReady.
         """
         self._replies.bind(asyncio.get_running_loop())
-        loaded: Future[None] = Future()
-        loaded.set_running_or_notify_cancel()  # the thread finishes even if nobody waits for it any more
-
-        def load() -> None:
-            try:
-                self._load()
-                loaded.set_result(None)
-            except OperatorError as error:
-                loaded.set_exception(error)
-            except Exception as error:
-                logger.exception("the model could not be loaded")
-                loaded.set_exception(OperatorError(f"the model could not be loaded ({type(error).__name__})"))
-
-        # A daemon thread, not an executor's: when told to stop, the process must not wait for a slow driver.
-        threading.Thread(target=load, name="engine-load", daemon=True).start()
-        await asyncio.wrap_future(loaded)
+        await self.load(self._model, *self._first)
         self._watch = asyncio.ensure_future(
             self._watchdog.keep(
                 serving=lambda: self._phase == "serving",
                 end=lambda verdict: self._end(verdict.end, verdict.reason),
-                probe=self._run_probe,
+                probe=self._run_probes,
             )
         )
+
+    async def load(self, model: str, create_runtime: Callable[[], Runtime], image_size: int) -> None:
+        """Load ``model`` beside the others, and test it on the probe image. Raises OperatorError if that fails."""
+
+        def load() -> None:
+            self._take_in(model, loading.load(create_runtime, image_size, self._max_batch_size))
+
+        await loading.on_thread(load)
+
+    async def unload(self, model: str) -> None:
+        """Refuse new images of ``model``, finish those accepted, release its memory."""
+        if (loaded := self._models.pop(model, None)) is None:
+            return
+        while self._batcher.holds(model) and self._phase == "serving":  # noqa: ASYNC110  # runners know no loop
+            await asyncio.sleep(_UNLOAD_POLL_S)
+        self._watchdog.forget(model)
+        if self._runtimes.pop(model, None) is not None:  # else ``aclose`` has closed it
+            self._metrics.forget(model)
+            await asyncio.to_thread(loaded.runtime.close)
 
     async def infer(
         self, model: str, source: Source, deadline: float, classes: Sequence[int] = (), priority: Priority = "normal"
@@ -151,10 +173,10 @@ class LocalEngine:
 
     def submit(self, item: Item) -> None:
         """Queue ``item``, whose receiver will get the answer. Raises UnknownModel, NotReady or Draining."""
-        if item.model != self._model:
-            raise UnknownModel(f"the model {item.model} is not served here")
         if (phase := self._phase) != "serving":
             raise refusal(phase)
+        if item.model not in self._models:
+            raise UnknownModel(f"the model {item.model} is not served here")
         try:
             if self._pool is None or not isinstance(item.source, Decode):
                 self._batcher.put(item)
@@ -165,9 +187,16 @@ class LocalEngine:
 
     async def ready(self) -> Readiness:
         if self.state == "failing":
-            await self._run_probe()
+            await self._run_probes()
         state = self.state
         return Readiness(state == "ready", state, self.info)
+
+    async def ready_with(self, model: str) -> Readiness:
+        """``ready``, of one model."""
+        if self.state_of(model) == "failing":
+            await self._run_probe(model)
+        state = self.state_of(model)
+        return Readiness(state == "ready", state, self.info_of(model))
 
     async def aclose(self) -> None:
         self._move("closed")
@@ -185,10 +214,15 @@ class LocalEngine:
         if error is not None:
             deliver([(item, error)])
 
-    async def _run_probe(self) -> None:
+    async def _run_probes(self) -> None:
+        failing = [model for model in self._models if self._watchdog.health_of(model) == "failing"]
+        await asyncio.gather(*map(self._run_probe, failing))
+
+    async def _run_probe(self, model: str) -> None:
         """Infer the probe image; its success or failure reaches the watchdog like that of any batch."""
-        with contextlib.suppress(ServiceError):
-            await self.infer(self._model, self._probe_image, time.monotonic() + _PROBE_TIMEOUT_S)
+        if (loaded := self._models.get(model)) is not None:
+            with contextlib.suppress(ServiceError):
+                await self.infer(model, loaded.probe_image, time.monotonic() + _PROBE_TIMEOUT_S)
 
     def _move(self, phase: Phase) -> bool:
         """Move to ``phase``; False if that is not allowed.
@@ -220,44 +254,43 @@ class LocalEngine:
         for thread in self._runners:
             thread.join()
         self._answer_everyone()  # items are left only if the device was lost
-        if self._runtime is not None:
-            runtime, self._runtime = self._runtime, None
-            runtime.close()
+        while self._runtimes:
+            self._runtimes.popitem()[1].close()
 
-    def _load(self) -> None:
-        """On the loader thread: create and test the runtime, choose the batch size, start the runners."""
-        started = time.monotonic()
-        runtime = self._create_runtime()
-        warmup.check(runtime, self._probe_image)
-        cost = warmup.batch_cost(runtime, self._probe_image)
-        for batch_size, seconds in cost.items():
-            self._metrics.batch_cost(str(batch_size)).set(seconds)
-        self._watchdog.expect(cost[1])
-        size = warmup.knee(cost) if self._max_batch_size == "auto" else self._max_batch_size
-        self._batcher.max_batch_size = min(size, runtime.max_batch)
-        self.info = RuntimeInfo(runtime.name, runtime.device, runtime.precision, self._batcher.max_batch_size, cost)
-        self._runtime = runtime
-        self._runners = [
-            threading.Thread(target=self._runner(runtime).run, name=f"runner-{index}", daemon=True)
-            for index in range(self._runner_count)
-        ]
-        for thread in self._runners:
-            thread.start()
+    def _take_in(self, model: str, loaded: Loaded) -> None:
+        """On the loader thread: serve ``model`` from now on."""
+        runtime, info = loaded.runtime, loaded.info
+        metrics = self._metrics.model(model)
+        for batch_size, seconds in info.batch_cost_seconds.items():
+            metrics.batch_cost(str(batch_size)).set(seconds)
+        self._metrics.watch(metrics.queue_depth, partial(self._batcher.waiting, model))
+        self._watchdog.expect(info.batch_cost_seconds[1], model)
+        self._batcher.max_batch_sizes[model] = info.max_batch_size
+        self._observe_batch[model] = metrics.batch_size.observe
+        self._runtimes[model] = runtime
+        self._models[model] = loaded
+        if not self._runners:
+            self._runners = [
+                threading.Thread(target=self._runner().run, name=f"runner-{index}", daemon=True)
+                for index in range(self._runner_count)
+            ]
+            for thread in self._runners:
+                thread.start()
         self._move("serving")
         fields = {
-            "seconds": round(time.monotonic() - started, 3),
-            "model": self._model,
+            "seconds": round(loaded.seconds, 3),
+            "model": model,
             "runtime": runtime.name,
             "device": runtime.device,
             "precision": runtime.precision,
             "runners": self._runner_count,
-            "max_batch_size": self._batcher.max_batch_size,
+            "max_batch_size": info.max_batch_size,
         }
         logger.info("model ready", extra={"fields": fields})
 
-    def _runner(self, runtime: Runtime) -> Runner:
+    def _runner(self) -> Runner:
         lost = partial(self._end, "lost")
-        return Runner(runtime, self._batcher, self._watchdog, self._metrics.batch_size.observe, lost)
+        return Runner(self._runtimes, self._batcher, self._watchdog, self._observe_batch, lost)
 
 
 def _drop(item: Item) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from service.engine.batcher import Answers, Batch, Batcher, Item, deliver
 from service.engine.client import Decode, InferResult
 from service.engine.watchdog import Watchdog
-from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, ServiceError
+from service.errors import DeadlineExceeded, DeviceLost, InferenceFailed, ServiceError, UnknownModel
 from service.image import Pixels
 from service.model.outputs import ItemOutput
 from service.model.runtime import Runtime
@@ -28,14 +28,14 @@ logger = logging.getLogger(__name__)
 class Runner:
     """Runs batches until the batcher is closed and empty, or the device is lost.
 
-    Every item is answered through its receiver. ``watchdog`` is told what the thread is doing and how each batch ended.
-    ``lost`` is called at the end if the device is lost.
+    ``runtimes``, by model, may change meanwhile. Every item is answered through its receiver. ``watchdog`` is told what
+    the thread is doing and how each batch ended. ``lost`` is called at the end if the device is lost.
     """
 
-    runtime: Runtime
+    runtimes: Mapping[str, Runtime]
     batcher: Batcher
     watchdog: Watchdog
-    observe_batch: Callable[[float], None]
+    observe_batch: Mapping[str, Callable[[float], None]]  # by model
     lost: Callable[[str], None]
 
     def run(self) -> None:
@@ -55,7 +55,7 @@ class Runner:
             # Items that already have an answer keep it.
             deliver([(item, InferenceFailed("the service failed on this image")) for item in batch.items])
         finally:
-            self.batcher.done()
+            self.batcher.done(batch)
         self.watchdog.idle()
         return True
 
@@ -74,17 +74,20 @@ class Runner:
             except DeviceLost:
                 deliver([*answers, *((item, InferenceFailed("the device was lost")) for item, _ in decoded)])
                 raise
-            self.watchdog.report(any(isinstance(answer, InferResult) for _, answer in inferred))
+            self.watchdog.report(any(isinstance(answer, InferResult) for _, answer in inferred), batch.model)
             answers += inferred
         deliver(answers)
 
     def _answer(self, decoded: list[tuple[Item, Pixels]], alone: bool) -> Answers:
         items, pixels = zip(*decoded, strict=True)
-        self.watchdog.inferring(len(items))
+        model = items[0].model
+        if (runtime := self.runtimes.get(model)) is None:  # unloaded while its image was being decoded
+            return [(item, UnknownModel(f"the model {model} is no longer served here")) for item in items]
+        self.watchdog.inferring(len(items), model)
         started = time.monotonic()
         try:
             classes = [item.classes for item in items] if any(item.classes for item in items) else None
-            outputs = self.runtime.run(pixels, classes=classes, alone=alone)
+            outputs = runtime.run(pixels, classes=classes, alone=alone)
             infer_s = time.monotonic() - started
             answers: Answers = [
                 (item, _result(item, output, started, infer_s, len(items)))
@@ -98,8 +101,8 @@ class Runner:
                 return self._answer(decoded[:middle], alone) + self._answer(decoded[middle:], alone)
             logger.exception("inference failed on one image", extra={"fields": {"request_id": items[0].request_id}})
             return [(items[0], InferenceFailed("the model could not process this image"))]
-        self.observe_batch(len(items))
-        self.watchdog.inferred(len(items), infer_s)
+        self.observe_batch[model](len(items))
+        self.watchdog.inferred(len(items), infer_s, model)
         return answers
 
 

@@ -58,47 +58,63 @@ class Watchdog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due: dict[int, float] = {}  # by thread: when its current step should be finished
-        self._image_s = 0.0  # usual seconds of a forward pass, per image
+        self._image_s: dict[str, float] = {}  # by model: usual seconds of a forward pass, per image
         self._suspect = math.inf  # the due time of the step that was late at the last tick
         self._late_ticks = 0  # number of ticks for which it has been late
-        self._failures = 0  # batches that failed completely since the last success
+        self._failures: dict[str, int] = {}  # by model: batches that failed completely since its last success
         self._failures_seen = 0
         self._failed_ticks = 0
 
-    def expect(self, image_s: float) -> None:
-        """Set the usual seconds of a forward pass per image, as measured at warm-up."""
-        self._image_s = image_s
+    def expect(self, image_s: float, model: str = "") -> None:
+        """Set the usual seconds of a forward pass of ``model`` per image, as measured at warm-up."""
+        self._image_s[model] = image_s
+
+    def forget(self, model: str) -> None:
+        """``model`` has been unloaded."""
+        self._image_s.pop(model, None)
+        self._failures.pop(model, None)
 
     def decoding(self, pixels: int | None) -> None:
         """The calling thread begins to decode ``pixels`` pixels; None: unknown, so there is no limit."""
         allowed = math.inf if pixels is None else DECODE_FLOOR_S + pixels * DECODE_PIXEL_S
         self._due[threading.get_ident()] = self._clock() + allowed
 
-    def inferring(self, images: int) -> None:
+    def inferring(self, images: int, model: str = "") -> None:
         """The calling thread begins a forward pass."""
-        allowed = max(INFER_FLOOR_S, LATE * images * self._image_s)
+        allowed = max(INFER_FLOOR_S, LATE * images * self._image_s.get(model, 0.0))
         self._due[threading.get_ident()] = self._clock() + allowed
 
-    def inferred(self, images: int, seconds: float) -> None:
+    def inferred(self, images: int, seconds: float, model: str = "") -> None:
         """A forward pass has succeeded. Its time per image counts alike for all batch sizes."""
-        self._image_s += _WEIGHT * (seconds / images - self._image_s)
+        usual = self._image_s.get(model, 0.0)
+        self._image_s[model] = usual + _WEIGHT * (seconds / images - usual)
 
     def idle(self) -> None:
         """The calling thread has finished its step. A thread that dies without this call becomes late."""
         self._due[threading.get_ident()] = math.inf
 
-    def report(self, inferred: bool) -> None:
-        """A batch is finished; ``inferred``: at least one of its images succeeded."""
+    def report(self, inferred: bool, model: str = "") -> None:
+        """A batch of ``model`` is finished; ``inferred``: at least one of its images succeeded."""
         if not inferred:
-            self._failures += 1
-        elif self._failures:
-            self._failures = self._failures_seen = self._failed_ticks = 0
+            self._failures[model] = self._failures.get(model, 0) + 1
+        elif self._failures.pop(model, 0):
+            self._failures_seen = self._failed_ticks = 0
 
     @property
     def health(self) -> Health:
+        """Failing only if every model is."""
+        return self._health(self._all_fail())
+
+    def health_of(self, model: str) -> Health:
+        return self._health(model in self._failures)
+
+    def _health(self, failing: bool) -> Health:
         if self._earliest()[0] < self._clock():
             return "late"
-        return "failing" if self._failures else "ready"
+        return "failing" if failing else "ready"
+
+    def _all_fail(self) -> bool:
+        return bool(self._failures) and self._failures.keys() >= self._image_s.keys()
 
     def tick(self) -> Verdict | None:
         """To be called every ``TICK_S`` seconds; a verdict if the process must end."""
@@ -114,8 +130,9 @@ class Watchdog:
             if self._late_ticks > HUNG_AFTER:
                 return Verdict("hung", f"{_name(thread)} does not come back from {_place(thread)}")
         # Without a new failure the tick does not count: a probe may be waiting behind a long decode.
-        if self._failures > self._failures_seen:
-            self._failures_seen = self._failures
+        failures = sum(list(self._failures.values()))
+        if self._all_fail() and failures > self._failures_seen:
+            self._failures_seen = failures
             self._failed_ticks += 1
             if self._failed_ticks > FAILED_AFTER:
                 return Verdict("failed", "the model fails on every image, the probe image included; see the log")
@@ -130,14 +147,14 @@ class Watchdog:
     ) -> None:
         """Tick while ``serving`` returns True, or until a verdict, which is passed to ``end``.
 
-        While all batches fail, ``probe`` is called after each tick unless the previous call is still running.
+        While all batches of a model fail, ``probe`` is called after each tick unless the last call is still running.
         """
         running_probe: asyncio.Future[object] | None = None
         while serving():
             if verdict := self.tick():
                 end(verdict)
                 return
-            if probe is not None and self.health == "failing" and (running_probe is None or running_probe.done()):
+            if probe is not None and self._failures and (running_probe is None or running_probe.done()):
                 running_probe = asyncio.ensure_future(probe())
             await asyncio.sleep(TICK_S)
 

@@ -31,6 +31,20 @@ def memory_limit(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int | 
     return min((limit for limit in limits if limit is not None and limit < _UNLIMITED), default=None)
 
 
+def memory_left(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int | None:
+    """Bytes that may still be allocated; None if there is no limit.
+
+    Files that are cached and not in use do not count as used: the kernel drops them for whoever needs memory.
+    """
+    left = [
+        _left(group, "memory.max", "memory.current", "inactive_file") for group in _groups(mount, membership, "")
+    ] + [
+        _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        for group in _groups(mount / "memory", membership, "memory")
+    ]
+    return min((count for count in left if count is not None), default=None)
+
+
 def _groups(mount: Path, membership: Path, controller: str) -> Iterator[Path]:
     """The existing folders of this process's group and of those above it; ``controller`` is "" for version 2."""
     group = mount
@@ -63,6 +77,17 @@ def _quota(*paths: Path) -> float | None:
         return quota / period if quota > 0 else None
     except (OSError, ValueError, ZeroDivisionError):  # no limit: "max" in version 2, -1 in version 1
         return None
+
+
+def _left(group: Path, limit_file: str, usage_file: str, cached: str) -> int | None:
+    limit, usage = _bytes(group / limit_file), _bytes(group / usage_file)
+    if limit is None or limit >= _UNLIMITED or usage is None:
+        return None
+    try:
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return limit - usage + int(statistics.get(cached, 0))
+    except (OSError, ValueError):
+        return limit - usage
 
 
 def _bytes(path: Path) -> int | None:

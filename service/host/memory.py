@@ -15,10 +15,12 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import re
+from pathlib import Path
 
 from service.host import cgroup
 
-_M_ARENA_MAX = -8  # <malloc.h>
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # <malloc.h>
 
 
 def available_memory() -> int:
@@ -28,9 +30,25 @@ def available_memory() -> int:
     return machine if limit is None else min(machine, limit)
 
 
+def free_memory() -> int:
+    """Bytes that may still be allocated: of the machine, or of the cgroup if that has less left."""
+    machine = available_memory()
+    with contextlib.suppress(OSError):
+        if match := re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE):
+            machine = 1024 * int(match[1])
+    left = cgroup.memory_left()
+    return machine if left is None else max(0, min(machine, left))
+
+
 def limit_arenas(cores: int) -> None:
     """Allow one arena per two cores, at least two. Call before threads start; does nothing without glibc."""
     _call_glibc("mallopt", _M_ARENA_MAX, max(2, cores // 2))
+
+
+def map_large_blocks() -> None:
+    """Let blocks of a megabyte return to the system when they are freed, also by threads, whose arenas ``give_back``
+    does not shorten. For a process that has such blocks rarely; does nothing without glibc."""
+    _call_glibc("mallopt", _M_MMAP_THRESHOLD, 2**20)
 
 
 def give_back() -> None:

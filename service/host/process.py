@@ -19,8 +19,9 @@ HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 #: Open files that are not connections: 14 on a CPU, 27 of a worker, more with a GPU driver, and those of /docs.
 _OTHER_FILES = 128
-#: What a supervisor has open for each worker: two pipes and, since Python 3.12, the process. An engine has two.
-_FILES_PER_WORKER = 3
+#: What a supervisor has open for each worker: two pipes and, since Python 3.12, the process; twice while workers are
+#: replaced. An engine has two.
+_FILES_PER_WORKER = 6
 
 
 def open_standard_streams() -> None:

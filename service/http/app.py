@@ -12,17 +12,18 @@ from service import __version__
 from service.config import Settings
 from service.http import docs, operations, page, problems
 from service.http.cors import cors
-from service.http.endpoints import Endpoints
+from service.http.endpoints import OF_ONE_MODEL, Endpoints
 from service.http.forwarded import Forwarded
 from service.http.middleware import ApiKeys, HeaderLimit, Observe
 from service.http.request import Exchange
 from service.http.routes import InferenceRoute, RouteTable
 from service.metrics import Metrics
-from service.serving.intake import Intake, Served
+from service.serving.intake import Intake
 from service.serving.lifecycle import Lifecycle
+from service.serving.registry import Registry
 
 #: Paths that need no API key. All others do, so that no variant spelling of a path gets around the keys.
-_KEYLESS = ("/", *operations.PROBES, "/docs", "/docs/assets", "/openapi.json")
+_KEYLESS = ("/", *operations.PROBES, f"{OF_ONE_MODEL}/readyz", "/docs", "/docs/assets", "/openapi.json")
 
 _DESCRIPTION = """\
 ImageNet classes, feature vectors and class maps from [MobileNetV2](https://arxiv.org/abs/1801.04381). Try it here: open
@@ -49,8 +50,10 @@ class Service(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, served: Served, intake: Intake, lifecycle: Lifecycle, metrics: Metrics) -> Service:
-    """The application that answers for ``served``."""
+def create_app(
+    settings: Settings, registry: Registry, intake: Intake, lifecycle: Lifecycle, metrics: Metrics
+) -> Service:
+    """The application that answers for the models of ``registry``."""
     app = Service(
         title="MobileNetV2 inference service",
         version=__version__,
@@ -60,10 +63,10 @@ def create_app(settings: Settings, served: Served, intake: Intake, lifecycle: Li
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the wrong scheme behind TLS
     )
-    endpoints = Endpoints(Exchange(served, intake, metrics, settings.max_images))
+    endpoints = Endpoints(Exchange(registry, intake, metrics, settings.max_images))
     app.router.routes += [InferenceRoute(path, endpoint) for path, endpoint in endpoints.by_path.items()]
     # Not include_router(), which would nest the routes: the table wants them one by one.
-    router = operations.create_router(served, lifecycle, metrics, metrics_keyed=settings.protect_metrics)
+    router = operations.create_router(registry, lifecycle, metrics, metrics_keyed=settings.protect_metrics)
     app.router.routes += router.routes
     keys = settings.accepted_keys()
     keyless = _KEYLESS if settings.protect_metrics else (*_KEYLESS, "/metrics")
@@ -71,9 +74,7 @@ def create_app(settings: Settings, served: Served, intake: Intake, lifecycle: Li
         page.add_page(app, docs=settings.docs)
         keyless = (*keyless, *page.PATHS)
     if settings.docs:
-        docs.add_docs(
-            app, num_classes=served.num_classes, without_key=keyless if keys else None, root=not settings.page
-        )
+        docs.add_docs(app, registry, without_key=keyless if keys else None, root=not settings.page)
     problems.add_handlers(app, metrics)
 
     app.table = RouteTable(app.router.routes, keyless=keyless, otherwise=app.through_fastapi)

@@ -16,6 +16,8 @@ from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from service.serving.registry import Registry
+
 _ASSETS = "docs/assets"
 _SCRIPT = "swagger-ui-bundle.js"
 _STYLE = "swagger-ui.css"
@@ -44,7 +46,7 @@ class _Assets(StaticFiles):
         return response
 
 
-def add_docs(app: FastAPI, *, num_classes: int, without_key: Collection[str] | None, root: bool) -> None:
+def add_docs(app: FastAPI, registry: Registry, *, without_key: Collection[str] | None, root: bool) -> None:
     """Add ``/docs`` and its assets, redirect ``/`` there if ``root``, and complete the OpenAPI document.
 
     ``without_key`` are the paths that need no API key; None if there are no API keys.
@@ -67,6 +69,7 @@ def add_docs(app: FastAPI, *, num_classes: int, without_key: Collection[str] | N
             from service.http.openapi import components, inference_paths  # imported on demand, see there
 
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            num_classes = registry.default.stable.num_classes
             document["paths"] = inference_paths(num_classes) | document["paths"]
             document["components"]["schemas"] |= components()
             # Relative to the document itself, so that it holds behind any proxy prefix.

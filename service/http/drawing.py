@@ -21,7 +21,7 @@ from service.http.parameters import MapParameters, Parameters
 from service.http.request import Admitted, Exchange, cancelled_by_disconnect
 from service.image import crop_box
 from service.model.outputs import explain
-from service.serving.intake import DRAWING_UNITS, StageTimes
+from service.serving.intake import DRAWING_UNITS, Served, StageTimes
 
 
 class Drawings:
@@ -32,24 +32,26 @@ class Drawings:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="drawings")
 
     async def answer(
-        self, scope: Scope, receive: Receive, send: Send, make_plan: Callable[[Parameters], MapParameters]
+        self, scope: Scope, receive: Receive, send: Send, make_plan: Callable[[Served, Parameters], MapParameters]
     ) -> None:
         """Raises ServiceError or ClientGone before anything is sent."""
         times = StageTimes()
-        admitted = self._exchange.admitted(scope, receive, times, make_plan, max_images=1, extra_units=DRAWING_UNITS)
+        admitted = self._exchange.admitted(
+            scope, receive, times, make_plan, vectors=True, max_images=1, extra_units=DRAWING_UNITS
+        )
         async with admitted as request:
             async with cancelled_by_disconnect(receive):
                 response = await self._draw(request, times)
             await response(scope, receive, send)
 
     async def _draw(self, request: Admitted[MapParameters], times: StageTimes) -> Response:
-        served, (classes, _, _, opacity) = self._exchange.served, request.plan
+        served, (classes, _, _, opacity) = request.served, request.plan
         (outcome,) = await self._exchange.intake.infer(
             served, request.photos, request.deadline, times, classes, priority=request.priority, keep_photo=True
         )
         if isinstance(outcome, ServiceError):
             return problems.response(outcome)
-        (class_map,) = explain(outcome.result.output, served.labels, classes, 1)
+        (class_map,) = explain(outcome.result.output, served.labels, classes, 1, served.artifact.manifest.head)
         photo = outcome.findings.photo
         draw = partial(overlay.draw, photo, crop_box(photo.size, served.transform), class_map, opacity=opacity)
         started = time.monotonic()

@@ -77,8 +77,8 @@ class Observe:
                 present = [name for name, _ in message["headers"]]
                 headers = [header for header in SECURITY_HEADERS if header[0] not in present]
                 headers.append((b"x-request-id", request_id.encode()))
-                if self.lifecycle.draining:
-                    headers.append((b"connection", b"close"))  # the next request goes to another replica
+                if self.lifecycle.draining or self.lifecycle.replaced:
+                    headers.append((b"connection", b"close"))  # the next request goes to another process or replica
                 message = {**message, "headers": [*message["headers"], *headers]}
             else:
                 complete = not message.get("more_body", False)

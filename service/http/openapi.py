@@ -16,6 +16,8 @@ from service.http.overlay import DEFAULT_OPACITY
 from service.http.schemas import REFERENCE, Problem, problem_responses
 from service.model.outputs import DEFAULT_TOP_K, MAPS_PER_ITEM
 
+_ALIASES = ("stable", "canary", "shadow")
+
 _EMBEDDING_ID = "mobilenet_v2/1;fp32;exact;n1;fef8007620f5f2d1"
 
 
@@ -27,10 +29,14 @@ class ItemProblem(BaseModel):
     detail: str
 
 
-class PredictionModel(BaseModel):
+class _Class(BaseModel):
     index: int = Field(examples=[285], description="Class index in the order of the model's labels.")
     label: str = Field(examples=["Egyptian cat"])
-    probability: float = Field(examples=[0.389], description="Softmax over all classes.")
+    probability: float = Field(examples=[0.389], description="Softmax over all classes, or the sigmoid of this one.")
+
+
+class PredictionModel(_Class):
+    reached: bool | None = Field(None, description="Whether the probability is the model's threshold or more, if any.")
 
 
 class Classified(BaseModel):
@@ -60,7 +66,7 @@ class EmbedResponse(_Answer):
     results: list[Embedded] = Field(description="One per image, in the order sent.")
 
 
-class ClassMapModel(PredictionModel):
+class ClassMapModel(_Class):
     logit: float = Field(examples=[9.71], description="The mean of the map plus the class's bias.")
     map: list[list[float]] = Field(description="Evidence per cell, rows from the top: 7 × 7 at 224 pixels.")
 
@@ -158,7 +164,7 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
         "\n\n`Accept: image/png` gives one photo, upright and reduced to at most 1,024 pixels per side, with the map "
         "of one class drawn over it. Outside the centre crop, which the network does not see, the photo is dimmed."
     )
-    return {
+    paths = {
         "/classify": _operation(
             "classify", "Classes of one or more images", [top_k(DEFAULT_TOP_K, num_classes)], ClassifyResponse
         ),
@@ -184,6 +190,15 @@ def inference_paths(num_classes: int) -> dict[str, Any]:
             ("image/png",),
         ),
     }
+    return paths | {f"/models/{{name}}{path}": _of_one_model(items) for path, items in paths.items()}
+
+
+def _of_one_model(items: dict[str, Any]) -> dict[str, Any]:
+    """The path items of the same endpoint for a model by its name, whose classes may be fewer."""
+    post = items["post"]
+    name = {**_parameter("name", "Name of a model.", "path", type="string"), "required": True}
+    changes = {"operationId": f"{post['operationId']}_with_model", "summary": f"{post['summary']}, by one model"}
+    return {"post": post | changes | {"parameters": [name, *post["parameters"]]}}
 
 
 def _parameter(name: str, description: str, where: str = "query", /, **schema: Any) -> dict[str, Any]:
@@ -205,13 +220,22 @@ def _operation(
         "The body may have `Content-Encoding: gzip` or `deflate`."
     )
     deadline = "Deadline of this request; the service's own limit still applies."
+    parameters = [
+        *parameters,
+        _parameter("version", "Answer by this version, if it is loaded.", type="string"),
+        _parameter("alias", "Answer by the version that this alias names.", type="string", enum=list(_ALIASES)),
+    ]
     headers = [
         _parameter("X-Request-Timeout-Ms", deadline, "header", type="integer", minimum=1),
         _parameter("X-Priority", "`low`: only while nobody else waits.", "header", type="string"),
     ]
     has_vectors = "embedding_id" in model.model_fields
     if has_vectors:
-        headers.append(_parameter("Embedding-Id", "Refuse with 412 to answer other vectors.", "header", type="string"))
+        other = "Answer by the version whose vectors these are; 412 if none is loaded."
+        headers.append(_parameter("Embedding-Id", other, "header", type="string"))
+    else:
+        same = "Requests with the same key are answered by the same version while a canary takes a share of them."
+        headers.append(_parameter("X-Split-Key", same, "header", type="string"))
     json = {"application/json": {"schema": {"$ref": REFERENCE.format(model=model.__name__)}}}
     responses = {
         "200": {

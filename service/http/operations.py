@@ -12,17 +12,22 @@ from service.http import schemas
 from service.metrics import CONTENT_TYPE, Metrics
 from service.serving.intake import Served
 from service.serving.lifecycle import Lifecycle
+from service.serving.registry import Registry, ServedModel
 
 #: Asked every few seconds by machines. They need no API key, and the access log leaves out their successes.
 PROBES = ("/livez", "/readyz", "/health", "/healthz", "/ping")
 
 
-def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:
+def create_router(registry: Registry, lifecycle: Lifecycle, metrics: Metrics, *, metrics_keyed: bool) -> APIRouter:
     router = APIRouter(tags=["operations"], responses=schemas.problem_responses(400, 431, 500))
 
-    async def readiness() -> Readiness:
-        state = await served.engine.ready()
-        return Readiness(False, "draining", state.info) if lifecycle.draining else state
+    def leaving() -> bool:
+        """Whether the service ends: with this process, unless another has taken its place."""
+        return lifecycle.draining and not lifecycle.replaced
+
+    async def not_ready() -> str:
+        """Why not; empty if it is."""
+        return "draining" if leaving() else await registry.ready()
 
     @router.get(
         "/livez", response_model=schemas.Status, summary="Whether the process answers", operation_id="check_live"
@@ -44,14 +49,14 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
 
         `/health`, `/healthz` and `/ping` answer alike.
         """
-        state = await readiness()
-        return _json({"status": "ok" if state.ok else state.reason}, status=200 if state.ok else 503)
+        reason = await not_ready()
+        return _json({"status": reason or "ok"}, status=503 if reason else 200)
 
     @router.get("/ping", include_in_schema=False)
     async def ping() -> Response:
         """As TorchServe words it."""
-        state = await readiness()
-        return _json({"status": "Healthy" if state.ok else state.reason}, status=200 if state.ok else 503)
+        reason = await not_ready()
+        return _json({"status": reason or "Healthy"}, status=503 if reason else 200)
 
     @router.get(
         "/metrics",
@@ -68,17 +73,34 @@ def create_router(served: Served, lifecycle: Lifecycle, metrics: Metrics, *, met
 
     @router.get(
         "/models",
-        summary="The model being served, its figures and its runtime",
+        summary="The models being served, their versions, figures and runtimes",
         responses=schemas.problem_responses(401),
         operation_id="list_models",
     )
     async def models() -> Response:
-        return _json({"models": [_card(served, await readiness())]})
+        cards = [
+            _card(served, model, await served.engine.ready(), leaving())
+            for model in registry
+            for served in sorted(model.versions.values(), key=lambda served: served is not model.stable)
+        ]
+        return _json({"models": cards})
+
+    @router.get(
+        "/models/{name}/readyz",
+        response_model=schemas.Status,
+        responses={503: {"model": schemas.Status}, **schemas.problem_responses(401, 404)},
+        summary="Whether one model can infer",
+        operation_id="check_model_ready",
+    )
+    async def model_ready(name: str) -> Response:
+        state = await registry.named(name).stable.engine.ready()
+        reason = "draining" if leaving() else "" if state.ok else state.reason
+        return _json({"status": reason or "ok"}, status=503 if reason else 200)
 
     return router
 
 
-def _card(served: Served, state: Readiness) -> dict[str, Any]:
+def _card(served: Served, model: ServedModel, state: Readiness, leaving: bool) -> dict[str, Any]:
     artifact, manifest = served.artifact, served.artifact.manifest
     known = state.info is not None or served.precision == "fp32"
     return {
@@ -89,10 +111,12 @@ def _card(served: Served, state: Readiness) -> dict[str, Any]:
         "weights_sha256": artifact.digest,
         "architecture": manifest.architecture.model_dump(),
         "preprocessing": manifest.preprocessing.model_dump(),
+        "head": manifest.head,
         "embedding_dim": artifact.network.embedding_dim,
         "embedding_id": served.embedding_id(unit_length=True) if known else None,
         "measured": manifest.measured,
-        "ready": state.ok,
+        "aliases": [alias for alias, named in model.by_alias.items() if named == served.version],
+        "ready": state.ok and not leaving,
         "runtime": state.info,
     }
 

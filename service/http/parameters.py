@@ -51,7 +51,7 @@ class Parameters:
 
     def whole_number(self, name: str, *, default: int, most: int) -> int:
         """The value of ``name``, from 1 to ``most``."""
-        text = self._value(name)
+        text = self.text(name)
         if text is None:
             return default
         if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
@@ -61,7 +61,7 @@ class Parameters:
 
     def indices(self, name: str, *, below: int, most: int) -> tuple[int, ...]:
         """The value of ``name``: at most ``most`` distinct numbers less than ``below``, separated by commas."""
-        text = self._value(name)
+        text = self.text(name)
         if text is None:
             return ()
         parts = text.split(",", most)
@@ -75,7 +75,7 @@ class Parameters:
 
     def fraction(self, name: str, *, default: float) -> float:
         """The value of ``name``, from 0 to 1."""
-        text = self._value(name)
+        text = self.text(name)
         if text is None:
             return default
         if not _FRACTION.fullmatch(text) or float(text) > 1:
@@ -84,14 +84,14 @@ class Parameters:
 
     def boolean(self, name: str, *, default: bool) -> bool:
         """The value of ``name`` as a boolean."""
-        text = self._value(name)
+        text = self.text(name)
         if text is None:
             return default
         if (value := _BOOLEANS.get(text.lower())) is None:
             raise InvalidParameter(f"{name}: must be true or false")
         return value
 
-    def _value(self, name: str) -> str | None:
+    def text(self, name: str) -> str | None:
         self._known.add(name)
         return self.values.get(name)
 

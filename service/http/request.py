@@ -1,6 +1,6 @@
 """One inference request over HTTP: ``serving.intake`` fed from an ASGI request and its body.
 
-    head ─► parameters ─► admit ─► read the body ─► inspect ─► (the endpoint infers and encodes) ─► permit given back
+    head ─► parameters ─► version ─► admit ─► read the body ─► inspect ─► (the endpoint infers, encodes) ─► given back
 
 The body is an image's bytes or a multipart form (``form``), read as it arrives; ``inflate`` undoes its compression. The
 byte limit holds while streaming: a larger declared length is refused before anything is read, and a body without a
@@ -29,8 +29,10 @@ from service.http.parameters import Parameters
 from service.metrics import Metrics
 from service.serving.admission import body_weight
 from service.serving.intake import Intake, Photo, Served, StageTimes
+from service.serving.registry import Registry, ServedModel, Wish
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
+SPLIT_HEADER = "x-split-key"
 #: A form is parsed, and a compressed body inflated, in pieces of this size, so that other requests get their turn: a
 #: piece of repeated starts of boundaries, the worst case, takes 5 ms.
 _PIECE_BYTES = 2**15
@@ -48,6 +50,8 @@ class ClientGone(Exception):
 class Admitted(NamedTuple, Generic[_Plan]):
     """A request whose body was read."""
 
+    model: ServedModel
+    served: Served  # the version that answers
     photos: list[Photo]
     deadline: float  # in time.monotonic() seconds
     parameters: Parameters
@@ -56,9 +60,9 @@ class Admitted(NamedTuple, Generic[_Plan]):
 
 
 class Exchange(NamedTuple):
-    """Shared by the inference endpoints of one model."""
+    """Shared by the inference endpoints."""
 
-    served: Served
+    registry: Registry
     intake: Intake
     metrics: Metrics
     max_images: int
@@ -69,22 +73,27 @@ class Exchange(NamedTuple):
         scope: Scope,
         receive: Receive,
         times: StageTimes,
-        make_plan: Callable[[Parameters], _Plan],
+        make_plan: Callable[[Served, Parameters], _Plan],
         *,
+        vectors: bool = False,
         max_images: int | None = None,
         extra_units: int = 0,
     ) -> AsyncIterator[Admitted[_Plan]]:
-        """The request's photos and its plan; the permit is held while the block runs.
+        """The request's photos and its plan; permit and version are held while the block runs.
 
-        ``make_plan`` checks the query before anything is read, and once more with the parameters of a form.
+        ``make_plan`` checks the query before anything is read, and once more with the parameters of a form, or if the
+        body has chosen another version. ``vectors``: see ``_wish``.
         Raises ServiceError if the whole request fails, ClientGone if the client has disconnected.
         """
         headers, started = Headers(scope=scope), time.monotonic()
         parameters = Parameters(scope["query_string"])
-        plan = make_plan(parameters)
+        name = scope.get("path_params", {}).get("name")
+        model = self.registry.default if name is None else self.registry.named(name)
+        lease = model.lease(_wish(scope, headers, parameters, vectors=vectors))
+        plan = make_plan(lease.served, parameters)
         deadline = self.intake.deadline(_timeout_ms(headers))
         priority, length = _priority(headers), declared_length(headers)
-        with self.intake.admit(length, deadline, _client(scope), extra_units, priority) as permit:
+        with lease, self.intake.admit(length, deadline, _client(scope), extra_units, priority) as permit:
             most = max_images or self.max_images
 
             def widen(body_bytes: int) -> None:
@@ -95,16 +104,16 @@ class Exchange(NamedTuple):
                     images, fields = await read_body(headers, receive, self.intake.max_body_bytes, most, widen)
             except (TimeoutError, ClientGone) as error:
                 # No answer reports this time, but the histogram should show slow clients.
-                self.served.metrics.stages["read"].observe(time.monotonic() - started)
+                lease.served.metrics.stages["read"].observe(time.monotonic() - started)
                 if isinstance(error, ClientGone):
                     raise
                 raise DeadlineExceeded("the deadline passed before the body had arrived") from None
             times.add(read=time.monotonic() - started)
-            if fields:
-                parameters.values = fields | parameters.values  # the query has precedence
-                plan = make_plan(parameters)
-            photos = await self.intake.inspect(self.served, images, permit, deadline, extra_units)
-            yield Admitted(photos, deadline, parameters, plan, priority)
+            parameters.values = fields | parameters.values  # the query has precedence
+            if (lease.split is not None and lease.decide(images[0])) or fields:
+                plan = make_plan(lease.served, parameters)
+            photos = await self.intake.inspect(lease.served, images, permit, deadline, extra_units)
+            yield Admitted(model, lease.served, photos, deadline, parameters, plan, priority)
 
 
 @asynccontextmanager
@@ -131,6 +140,17 @@ async def cancelled_by_disconnect(receive: Receive) -> AsyncIterator[None]:
         raise ClientGone from None
     finally:
         watcher.cancel()
+
+
+def _wish(scope: Scope, headers: Headers, parameters: Parameters, *, vectors: bool) -> Wish:
+    """``vectors``: the answer holds some, so the canary may not answer by chance, and ``Embedding-Id`` chooses."""
+    return Wish(
+        version=parameters.text("version"),
+        alias=parameters.text("alias"),
+        embedding_ids=headers.getlist("embedding-id") if vectors else (),
+        splits=not vectors,
+        key=(headers.get(SPLIT_HEADER) or scope.get(KEY_OWNER) or "").encode(),
+    )
 
 
 def _timeout_ms(headers: Headers) -> int | None:

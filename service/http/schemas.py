@@ -22,6 +22,7 @@ class Status(BaseModel):
 
 _REASONS = {
     400: "Malformed request, empty body, or a form without an image.",
+    404: "No model of this name, or no such version of it, is served here.",
     401: "API key missing or wrong, if keys are configured.",
     412: "The vectors here are not those that `Embedding-Id` names; `embedding_id` in the problem says whose they are.",
     413: "Body or image too large.",

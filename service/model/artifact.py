@@ -16,21 +16,22 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import ArtifactError
 from service.image import Transform
 from service.model.network import PAPER_STAGES, Network, Stage, build
+from service.model.outputs import Head
 
 MANIFEST = "model.json"
 LABELS = "labels.txt"
 WEIGHTS = "weights.safetensors"
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of a model, of a version
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -48,6 +49,11 @@ class Architecture(_Strict):
     round_nearest: int = Field(8, ge=1)
     #: Rows (t, c, n, s); None means the paper's table.
     inverted_residual_setting: list[tuple[int, int, int, int]] | None = None
+
+    @model_validator(mode="after")
+    def _describes_a_network(self) -> Self:
+        self.network()
+        return self
 
     def network(self) -> Network:
         rows = self.inverted_residual_setting
@@ -68,8 +74,7 @@ class Preprocessing(_Strict):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[_Finite, _Finite, _Finite]  # of pixels scaled to [0, 1], RGB
     std: tuple[_Positive, _Positive, _Positive]
-    #: The kernels are rotated by 180° and expect a rotated image, which reproduces TensorFlow's "SAME" padding exactly
-    #: (``keras``).
+    #: The kernels are rotated by 180° and expect a rotated image: TensorFlow's "SAME" padding (``store.keras``).
     rotate_180: bool = False
 
     def transform(self) -> Transform:
@@ -113,13 +118,14 @@ class Derived(_Strict):
 class Manifest(_Strict):
     """The content of model.json."""
 
-    name: str = Field(pattern=_NAME)
-    version: str = Field(pattern=_NAME)
+    name: str = Field(pattern=NAME)
+    version: str = Field(pattern=NAME)
     description: str
     licence: str
     architecture: Architecture
     preprocessing: Preprocessing
     source: WeightsSource
+    head: Head = Head()
     labels: FileDigest
     #: None before the first pull of weights whose converted digest is not known; the pull sets it.
     weights: FileDigest | None = None
@@ -133,12 +139,6 @@ class Manifest(_Strict):
         weights = self.weights.sha256 if self.weights else ""
         parts = (weights, self.architecture.model_dump_json(), self.preprocessing.model_dump_json())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-    @field_validator("architecture")
-    @classmethod
-    def _describes_a_network(cls, value: Architecture) -> Architecture:
-        value.network()
-        return value
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Artifact:
         Raises ArtifactError if the file is missing, does not match the manifest's digest or does not fit the
         architecture.
         """
-        data = self._read(WEIGHTS, self.digest, self.remedy)
+        data = self.read(WEIGHTS, self.digest, self.remedy)
         tensors = parse_safetensors(data, self.reference)
         check_tensors(tensors, self.network, self.reference)
         return tensors
@@ -197,8 +197,7 @@ class Artifact:
     def load_derived(self, precision: Literal["int8"]) -> tuple[bytes, bytes]:
         """Graph (XML) and constants of the graph for ``precision``, both verified.
 
-        Raises ArtifactError if it was never made, is missing or damaged, or was made from other weights, architecture
-        or preprocessing.
+        Raises ArtifactError if it was never made, is missing or damaged, or does not belong to these weights.
         """
         remedy = f"run: mobilenet-service models quantize {self.reference}"
         if (entry := self.manifest.derived.get(precision)) is None:
@@ -206,9 +205,10 @@ class Artifact:
         if entry.made_from != self.manifest.fingerprint():
             raise ArtifactError(f"{self.reference}: the {precision} graph was made from other weights; {remedy}")
         graph, constants = derived_files(precision)
-        return self._read(graph, entry.graph.sha256, remedy), self._read(constants, entry.constants.sha256, remedy)
+        return self.read(graph, entry.graph.sha256, remedy), self.read(constants, entry.constants.sha256, remedy)
 
-    def _read(self, name: str, sha256: str, remedy: str) -> bytes:
+    def read(self, name: str, sha256: str, remedy: str) -> bytes:
+        """The verified content of the file ``name``."""
         try:
             data = (self.directory / name).read_bytes()
         except FileNotFoundError:

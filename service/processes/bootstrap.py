@@ -27,8 +27,6 @@ from service.host import memory
 from service.host.cores import available_cores
 from service.host.process import flush_standard_streams, say
 from service.metrics import Metrics, share
-from service.model.artifact import Artifact
-from service.model.artifact import load as load_artifact
 
 #: Seconds between two heartbeats. They come from the event loop, so a process whose loop hangs sends none.
 BEAT_S = 0.25
@@ -44,8 +42,7 @@ class Handover:
     name: str  # engine-0, worker-1: in logs, metrics and process lists
     parent: int  # the supervisor's process id
     metrics_directory: str  # shared by all processes
-    settings: dict[str, Any]
-    digest: str  # of the weights when the supervisor started
+    settings: dict[str, Any]  # with a store of the supervisor's own, which nobody else changes
     listener: int = -1  # worker: the service's port; engine: a Unix socket
     heartbeat: int = -1  # pipe to the supervisor
     device: str = ""  # engine only
@@ -64,20 +61,6 @@ class Handover:
 
     def with_keys(self, keys: Sequence[str]) -> Handover:
         return dataclasses.replace(self, settings=self.settings | {"api_keys": list(keys)})
-
-    def load_artifact(self, settings: Settings) -> Artifact:
-        """OperatorError if its weights differ from those that the other processes serve."""
-        artifact = load_artifact(settings.model_store, settings.model, settings.version)
-        if artifact.digest != self.digest:
-            raise OperatorError(f"{artifact.reference} has changed on disk since the service was started; restart it")
-        return artifact
-
-
-def dump_settings(settings: Settings) -> dict[str, Any]:
-    """Settings with the keys of ``api_keys_file`` in ``api_keys``: only the supervisor reads that file, so that all
-    processes accept the same keys at any time."""
-    resolved = settings.model_copy(update={"api_keys": settings.accepted_keys(), "api_keys_file": None})
-    return resolved.model_dump(mode="json")
 
 
 def run_child(main: Callable[[Handover, Settings, Metrics], Coroutine[Any, Any, int]]) -> None:

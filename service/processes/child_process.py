@@ -42,7 +42,7 @@ PROCESS_STATES: tuple[ProcessState, ...] = get_args(ProcessState)
 _EXIT_REASONS = {status: state for state, status in ENGINE_EXITS.items()}
 
 #: The child gets this process's ``sys.path``, so that it imports the same modules wherever it was started from.
-_BOOT = (
+BOOT = (
     "import sys; sys.path[:] = sys.argv[3:]; "
     "from service.host import process; process.ignore_harmless_signals(); "
     "from {module} import main; main()"
@@ -74,7 +74,11 @@ class ChildProcess:
             started = time.monotonic()
             self.state = "starting"
             self._starts += 1
-            was_ready = await self._run_once()
+            try:
+                was_ready = await self._run_once()
+            except OSError as error:
+                logger.error("a process cannot be created: %s", error.strerror)
+                was_ready, self.status = False, 1
             if self._stopping.is_set():
                 break
             reason = self._exit_reason()
@@ -117,22 +121,22 @@ class ChildProcess:
 
     async def _run_once(self) -> bool:
         """Whether the process was ready before it ended."""
+        loop = asyncio.get_running_loop()
         pipe, heartbeat = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         handover = replace(self._handover, heartbeat=heartbeat)
         try:
             self._silent_checks, self._killed_as_silent = 0, False
-            program = _BOOT.format(module=self._module)
-            self._process = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", program, "mobilenet-service", self.name, *sys.path),
-                stdin=asyncio.subprocess.PIPE,
-                pass_fds=handover.inherited,
-                process_group=0,  # Ctrl-C reaches only the supervisor, which stops the others in order
-            )
-        finally:
-            os.close(heartbeat)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(pipe, self._read_heartbeats, pipe)
-        try:
+            program = BOOT.format(module=self._module)
+            try:
+                self._process = process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-c", program, "mobilenet-service", self.name, *sys.path),
+                    stdin=asyncio.subprocess.PIPE,
+                    pass_fds=handover.inherited,
+                    process_group=0,  # Ctrl-C reaches only the supervisor, which stops the others in order
+                )
+            finally:
+                os.close(heartbeat)
+            loop.add_reader(pipe, self._read_heartbeats, pipe)
             if self._stopping.is_set():
                 self._signal(signal.SIGTERM)
             # Not ``handover``: the keys may have changed while the process was being created.

@@ -12,6 +12,7 @@ from service.engine.client import ENGINE_EXITS
 from service.host import memory
 from service.host.process import say
 from service.metrics import Metrics
+from service.model.artifact import load as load_artifact
 from service.processes.bootstrap import Handover, run_child, send_heartbeats
 from service.processes.wire.engine_server import EngineServer
 from service.processes.wire.slots import Layout
@@ -33,7 +34,7 @@ async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int
 
     loop.add_signal_handler(signal.SIGTERM, end)
     settings = settings.model_copy(update={"device": handover.device})
-    artifact = handover.load_artifact(settings)
+    artifact = load_artifact(settings.model_store, settings.model, settings.version)
     plan = engine_plan(settings, engines=len(settings.engine_devices))._replace(decode_threads=0)  # the workers decode
     engine = create_engine(
         settings, plan, artifact, metrics, on_fatal=lambda reason: loop.call_soon_threadsafe(end, reason)

@@ -1,4 +1,5 @@
-"""The directory in which all processes of one service keep their metrics (prometheus_client's multiprocess mode).
+"""The directory in which all processes of one service keep their metrics (prometheus_client's multiprocess mode), and
+their supervisor its copies of what they serve.
 
 It must have a name, so a supervisor that is killed leaves it behind. The next supervisor to start removes every
 directory that no living process has locked.

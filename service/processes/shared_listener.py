@@ -3,6 +3,8 @@
 Without coordination the first process to wake accepts every pending connection and keeps it: a balancer's connections
 live for hours. Each worker publishes its number of connections in shared memory, and the one with the fewest should
 accept the next one.
+
+There are two sets of workers, for a moment at once while one replaces the other. Only the set whose turn it is accepts.
 """
 
 from __future__ import annotations
@@ -35,32 +37,47 @@ _NOT_READY = 2**31
 
 
 class ConnectionCounts:
-    """One number per worker, written by it alone. A read during a write gives the old number or the new one."""
+    """One number per worker, written by it alone, and whose turn it is. A read during a write gives the old number or
+    the new one.
 
-    def __init__(self, descriptor: int, workers: int) -> None:
+    The workers of the first set are 0 to ``workers`` - 1, those of the second set follow.
+    """
+
+    def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._counts = np.frombuffer(mmap.mmap(descriptor, 4 * workers), np.uint32)
+        numbers = np.frombuffer(mmap.mmap(descriptor, 0), np.uint32)
+        self._turn, self._counts = numbers[:1], numbers[1:].reshape(2, -1)
 
     @classmethod
     def create(cls, workers: int) -> ConnectionCounts:
+        """For two sets of so many ``workers``; the first one's turn."""
         descriptor = os.memfd_create("mobilenet-connections", os.MFD_CLOEXEC)
-        os.ftruncate(descriptor, 4 * workers)
-        counts = cls(descriptor, workers)
+        os.ftruncate(descriptor, 4 * (1 + 2 * workers))
+        counts = cls(descriptor)
         counts._counts[:] = _NOT_LISTENING
         return counts
+
+    def switch(self, turn: int) -> None:
+        """For the supervisor: from now on the workers of set ``turn`` accept."""
+        self._turn[0] = turn
+
+    def accepts(self, worker: int) -> bool:
+        """Whether it is the turn of the set of ``worker``."""
+        return worker // self._counts.shape[1] == int(self._turn[0])
 
     def set(self, worker: int, connections: int, *, ready: bool = True) -> int:
         """Publish ``connections`` of ``worker``; returns the number by which workers are compared."""
         count = connections + (0 if ready else _NOT_READY)
-        self._counts[worker] = count
+        self._counts.flat[worker] = count
         return count
 
     def clear(self, worker: int) -> None:
         """For the supervisor, after the worker has ended."""
-        self._counts[worker] = _NOT_LISTENING
+        self._counts.flat[worker] = _NOT_LISTENING
 
     def fewest(self) -> int:
-        return int(self._counts.min())
+        """Of those that accept."""
+        return int(self._counts[self._turn[0]].min())
 
     def some_ready(self) -> bool:
         return self.fewest() < _NOT_READY
@@ -104,7 +121,7 @@ class SharedListener:
         """Part of asyncio's interface of a server."""
 
     def _readable(self) -> None:
-        if self._publish() > self._counts.fewest():
+        if self._publish() > self._counts.fewest() or not self._counts.accepts(self._worker):
             self._pause(_DEFER_S)
         else:
             self._take()
@@ -143,5 +160,5 @@ class SharedListener:
 
     def _resume(self) -> None:
         self._loop.add_reader(self._listener, self._readable)
-        if self._ready() or not self._counts.some_ready():
+        if self._counts.accepts(self._worker) and (self._ready() or not self._counts.some_ready()):
             self._take()

@@ -12,17 +12,20 @@ from service.host import memory
 from service.http.app import create_app
 from service.http.server.http_server import Server
 from service.metrics import Metrics
+from service.model.artifact import load as load_artifact
 from service.processes.bootstrap import Handover, receive_keys, run_child, send_heartbeats
 from service.processes.shared_listener import ConnectionCounts, SharedListener
 from service.processes.wire.remote_engine import RemoteEngine
 from service.processes.wire.slots import Layout
 from service.serving.build import create_intake, create_served, worker_plan
 from service.serving.lifecycle import Lifecycle
+from service.serving.registry import Registry
 
 
 async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int:
     loop = asyncio.get_running_loop()
-    artifact = handover.load_artifact(settings)
+    artifact = load_artifact(settings.model_store, settings.model, settings.version)
+    counts = ConnectionCounts(handover.counts)
     lifecycle = Lifecycle(settings.drain_timeout_ms / 1e3)
     threads, max_in_flight, max_pixels = worker_plan(settings)
     intake = create_intake(settings, max_in_flight, metrics, memory.GiveBackWhenIdle(loop).worked)
@@ -37,13 +40,13 @@ async def serve(handover: Handover, settings: Settings, metrics: Metrics) -> int
     )
     metrics.watch(metrics.ready, lambda: float(engine.state == "ready" and not lifecycle.draining))
     served = create_served(settings, artifact, engine, max_pixels, metrics)
-    app = create_app(settings, served, intake, lifecycle, metrics)
-    counts = ConnectionCounts(handover.counts, settings.workers)
+    app = create_app(settings, Registry([served], metrics), intake, lifecycle, metrics)
     accept = partial(SharedListener, counts=counts, worker=handover.worker_index, ready=lambda: engine.state == "ready")
     server = Server(app.front, settings, metrics, lifecycle, accept=accept)
 
     def ready() -> bool:
         infers = engine.state == "ready"
+        lifecycle.replaced = not counts.accepts(handover.worker_index)
         if server.started:
             # Connections may have closed since one was last accepted.
             counts.set(handover.worker_index, server.connections, ready=infers)

@@ -88,19 +88,24 @@ def create_runtime(options: RuntimeOptions, artifact: Artifact) -> Runtime:
     return runtimes.create(artifact, options)
 
 
-def create_engine(
-    settings: Settings, plan: Plan, artifact: Artifact, metrics: Metrics, on_fatal: Callable[[str], object]
-) -> LocalEngine:
-    """An engine that has not been started; it loads the runtime on its own thread."""
+def runtime_loader(plan: Plan, artifact: Artifact, metrics: Metrics) -> Callable[[], Runtime]:
+    """What an engine calls on its own thread to load ``artifact``."""
 
     def load() -> Runtime:
         runtime = create_runtime(plan.options, artifact)
         metrics.model(artifact.reference).info(runtime.name, runtime.device, runtime.precision).set(1)
         return runtime
 
+    return load
+
+
+def create_engine(
+    settings: Settings, plan: Plan, artifact: Artifact, metrics: Metrics, on_fatal: Callable[[str], object]
+) -> LocalEngine:
+    """An engine that has not been started; it loads the runtime on its own thread."""
     return LocalEngine(
         artifact.reference,
-        load,
+        runtime_loader(plan, artifact, metrics),
         image_size=artifact.manifest.preprocessing.crop_size,
         runners=plan.options.runners,
         max_batch_size=settings.max_batch_size,

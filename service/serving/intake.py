@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ DRAWING_UNITS = 8 * PREVIEW_SIDE**2 // BYTES_PER_UNIT
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One model that is being served: an artifact, the engine that runs it, its preprocessing and its metrics."""
+    """One version that is being served: an artifact, the engine that runs it, its preprocessing and its metrics."""
 
     artifact: Artifact
     reference: str  # name/version
@@ -41,6 +41,16 @@ class Served:
     limits: Limits
     damaged: Damaged
     precision: str
+    #: One entry for each request that holds this version.
+    leases: list[object] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.artifact.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.artifact.manifest.version
 
     @property
     def labels(self) -> Sequence[str]:

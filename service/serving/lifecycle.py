@@ -47,6 +47,9 @@ class Lifecycle:
     def __init__(self, drain_s: float) -> None:
         """``drain_s``: seconds that running requests may take from the beginning of the drain."""
         self.drain_s = drain_s
+        #: Whether another process has taken this one's place at the listener. Connections are closed then, too, but the
+        #: service goes on.
+        self.replaced = False
         #: While True, the service reports that it is not ready and closes connections after their answers. It still
         #: answers requests that arrive (ADR 6).
         self.draining = False

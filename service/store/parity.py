@@ -23,6 +23,7 @@ from service.model.artifact import MANIFEST, Artifact, read_manifest
 from service.model.artifact import load as load_artifact
 from service.model.outputs import BatchOutputs, ItemOutput, normalize
 from service.model.runtime import Images, RuntimeOptions
+from service.store.locks import unserved
 from service.store.photos import image_files, read_photo
 from service.store.progress import Progress
 from service.store.write import exclusive, explained, manifest_bytes, replace_file
@@ -126,11 +127,16 @@ def compare(store: Path, name: str, version: str, folder: Path, progress: Progre
 
 def record(store: Path, name: str, version: str, report: ParityReport) -> None:
     """Store ``report``'s figures in the manifest's ``measured``, replacing those of earlier comparisons."""
-    with explained(ArtifactError, f"{name}/{version}", store), exclusive(store / name, lambda: None):
-        manifest = read_manifest(store / name / version)
+    version_directory = store / name / version
+    with (
+        explained(ArtifactError, f"{name}/{version}", store),
+        exclusive(store / name, lambda: None),
+        unserved(version_directory),
+    ):
+        manifest = read_manifest(version_directory)
         others = {key: value for key, value in manifest.measured.items() if not key.startswith(_PREFIX)}
         updated = manifest.model_copy(update={"measured": others | report.figures()})
-        replace_file(store / name / version / MANIFEST, manifest_bytes(updated))
+        replace_file(version_directory / MANIFEST, manifest_bytes(updated))
 
 
 def _forwards(artifact: Artifact) -> tuple[dict[str, Forward], list[str]]:

@@ -12,6 +12,7 @@ from service.model.artifact import MANIFEST, Artifact, Derived, FileDigest, deri
 from service.model.artifact import load as load_artifact
 from service.runtimes.openvino.recipes import DEFAULT_RECIPE, RECIPES
 from service.store import calibration, write
+from service.store.locks import unserved
 from service.store.photos import image_files
 from service.store.progress import Progress, silent
 
@@ -37,7 +38,9 @@ def quantize(
     """
     require_extra("quantising a model", "int8", "nncf")
     artifact = load_artifact(store, name, version)
-    artifact.load_weights()  # check them before minutes of work
+    artifact.load_weights()  # check before minutes of work: the weights, and whether the version may be changed
+    with unserved(artifact.directory):
+        pass
     with write.explained(ArtifactError, artifact.reference, store):
         photos, origin = _photos(artifact, images, count, progress)
         files = calibration.images(photos, artifact.manifest.preprocessing, count, progress)
@@ -58,7 +61,10 @@ def quantize(
             recipe=f"{recipe}: {RECIPES[recipe].about}",
             calibration=f"{count} images from {origin}",
         )
-        with write.exclusive(store / name, lambda: progress("waiting for another writer", 0, None)):
+        with (
+            write.exclusive(store / name, lambda: progress("waiting for another writer", 0, None)),
+            unserved(artifact.directory),
+        ):
             manifest = read_manifest(artifact.directory)
             if manifest.fingerprint() != entry.made_from:
                 raise ArtifactError(f"{artifact.reference} changed in the meantime; run the command again")

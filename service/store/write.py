@@ -54,8 +54,9 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     """The content of model.json for ``manifest``; unset fields are omitted, except the digest that a pull fills in."""
     fields = manifest.model_dump(mode="json", exclude_none=True)
     content = {name: fields.get(name) for name in Manifest.model_fields}
-    if not content["derived"]:
-        del content["derived"]
+    for name in ("derived", "head"):  # shown only where they say something
+        if getattr(manifest, name) == Manifest.model_fields[name].get_default(call_default_factory=True):
+            del content[name]
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -70,7 +71,7 @@ def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
     temporaries = {name: temporary_name(directory) for name in files}
     try:
         for name, data in files.items():
-            _create(temporaries[name], data)
+            create_file(temporaries[name], data)
         for name, temporary in temporaries.items():
             temporary.replace(directory / name)
     finally:
@@ -88,7 +89,7 @@ def create_directory(directory: Path, files: Mapping[str, bytes]) -> None:
     old = directory.parent / f"{_OLD}{directory.name}"
     with scratch(directory.parent) as temporary:
         for name, data in files.items():
-            _create(temporary / name, data)
+            create_file(temporary / name, data)
         sync_directory(temporary)
         if directory.exists():
             directory.rename(old)
@@ -176,7 +177,7 @@ def temporary_name(directory: Path) -> Path:
     return directory / f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
-def _create(path: Path, data: bytes) -> None:
+def create_file(path: Path, data: bytes) -> None:
     """Make the file ``path`` and flush it to disk. Its permissions follow the umask, so that a server running as
     another user can read it."""
     with path.open("xb") as file:

@@ -23,6 +23,7 @@ from service.metrics import STAGES, Metrics
 from service.model.artifact import load
 from service.serving.build import create_intake, create_served
 from service.serving.lifecycle import Lifecycle
+from service.serving.registry import Registry
 from tests.documents import ROOT, errors
 from tests.fakes import FakeRuntime, engine_of
 
@@ -97,7 +98,8 @@ async def endpoint_labels() -> set[str]:
     served = create_served(
         settings, load(settings.model_store, "mobilenet_v2", "1"), engine_of(FakeRuntime()), 1, metrics
     )
-    return set(create_app(settings, served, create_intake(settings, 1, metrics), Lifecycle(1.0), metrics).table.labels)
+    registry, intake = Registry([served], metrics), create_intake(settings, 1, metrics)
+    return set(create_app(settings, registry, intake, Lifecycle(1.0), metrics).table.labels)
 
 
 def values_by_label() -> dict[str, set[str]]:
@@ -112,6 +114,7 @@ def values_by_label() -> dict[str, set[str]]:
         "stage": set(STAGES),
         "reason": reasons,
         "outcome": {*reasons, "ok"},
+        "agree": {"true", "false"},
         "alertstate": {"firing", "pending"},
     }
 

@@ -17,9 +17,13 @@ from tests import fakes
 from tests.waiting import Clock
 
 
-def item(marker: int, deadline: float = math.inf, priority: Priority = "normal") -> Item:
+def item(marker: int, deadline: float = math.inf, priority: Priority = "normal", model: str = fakes.MODEL) -> Item:
     source, receiver = fakes.given(marker), Replies()
-    return Item(fakes.MODEL, source, deadline, receiver, priority=priority, request_id=str(marker))
+    return Item(model, source, deadline, receiver, priority=priority, request_id=str(marker))
+
+
+#: A second model.
+OTHER = "other/1"
 
 
 def marker_of(entry: Item) -> int:
@@ -40,23 +44,28 @@ class BatcherMachine(RuleBasedStateMachine):
 
     tried = 0
 
-    @initialize(max_batch_size=st.integers(1, 5), delay=st.sampled_from([0.0, 0.0, 3.0]))
-    def begin(self, max_batch_size: int, delay: float) -> None:
+    @initialize(most=st.integers(1, 5), of_other=st.integers(1, 5), delay=st.sampled_from([0.0, 0.0, 3.0]))
+    def begin(self, most: int, of_other: int, delay: float) -> None:
         self.clock = Clock()
-        self.max_batch_size = max_batch_size
+        self.most = {fakes.MODEL: most, OTHER: of_other}
         self.delay = delay
         self.dropped: list[Item] = []
-        self.batcher = Batcher(max_batch_size, on_dropped=self.dropped.append, max_queue_delay=delay, clock=self.clock)
+        self.batcher = Batcher(most, on_dropped=self.dropped.append, max_queue_delay=delay, clock=self.clock)
+        self.batcher.max_batch_sizes[OTHER] = of_other
         self.queue: list[Item] = []
         self.items: list[Item] = []
         self.arrived: list[float] = []  # by marker
         self.fates: Counter[int] = Counter()
-        self.busy = 0
+        self.busy: list[Batch] = []
         self.closed = False
 
-    @rule(patience=st.integers(0, 12), priority=st.sampled_from(get_args(Priority)))
-    def put(self, patience: int, priority: Priority) -> None:
-        entry = item(len(self.arrived), deadline=self.clock.now + patience, priority=priority)
+    @rule(
+        patience=st.integers(0, 12),
+        priority=st.sampled_from(get_args(Priority)),
+        model=st.sampled_from([fakes.MODEL, fakes.MODEL, OTHER]),
+    )
+    def put(self, patience: int, priority: Priority, model: str) -> None:
+        entry = item(len(self.arrived), deadline=self.clock.now + patience, priority=priority, model=model)
         if self.closed:
             with pytest.raises(Closed):
                 self.batcher.put(entry)
@@ -88,15 +97,15 @@ class BatcherMachine(RuleBasedStateMachine):
         if not foreseen.batch:
             assert batch is None
             return
-        assert batch == Batch(foreseen.batch, foreseen.alone)
+        assert batch == Batch(foreseen.batch, foreseen.alone, foreseen.batch[0].model)
         self.fates.update(marker_of(entry) for entry in foreseen.batch)
-        self.busy += 1
+        self.busy.append(batch)
+        assert self.batcher.holds(batch.model)
 
     @precondition(lambda self: self.busy)
     @rule()
     def done(self) -> None:
-        self.batcher.done()
-        self.busy -= 1
+        self.batcher.done(self.busy.pop())
 
     @precondition(lambda self: len(self.arrived) > 8)
     @rule()
@@ -115,6 +124,11 @@ class BatcherMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_else_is_queued(self) -> None:
         assert len(self.batcher) == len(self.queue)
+        for model in (fakes.MODEL, OTHER):
+            assert self.batcher.waiting(model) == sum(entry.model == model for entry in self.queue)
+            assert self.batcher.holds(model) == any(entry.model == model for entry in self.queue) or any(
+                batch.model == model for batch in self.busy
+            )
 
     def teardown(self) -> None:
         self.close()
@@ -130,12 +144,13 @@ class BatcherMachine(RuleBasedStateMachine):
         while True:
             if not queue:
                 return Foreseen([], False, dropped, []) if self.closed else None
-            patient = self.delay > 0 and not self.closed and len(queue) < self.max_batch_size
+            most = self.most[queue[0].model]
+            patient = self.delay > 0 and not self.closed and len(queue) < most
             oldest = min(self.arrived[marker_of(entry)] for entry in queue)
             if patient and oldest + self.delay > self.clock.now:
                 return None
-            batch = queue[: self.max_batch_size]
-            del queue[: self.max_batch_size]
+            batch = [entry for entry in queue if entry.model == queue[0].model][:most]
+            queue = [entry for entry in queue if entry not in batch]
             live = [entry for entry in batch if not entry.cancelled and entry.deadline > self.clock.now]
             dropped += [entry for entry in batch if entry not in live]
             if live:

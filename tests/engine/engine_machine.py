@@ -11,12 +11,13 @@ import time
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from service.engine import loading
 from service.engine.batcher import Batch, Item
 from service.engine.client import Decode, State
 from service.engine.runner import Runner
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady
 from tests.engine.calls import KINDS, Call, Kind, Recorder, call_of, engine_of
-from tests.fakes import MODEL
+from tests.fakes import MODEL, SIZE
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -37,8 +38,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.runtime = Recorder(self.calls, max_batch=max_batch)
         self.engine = engine_of(self.runtime, runners=0, on_fatal=self.lost.append)
         self.engine._replies.bind(self.loop)
-        self.engine._load()  # no thread, no ticks: nothing happens but what a rule does
-        self.runners: dict[Runner, Batch | None] = {self.engine._runner(self.runtime): None for _ in range(runners)}
+        # No thread, no ticks: nothing happens but what a rule does.
+        self.engine._take_in(MODEL, loading.load(lambda: self.runtime, SIZE, max_batch))
+        self.runners: dict[Runner, Batch | None] = {self.engine._runner(): None for _ in range(runners)}
 
     @rule(kinds=st.lists(KINDS, min_size=1, max_size=4))
     def call(self, kinds: list[Kind]) -> None:

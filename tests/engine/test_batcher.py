@@ -62,7 +62,7 @@ def test_many_producers_and_runners_lose_and_repeat_nothing() -> None:
     def run() -> None:
         while (batch := batcher.take()) is not None:
             taken.extend(markers(batch))
-            batcher.done()
+            batcher.done(batch)
 
     def produce(first: int) -> None:
         for marker in range(first, first + 500):

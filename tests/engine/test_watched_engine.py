@@ -96,11 +96,11 @@ async def test_what_may_take_long_is_not_late(quick: None, source: Source, batch
 async def test_what_is_usual_is_learnt_from_every_batch() -> None:
     runtime = FakeRuntime()
     async with started(runtime) as engine:
-        assert engine._watchdog._image_s < 0.001
+        assert engine._watchdog._image_s[MODEL] < 0.001
         runtime.before = lambda images: time.sleep(0.002)
         for _ in range(20):
             await engine.infer(MODEL, given(1), soon())
-        assert engine._watchdog._image_s > 0.001
+        assert engine._watchdog._image_s[MODEL] > 0.001
 
 
 @pytest.mark.parametrize("decode_threads", [0, 1])

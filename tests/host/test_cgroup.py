@@ -9,7 +9,7 @@ import pytest
 
 from service.host import cgroup
 from service.host.cores import available_cores
-from service.host.memory import available_memory
+from service.host.memory import available_memory, free_memory
 
 MiB = 2**20
 
@@ -70,6 +70,32 @@ def test_the_least_limit_on_the_way_up_holds(mount: Path, membership: Path) -> N
     assert cgroup.memory_limit(mount, membership) == 100
 
 
+@pytest.mark.parametrize(
+    ("group", "files", "cached"),
+    [
+        ("a", ("memory.max", "memory.current"), "inactive_file"),
+        ("memory/a/b", ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file"),
+    ],
+)
+def test_memory_that_is_left(mount: Path, membership: Path, group: str, files: tuple[str, str], cached: str) -> None:
+    for name, text in zip(files, ("1000\n", "900\n"), strict=True):
+        (mount / group / name).write_text(text)
+    assert cgroup.memory_left(mount, membership) == 100
+    (mount / group / "memory.stat").write_text(f"file 700\n{cached} 250\nactive_file 450\n")
+    assert cgroup.memory_left(mount, membership) == 350, "files that are only cached can be dropped"
+    (mount / group / "memory.stat").write_text("nonsense")
+    assert cgroup.memory_left(mount, membership) == 100
+    (mount / group / files[0]).write_text("max" if len(group) == 1 else "9223372036854771712")
+    assert cgroup.memory_left(mount, membership) is None
+
+
+def test_the_group_with_the_least_left_decides(mount: Path, membership: Path) -> None:
+    for group, limit, usage in ((".", 1000, 950), ("a", 2000, 100), ("a/b", 300, 20)):
+        (mount / group / "memory.max").write_text(str(limit))
+        (mount / group / "memory.current").write_text(str(usage))
+    assert cgroup.memory_left(mount, membership) == 50
+
+
 @pytest.mark.parametrize("line", ["", "0::/../elsewhere", "0::/not/there"])
 def test_a_group_that_cannot_be_seen(mount: Path, tmp_path: Path, line: str) -> None:
     (mount / "memory.max").write_text("300\n")
@@ -82,6 +108,7 @@ def test_a_machine_without_control_groups(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     assert cgroup.cpu_quota(absent, absent) is None
     assert cgroup.memory_limit(absent, absent) is None
+    assert cgroup.memory_left(absent, absent) is None
 
 
 @pytest.mark.parametrize(("quota", "cores"), [(None, 16), (2.0, 2), (1.5, 2), (0.05, 1), (99.0, 16)])
@@ -98,3 +125,11 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert available_memory() == machine
     monkeypatch.setattr(cgroup, "memory_limit", lambda: 512 * MiB)
     assert available_memory() == 512 * MiB
+
+
+def test_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "memory_left", lambda: None)
+    assert 0 < free_memory() <= available_memory()
+    for left, free in ((1, 1), (-5, 0)):
+        monkeypatch.setattr(cgroup, "memory_left", lambda left=left: left)
+        assert free_memory() == free

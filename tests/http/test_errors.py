@@ -165,6 +165,17 @@ def test_draining_turns_readiness_off_and_still_answers(
         assert late.headers["connection"] == "close"
 
 
+def test_who_is_replaced_sends_clients_away_and_stays_ready_to_the_end(artifact: Artifact) -> None:
+    """The service goes on in another process."""
+    with running_app(artifact) as app, pytest.MonkeyPatch.context() as patch:
+        assert "connection" not in app.client.post("/classify", content=png(1)).headers
+        patch.setattr(app.lifecycle, "replaced", True)
+        assert app.client.post("/classify", content=png(2)).headers["connection"] == "close"
+        patch.setattr(app.lifecycle, "draining", True)
+        ready = app.client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"status": "ok"})
+
+
 def test_work_that_outlasts_the_drain_is_told_so(artifact: Artifact, threads: ThreadPoolExecutor, gate: Gate) -> None:
     with running_app(artifact, FakeRuntime(before=gate), drain_timeout_ms=1000) as app:
         first = threads.submit(app.client.post, "/classify", content=png(1))

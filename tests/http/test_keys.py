@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from service.cli.options import settings_from
 from service.config import Settings
 from service.errors import OperatorError
+from service.http.endpoints import INFERENCE_PATHS, OF_ONE_MODEL
 from service.model.artifact import Artifact
 from tests.hostile.http.wire import Wire, get, post, wire
 from tests.running import RunningApp, png, problem, running_app
@@ -85,7 +86,8 @@ def test_metrics_ask_for_a_key_where_that_is_wanted(keyed: RunningApp, artifact:
         assert running.client.get("/metrics").status_code == 200
         paths = running.client.get("/openapi.json").json()["paths"]
     secured = {path for path, item in paths.items() for operation in item.values() if "security" in operation}
-    assert secured == {"/classify", "/embed", "/explain", "/models"}, "only what asks for a key says so"
+    inference = {prefix + path for prefix in ("", OF_ONE_MODEL) for path in INFERENCE_PATHS}
+    assert secured == {*inference, "/models"}, "only what asks for a key says so"
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/docs", "/openapi.json", "/docs/assets/swagger-ui.css"])

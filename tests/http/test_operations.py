@@ -8,7 +8,7 @@ import re
 import pytest
 
 from service.config import Settings
-from service.http.endpoints import INFERENCE_PATHS
+from service.http.endpoints import INFERENCE_PATHS, OF_ONE_MODEL
 from service.http.operations import PROBES
 from service.metrics import _SECONDS, Metrics
 from service.model.artifact import Artifact
@@ -117,22 +117,26 @@ def test_models_shows_what_is_served(app: RunningApp, artifact: Artifact) -> Non
 
 def test_the_openapi_document_declares_requests_and_refusals(app: RunningApp) -> None:
     document = app.client.get("/openapi.json").json()
-    for path in INFERENCE_PATHS:
+    inference = [prefix + path for prefix in ("", OF_ONE_MODEL) for path in INFERENCE_PATHS]
+    for path in inference:
         operation = document["paths"][path]["post"]
         assert set(operation["requestBody"]["content"]) >= {"multipart/form-data", "image/jpeg"}
-        assert set(operation["responses"]) - ({"412"} if path != "/classify" else set()) == {
-            "200", "400", "401", "413", "415", "422", "429", "431", "500", "503", "504"
+        assert set(operation["responses"]) - ({"412"} if "/classify" not in path else set()) == {
+            "200", "400", "401", "404", "413", "415", "422", "429", "431", "500", "503", "504"
         }  # fmt: skip
         assert "application/problem+json" in operation["responses"]["422"]["content"]
         assert "application/json" not in operation["responses"]["422"]["content"]
     assert "Problem" in document["components"]["schemas"]
-    assert set(document["paths"]) == {"/classify", "/embed", "/explain", "/livez", "/readyz", "/metrics", "/models"}
+    others = {"/livez", "/readyz", "/metrics", "/models", f"{OF_ONE_MODEL}/readyz"}
+    assert set(document["paths"]) == {*inference, *others}
 
 
 def test_generated_clients_get_names_that_say_what_they_do(app: RunningApp) -> None:
     document = app.client.get("/openapi.json").json()
     names = {operation["operationId"] for item in document["paths"].values() for operation in item.values()}
-    assert names == {"classify", "embed", "explain", "check_live", "check_ready", "get_metrics", "list_models"}
+    inference = {"classify", "embed", "explain"}
+    of_one_model = {f"{name}_with_model" for name in inference} | {"check_model_ready"}
+    assert names == {*inference, *of_one_model, "check_live", "check_ready", "get_metrics", "list_models"}
     assert document["servers"] == [{"url": "."}], "relative to the document, so right behind a prefix"
 
 

@@ -12,7 +12,8 @@ from tests.running import RunningApp, png
 
 TURNED = encode(noise(40, 30), "PNG", exif=exif(6))
 OF_TURNED = "EXIF orientation 6 applied"
-IGNORED = "unknown parameters were ignored; the parameters of this path are "
+VALID = "the parameters of this path are"
+IGNORED = f"unknown parameters were ignored; {VALID} "
 
 
 def headers_of(answer: httpx.Response) -> tuple[str, str | None]:
@@ -29,17 +30,20 @@ def headers_of(answer: httpx.Response) -> tuple[str, str | None]:
         ("/explain?classes=1", "the unknown parameter 'classes' was ignored; did you mean 'class'?"),
         (
             "/explain?x=1",
-            "the unknown parameter 'x' was ignored; the parameters of this path are class, embedding, opacity, top_k",
+            f"the unknown parameter 'x' was ignored; {VALID} alias, class, embedding, opacity, top_k, version",
         ),
-        ("/embed?top_k=1", "the unknown parameter 'top_k' was ignored; the parameters of this path are normalize"),
+        (
+            "/embed?top_k=1",
+            f"the unknown parameter 'top_k' was ignored; {VALID} alias, normalize, version",
+        ),
         (
             "/classify?%22%0d%0aX-Evil:%20%C3%A9%F0%9F%98%80",
             r"""the unknown parameter '"\r\nX-Evil: \xe9\U0001f600' was ignored; """
-            "the parameters of this path are top_k",
+            "the parameters of this path are alias, top_k, version",
         ),
         (
             "/classify?" + "z" * 9000,
-            f"the unknown parameter '{'z' * 32}'... was ignored; the parameters of this path are top_k",
+            f"the unknown parameter '{'z' * 32}'... was ignored; the parameters of this path are alias, top_k, version",
         ),
     ],
 )
@@ -54,7 +58,7 @@ def test_unknown_fields_of_a_form_are_named_too(app: RunningApp) -> None:
     sent: dict[str, Any] = {"files": [("file", ("a.png", png(1)))], "data": {"topk": "1", "nörmalize": "0"}}
     answer = app.client.post("/classify?topk=2&top_k=2", **sent)
     assert sorted(answer.json()["warnings"]) == [
-        "the unknown parameter 'n\\xf6rmalize' was ignored; the parameters of this path are top_k",
+        "the unknown parameter 'n\\xf6rmalize' was ignored; the parameters of this path are alias, top_k, version",
         "the unknown parameter 'topk' was ignored; did you mean 'top_k'?",
     ]
     assert len(answer.json()["results"][0]["predictions"]) == 2
@@ -64,7 +68,7 @@ def test_of_many_unknown_parameters_a_few_are_named(app: RunningApp) -> None:
     answer = app.client.post("/classify?" + "&".join(f"a{number}" for number in range(1000)), content=png(1))
     *named, rest = answer.json()["warnings"]
     assert len(named) == 4
-    assert rest == "996 more unknown parameters were ignored; the parameters of this path are top_k"
+    assert rest == "996 more unknown parameters were ignored; the parameters of this path are alias, top_k, version"
     assert headers_of(answer)[0] == "5"
 
 

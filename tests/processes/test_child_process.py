@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from service.processes.bootstrap import Handover
 from service.processes.child_process import ChildProcess
+from tests.processes import tree
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +30,7 @@ def anyio_backend() -> str:
 
 
 def child() -> ChildProcess:
-    handover = Handover("worker-0", os.getpid(), "/nowhere", {"api_keys": ["old"]}, "digest")
+    handover = Handover("worker-0", os.getpid(), "/nowhere", {"api_keys": ["old"]})
     return ChildProcess("none", handover, lambda child, reason: None)
 
 
@@ -60,3 +62,24 @@ async def test_keys_that_change_while_a_process_is_being_created_reach_it(
     first, second = (json.loads(line) for line in told.read_text().splitlines())
     assert first["settings"]["api_keys"] == ["new"]
     assert second == ["last"]
+
+
+async def test_a_process_that_cannot_be_created_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without a free number for it, or memory."""
+    ended: list[tuple[str, int]] = []
+    made, refusals = child(), iter([False, True, True])
+    made._on_exit = lambda child, reason: ended.append((reason, tree.descriptors(os.getpid())))
+    create = asyncio.create_subprocess_exec
+
+    async def refuse(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
+        if next(refusals, False):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return await create(sys.executable, "-c", "import sys; sys.stdin.readline()", **options)
+
+    monkeypatch.setattr("asyncio.create_subprocess_exec", refuse)
+    monkeypatch.setattr("service.processes.child_process._RETRY_S", (0.01, 0.01))
+    await made.run()
+    reasons, descriptors = zip(*ended, strict=True)
+    assert reasons == ("stopped", "error", "error", "stopped", "stopped")
+    assert made.state == "given_up", "five in a row"
+    assert descriptors[2] <= descriptors[1], "no pipe is left"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import time
 from collections import Counter
@@ -206,14 +205,15 @@ def test_an_operators_error_is_said_once_and_ends_it(store: Path, tiny: list[str
     assert "Traceback" not in running.output
 
 
-def test_an_engine_that_never_starts_again_ends_the_service_loudly(store: Path, tiny: list[str]) -> None:
+def test_an_engine_that_never_starts_again_ends_the_service_loudly(tiny: list[str]) -> None:
     with server(*tiny) as running:
         assert running.url
-        shutil.rmtree(store / "tiny")
-        make_artifact(store, name="tiny", num_classes=3, seed=7)
+        (directory,) = tree.names(running.process.pid).directories
+        (copied,) = directory.glob(f"*/tiny/1/{WEIGHTS}")
+        copied.write_bytes(b"no weights")
         os.kill(tree.all_children(running.process.pid)["engine-0"], signal.SIGKILL)
         assert running.wait() == 1
-    assert "has changed on disk since the service was started" in running.output
+    assert f"tiny/1: {WEIGHTS} is corrupt" in running.output
     assert "gave up on a process that does not start" in running.output
     assert running.output.count("a process has ended ended=engine-0") == 6
     assert "Traceback" not in running.output

@@ -42,15 +42,18 @@ class Made(asyncio.Protocol):
 class Side:
     """One of two processes with the listener."""
 
-    def __init__(self, *, elsewhere: int = 0) -> None:
+    def __init__(self, *, elsewhere: int = 0, worker: int = 0) -> None:
         """``elsewhere``: the number of connections that the other process says it has."""
         self.taken: list[Made] = []
         self.ready = True
+        self.worker = worker
         self.counts = ConnectionCounts.create(2)
         self.counts.set(1, elsewhere)
 
     def listen(self, listener: socket.socket) -> SharedListener:
-        return SharedListener(listener, cast(Server, self), counts=self.counts, worker=0, ready=lambda: self.ready)
+        return SharedListener(
+            listener, cast(Server, self), counts=self.counts, worker=self.worker, ready=lambda: self.ready
+        )
 
     @property
     def connections(self) -> int:
@@ -148,10 +151,43 @@ async def test_what_the_other_does_not_take_is_taken_all_the_same() -> None:
 
 async def test_the_fewest_are_those_of_a_worker_that_is_there() -> None:
     counts = ConnectionCounts.create(3)
-    other = ConnectionCounts(os.dup(counts.descriptor), 3)  # as another process maps it
+    other = ConnectionCounts(os.dup(counts.descriptor))  # as another process maps it
     counts.set(0, 5)
     assert other.fewest() == 5, "nobody is in the other places"
     other.set(2, 3)
     assert counts.fewest() == 3
     counts.clear(2)
     assert other.fewest() == 5
+
+
+async def test_only_the_set_whose_turn_it_is_takes_connections() -> None:
+    old, new = Side(elsewhere=100), Side(worker=2)
+    new.counts = old.counts
+    async with listening(old, new) as address:
+        with socket.create_connection(address), socket.create_connection(address):
+            await eventually(lambda: len(old.taken) == 2)
+            old.counts.switch(1)
+            assert (old.counts.accepts(0), old.counts.accepts(2)) == (False, True)
+            with socket.create_connection(address), socket.create_connection(address):
+                await eventually(lambda: len(new.taken) == 2)
+    assert len(old.taken) == 2
+
+
+async def test_who_is_not_to_take_connections_leaves_them_even_if_nobody_else_is_there() -> None:
+    coming = Side(worker=3)
+    coming.counts.clear(1)
+    async with listening(coming) as address:
+        with socket.create_connection(address):
+            await asyncio.sleep(20 * shared_listener._DEFER_S)
+            assert not coming.taken
+            coming.counts.switch(1)
+            await eventually(lambda: len(coming.taken) == 1)
+
+
+async def test_the_fewest_are_those_of_the_set_whose_turn_it_is() -> None:
+    counts = ConnectionCounts.create(2)
+    counts.set(0, 5)
+    counts.set(3, 1)
+    assert counts.fewest() == 5
+    counts.switch(1)
+    assert counts.fewest() == 1

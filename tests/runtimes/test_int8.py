@@ -154,14 +154,14 @@ def test_an_interrupted_run_changes_nothing(store: Path, made: Path, monkeypatch
 
 
 def test_a_full_disk_changes_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    create_file = write._create
+    create_file = write.create_file
 
     def fail_second(path: Path, data: bytes) -> None:
         if data == b"second":
             raise OSError(28, "No space left on device")
         create_file(path, data)
 
-    monkeypatch.setattr(write, "_create", fail_second)
+    monkeypatch.setattr(write, "create_file", fail_second)
     old = (store / "tiny/1/int8.xml").read_bytes()
     with pytest.raises(OSError, match="No space"):
         write.replace_files(store / "tiny/1", {"int8.xml": b"first", "int8.bin": b"second"})

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.errors import OperatorError
+from service.host.runtime_directory import is_abandoned
 
 #: Holds an ordinary photo: each piece of a body wakes the event loop, which interrupts a runner. Together with
 #: uvicorn's buffer (``http_server``) this gains 3 % throughput for photos of 117 kB.
@@ -42,7 +43,7 @@ def listening_unix(path: Path) -> Iterator[socket.socket]:
         try:
             listener.bind(str(path))
         except OSError:
-            if not _is_abandoned(path):
+            if not is_abandoned(path):
                 raise
             path.unlink()
             listener.bind(str(path))
@@ -64,19 +65,6 @@ def _identity(path: Path) -> tuple[int, int]:
     """What tells the file from a later one of its name, which may well get the same inode."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns
-
-
-def _is_abandoned(path: Path) -> bool:
-    """Whether it is a Unix socket on which nobody listens."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return path.is_socket()
-        except OSError:
-            pass
-    return False
 
 
 def base_url(listener: socket.socket) -> str:

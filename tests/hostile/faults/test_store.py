@@ -66,10 +66,13 @@ def test_a_disk_that_fills_up_before_the_weights_are_written(disk: Disk, store_o
     pull(store_on_disk, "tiny", "1").load_weights()
 
 
-def test_a_read_only_store_is_served_and_not_written_to(disk: Disk, store_on_disk: Path, tiny_store: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_read_only_store_is_served_and_not_written_to(
+    disk: Disk, store_on_disk: Path, tiny_store: Path, workers: str
+) -> None:
     shutil.copytree(tiny_store / "tiny", disk.path / "pulled" / "tiny")
     disk.read_only()
-    with server("--model-store", str(disk.path / "pulled"), "--model", "tiny") as running:
+    with server("--model-store", str(disk.path / "pulled"), "--model", "tiny", "--workers", workers) as running:
         with running.client() as client:
             assert client.post("/classify", content=png(GOOD)).status_code == 200
         assert running.terminate() == 0
