@@ -105,7 +105,7 @@ $(TEST_VENV)/test.stamp: pyproject.toml constraints.txt | $(TEST_VENV)/bin/pytho
 	@touch $@
 
 $(VENV)/fuzz.stamp: $(VENV)/dev.stamp
-	@$(PIP) --editable '.[fuzz,ray]' $(NO_PIP)
+	@$(PIP) --editable '.[fuzz,ray,libraries]' $(NO_PIP)
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -21,6 +21,7 @@ class Prediction:
     index: int
     label: str
     probability: float
+    reached: bool | None = None  # the threshold, if the model has one
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,10 @@ class Question(Generic[T]):
 def classify(top_k: int) -> Question[Classification]:
     def read(answer: httpx.Response) -> Classification:
         result, told = _only_result(answer)
-        found = (Prediction(each["index"], each["label"], each["probability"]) for each in result["predictions"])
+        found = (
+            Prediction(each["index"], each["label"], each["probability"], each.get("reached"))
+            for each in result["predictions"]
+        )
         return Classification(tuple(found), **told)
 
     return Question(f"/classify?top_k={top_k}", read)

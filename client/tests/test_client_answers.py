@@ -32,6 +32,12 @@ def test_a_classification() -> None:
     assert str(service.requests[0].url) == "http://service/classify?top_k=1"
 
 
+def test_a_model_with_a_threshold_says_what_reaches_it() -> None:
+    found = [{"index": n, "label": f"{n}", "probability": 0.5, "reached": n == 1} for n in (1, 2)]
+    with saying({"predictions": found, "warnings": []}).client() as client:
+        assert [p.reached for p in client.classify(b"7").predictions] == [True, False]
+
+
 def test_an_explanation() -> None:
     cat = {"index": 284, "label": "Siamese cat", "logit": 11.0, "probability": 0.75, "map": [[1, 2], [3, 4]], "new": 1}
     box = {"x": 1.5, "y": 2.0, "width": 30.0, "height": 30.5, "new": 1}

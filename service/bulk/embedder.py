@@ -120,7 +120,7 @@ class Classifier(_Tables):
         self._top_k = top_k
 
     def _kind(self, artifact: Artifact) -> Kind:
-        return Classes(artifact.labels, self._top_k)
+        return Classes(artifact.labels, self._top_k, artifact.manifest.head)
 
 
 class _Engine:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from service import errors
 from service.bulk.results import Infer, Kind, Result, Vectors
 from service.errors import OperatorError, ServiceError, require_extra
+from service.model.outputs import SOFTMAX, Head
 
 #: Requests at once, to all services together.
 _CONCURRENCY = 64
@@ -34,7 +35,8 @@ class Remote(NamedTuple):
     reference: str
     embedding_dim: int
     unit_id: str  # the embedding_id of vectors of unit length
-    labels: Sequence[str] = ()  # they come with the classes
+    labels: Sequence[str] = ()  # they come with the classes,
+    head: Head = SOFTMAX  # and so do probabilities
     facts: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from service.engine.client import Decode
 from service.errors import Draining, NotReady, OperatorError, ServiceError, require_extra
 from service.image import Findings, Pixels, inspect
-from service.model.outputs import Float32, ItemOutput, Prediction, classify, normalize
+from service.model.outputs import SOFTMAX, Float32, Head, ItemOutput, Prediction, classify, normalize
 from service.serving.intake import Served
 from service.serving.local import infer_locally
 
@@ -53,10 +53,11 @@ class Classes:
 
     labels: Sequence[str]
     top_k: int
+    head: Head = SOFTMAX
     columns = ("labels", "indices", "probabilities")
 
     def keep(self, output: ItemOutput) -> list[Prediction]:
-        return classify(output, self.labels, self.top_k)
+        return classify(output, self.labels, self.top_k, self.head)
 
     def types(self) -> Sequence[Any]:
         pa = arrow()

@@ -86,6 +86,7 @@ class Local:
         self._settings = settings
         self._artifact = load_artifact(settings.model_store, settings.model, settings.version)
         self.reference, self.labels = self._artifact.reference, self._artifact.labels
+        self.head = self._artifact.manifest.head
         self.embedding_dim = self._artifact.network.embedding_dim
         #: What else the results depend on.
         self.facts = {"damaged": settings.damaged, "max_pixels": settings.max_pixels}

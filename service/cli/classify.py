@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def classify_command(sources: Sequence[str], top_k: int, as_json: bool, out: Pat
     With --out they are written to a folder of shards, in which a bad photo has a row with an error.
     """
     with Job(sources, options) as job:
-        kind = Classes(job.model.labels, top_k)
+        kind = Classes(job.model.labels, top_k, job.model.head)
         if out is not None:
             if as_json:
                 raise OperatorError("--json is for lines, without --out")
@@ -44,7 +45,9 @@ def classify_command(sources: Sequence[str], top_k: int, as_json: bool, out: Pat
                 failed = True
             elif as_json:
                 entries = [
-                    {"index": p.index, "label": p.label, "probability": float(p.probability)} for p in result.value
+                    {name: value for name, value in asdict(p).items() if value is not None}
+                    | {"probability": float(p.probability)}
+                    for p in result.value
                 ]
                 click.echo(json.dumps({"path": name, "predictions": entries}))  # as ``embed`` writes paths
             else:

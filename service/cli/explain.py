@@ -74,7 +74,8 @@ async def _explain(
     async with local_engine(for_one_photo(settings), artifact) as served:
         source = served.source(data, inspect(data, served.limits), findings)
         output = await infer_locally(served, source, classes)
-    (class_map,) = explain(output, artifact.labels, classes, 1)
+    head = artifact.manifest.head
+    (class_map,) = explain(output, artifact.labels, classes, 1, head)
     crop = crop_box(findings.photo.size, served.transform)
     png = overlay.draw(findings.photo, crop, class_map, opacity=opacity)
-    return classify(output, artifact.labels, DEFAULT_TOP_K), class_map, png
+    return classify(output, artifact.labels, DEFAULT_TOP_K, head), class_map, png

@@ -96,29 +96,35 @@ def verify_command(reference: str | None, model_store: str | None) -> None:
 
 @models_command.command("add")
 @click.argument("checkpoint", metavar="PATH", type=click.Path(path_type=Path))
-@click.option("--labels", type=click.Path(path_type=Path), required=True, help="Text file, one label per line.")
 @click.option("--name", required=True, help="Name of the model.")
 @click.option("--version", default="1", show_default=True)
-@click.option("--width-mult", type=float, default=1.0, show_default=True)
+@click.option("--labels", type=click.Path(path_type=Path), help="Text file, one label per line.  [default: PATH's]")
+@click.option("--like", metavar="NAME/VERSION", help="Copy preprocessing, architecture, head and labels from there.")
+@click.option("--head", type=click.Choice(["softmax", "sigmoid"]), help="Sigmoid: several classes may be right.")
+@click.option("--threshold", type=float, help="Probability from which on a sigmoid's class counts as found.")
+@click.option("--width-mult", type=float, help="Default: by the shapes of the tensors.")
 @click.option("--num-classes", type=int, help="Default: the number of labels.")
-@click.option("--round-nearest", type=int, default=8, show_default=True)
-@click.option("--inverted-residual-setting", metavar="JSON", help="Rows [t, c, n, s]. Default: the paper's table.")
-@click.option("--resize-size", type=int, default=256, show_default=True, help="Shorter side, in pixels.")
-@click.option("--crop-size", type=int, default=224, show_default=True)
-@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True)
-@click.option("--mean", type=float, nargs=3, help="Mean of RGB pixels in [0, 1]. Default: ImageNet's.")
+@click.option("--round-nearest", type=int, help="Default: 8.")
+@click.option("--inverted-residual-setting", metavar="JSON", help="Rows [t, c, n, s]. Default: by the shapes.")
+@click.option("--resize-size", type=int, help="Shorter side, in pixels. Default: as PATH says, else 256.")
+@click.option("--crop-size", type=int, help="Default: as PATH says, else 224.")
+@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="Default: as PATH says.")
+@click.option("--mean", type=float, nargs=3, help="Mean of RGB pixels in [0, 1]. Default: as PATH or its library says.")
 @click.option("--std", type=float, nargs=3, help="Standard deviation, likewise.")
 @click.option("--description", default="")
 @click.option("--licence", default="not stated", show_default=True)
 @click.option("--force", is_flag=True, help="Replace an existing version.")
 @setting_options(["model_store"])
-def add_command(checkpoint: Path, labels: Path, inverted_residual_setting: str | None, **options: Any) -> None:
-    """Add your own MobileNetV2: a torchvision-style state_dict in PATH (.safetensors, or .pth with torch)."""
+def add_command(checkpoint: Path, inverted_residual_setting: str | None, **options: Any) -> None:
+    """Add your own MobileNetV2 of torchvision, timm, Transformers or Keras.
+
+    PATH: .safetensors, .pth (with torch), .keras, .h5, or a folder of Transformers or timm.
+    """
     from service.store.add import add
 
     store = settings_from(model_store=options.pop("model_store")).model_store
-    arguments = {key: value for key, value in options.items() if value is not None}
-    artifact = add(store, checkpoint, labels, inverted_residual_setting=_rows(inverted_residual_setting), **arguments)
+    options["inverted_residual_setting"] = _rows(inverted_residual_setting)
+    artifact = add(store, checkpoint, **{key: value for key, value in options.items() if value is not None})
     click.echo(f"{artifact.reference} is ready. Serve it with:")
     click.echo(f"  mobilenet-service serve --model {artifact.manifest.name} --version {artifact.manifest.version}")
 

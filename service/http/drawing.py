@@ -51,7 +51,7 @@ class Drawings:
         )
         if isinstance(outcome, ServiceError):
             return problems.response(outcome)
-        (class_map,) = explain(outcome.result.output, served.labels, classes, 1)
+        (class_map,) = explain(outcome.result.output, served.labels, classes, 1, served.artifact.manifest.head)
         photo = outcome.findings.photo
         draw = partial(overlay.draw, photo, crop_box(photo.size, served.transform), class_map, opacity=opacity)
         started = time.monotonic()

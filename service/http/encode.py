@@ -76,17 +76,18 @@ class Warnings:
 
 
 class Encoder:
-    """Encodes outcomes of one model, with its name, labels and crop."""
+    """Encodes outcomes of one model, with its name, labels, head and crop."""
 
     def __init__(self, served: Served) -> None:
         manifest = served.artifact.manifest
         self._envelope = {"model": manifest.name, "version": manifest.version}
         self._labels = served.labels
+        self._head = manifest.head
         self._transform = served.transform
 
     def classes(self, outcomes: Sequence[Outcome], warnings: Warnings, *, top_k: int) -> Response:
         def describe(answer: Answer) -> dict[str, Any]:
-            return {"predictions": classify(answer.result.output, self._labels, top_k)}
+            return {"predictions": classify(answer.result.output, self._labels, top_k, self._head)}
 
         return self._json(outcomes, warnings, describe)
 
@@ -98,7 +99,7 @@ class Encoder:
         def describe(answer: Answer) -> dict[str, Any]:
             size, output = answer.header.upright_size, answer.result.output
             item: dict[str, Any] = {
-                "maps": explain(output, self._labels, classes, top_k),
+                "maps": explain(output, self._labels, classes, top_k, self._head),
                 "photo": {"width": size[0], "height": size[1]},
                 "crop": crop_box(size, self._transform)._asdict(),
             }

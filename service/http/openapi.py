@@ -29,10 +29,14 @@ class ItemProblem(BaseModel):
     detail: str
 
 
-class PredictionModel(BaseModel):
+class _Class(BaseModel):
     index: int = Field(examples=[285], description="Class index in the order of the model's labels.")
     label: str = Field(examples=["Egyptian cat"])
-    probability: float = Field(examples=[0.389], description="Softmax over all classes.")
+    probability: float = Field(examples=[0.389], description="Softmax over all classes, or the sigmoid of this one.")
+
+
+class PredictionModel(_Class):
+    reached: bool | None = Field(None, description="Whether the probability is the model's threshold or more, if any.")
 
 
 class Classified(BaseModel):
@@ -62,7 +66,7 @@ class EmbedResponse(_Answer):
     results: list[Embedded] = Field(description="One per image, in the order sent.")
 
 
-class ClassMapModel(PredictionModel):
+class ClassMapModel(_Class):
     logit: float = Field(examples=[9.71], description="The mean of the map plus the class's bias.")
     map: list[list[float]] = Field(description="Evidence per cell, rows from the top: 7 × 7 at 224 pixels.")
 

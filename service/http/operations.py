@@ -111,6 +111,7 @@ def _card(served: Served, model: ServedModel, state: Readiness, leaving: bool) -
         "weights_sha256": artifact.digest,
         "architecture": manifest.architecture.model_dump(),
         "preprocessing": manifest.preprocessing.model_dump(),
+        "head": manifest.head,
         "embedding_dim": artifact.network.embedding_dim,
         "embedding_id": served.embedding_id(unit_length=True) if known else None,
         "measured": manifest.measured,

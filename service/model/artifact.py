@@ -16,15 +16,16 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import ArtifactError
 from service.image import Transform
 from service.model.network import PAPER_STAGES, Network, Stage, build
+from service.model.outputs import Head
 
 MANIFEST = "model.json"
 LABELS = "labels.txt"
@@ -49,6 +50,11 @@ class Architecture(_Strict):
     #: Rows (t, c, n, s); None means the paper's table.
     inverted_residual_setting: list[tuple[int, int, int, int]] | None = None
 
+    @model_validator(mode="after")
+    def _describes_a_network(self) -> Self:
+        self.network()
+        return self
+
     def network(self) -> Network:
         rows = self.inverted_residual_setting
         stages = PAPER_STAGES if rows is None else tuple(Stage(*row) for row in rows)
@@ -68,8 +74,7 @@ class Preprocessing(_Strict):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[_Finite, _Finite, _Finite]  # of pixels scaled to [0, 1], RGB
     std: tuple[_Positive, _Positive, _Positive]
-    #: The kernels are rotated by 180° and expect a rotated image, which reproduces TensorFlow's "SAME" padding exactly
-    #: (``keras``).
+    #: The kernels are rotated by 180° and expect a rotated image: TensorFlow's "SAME" padding (``store.keras``).
     rotate_180: bool = False
 
     def transform(self) -> Transform:
@@ -120,6 +125,7 @@ class Manifest(_Strict):
     architecture: Architecture
     preprocessing: Preprocessing
     source: WeightsSource
+    head: Head = Head()
     labels: FileDigest
     #: None before the first pull of weights whose converted digest is not known; the pull sets it.
     weights: FileDigest | None = None
@@ -133,12 +139,6 @@ class Manifest(_Strict):
         weights = self.weights.sha256 if self.weights else ""
         parts = (weights, self.architecture.model_dump_json(), self.preprocessing.model_dump_json())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-    @field_validator("architecture")
-    @classmethod
-    def _describes_a_network(cls, value: Architecture) -> Architecture:
-        value.network()
-        return value
 
 
 @dataclass(frozen=True)

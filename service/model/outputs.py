@@ -1,14 +1,14 @@
 """The arrays of one forward pass, and predictions, class maps and embeddings made from them.
 
 A runtime returns ``BatchOutputs``; the engine slices it into one ``ItemOutput`` per image; ``http`` and ``cli`` turn
-that into predictions (softmax, top-k, labels), class maps or an embedding.
+that into predictions (probabilities, top-k, labels), class maps or an embedding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,25 @@ MAPS_PER_ITEM = 5
 DEFAULT_TOP_K = 5
 
 Float32 = NDArray[np.float32]
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How logits become probabilities: softmax if one class is right, sigmoid if each may be or not."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    activation: Activation = "softmax"
+    threshold: float | None = None  # of a sigmoid's probability: from there on a class is said to be in the image
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not (self.activation == "sigmoid" and 0 <= self.threshold <= 1):
+            raise ValueError("a threshold is between 0 and 1, and of a sigmoid")
+
+
+SOFTMAX = Head()
 
 
 class BatchOutputs(NamedTuple):
@@ -59,6 +78,11 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedPrediction(Prediction):
+    reached: bool  # the head's threshold
+
+
+@dataclass(frozen=True, slots=True)
 class ClassMap:
     """The evidence for a class in each cell of the image."""
 
@@ -82,31 +106,39 @@ def log_sum_exp(logits: Float32) -> NDArray[np.float64]:
     return result
 
 
-def classify(output: ItemOutput, labels: Sequence[str], top_k: int) -> list[Prediction]:
-    """The ``top_k`` (or all) classes by descending probability; ties by ascending index."""
+def classify(output: ItemOutput, labels: Sequence[str], top_k: int, head: Head = SOFTMAX) -> list[Prediction]:
+    """The ``top_k`` (or all) classes by descending probability; ties by ascending index.
+
+    If ``head`` has a threshold, each is a ``JudgedPrediction``.
+    """
     logits = output.logits
     # The first few come from the forward pass; only more of them need a sort. It is stable, so that equal logits come
     # in index order whatever the batch was.
     best = output.top if top_k <= len(output.top) else np.argsort(-logits, kind="stable")
     best = best[:top_k]
-    return [
-        Prediction(index, labels[index], probability)
-        for index, probability in zip(best.tolist(), _probabilities(output, best), strict=True)
-    ]
+    pairs = zip(best.tolist(), _probabilities(output, best, head), strict=True)
+    if (least := head.threshold) is not None:
+        return [JudgedPrediction(index, labels[index], value, bool(value >= least)) for index, value in pairs]
+    return [Prediction(index, labels[index], probability) for index, probability in pairs]
 
 
-def explain(output: ItemOutput, labels: Sequence[str], classes: Sequence[int], top_k: int) -> list[ClassMap]:
+def explain(
+    output: ItemOutput, labels: Sequence[str], classes: Sequence[int], top_k: int, head: Head = SOFTMAX
+) -> list[ClassMap]:
     """The maps of ``classes``, which must be those of the forward pass, or of the ``top_k`` strongest if it is empty.
 
     ``top_k`` is at most MAPS_PER_ITEM. A model with fewer classes gives fewer maps.
     """
     indices = np.asarray(classes, np.int64) if classes else output.top[:top_k]
-    rows = zip(indices.tolist(), output.logits[indices], _probabilities(output, indices), output.maps, strict=False)
+    probabilities = _probabilities(output, indices, head)
+    rows = zip(indices.tolist(), output.logits[indices], probabilities, output.maps, strict=False)
     return [ClassMap(index, labels[index], *row) for index, *row in rows]
 
 
-def _probabilities(output: ItemOutput, indices: NDArray[np.int64]) -> Float32:
-    exponents = output.logits[indices].astype(np.float64) - output.log_sum_exp
+def _probabilities(output: ItemOutput, indices: NDArray[np.int64], head: Head) -> Float32:
+    exponents = output.logits[indices].astype(np.float64)
+    # Of the sum over all classes, or over this class and its absence, whose logit is 0.
+    exponents -= np.logaddexp(0, exponents) if head.activation == "sigmoid" else output.log_sum_exp
     result: Float32 = np.exp(exponents).astype(np.float32)
     return result
 

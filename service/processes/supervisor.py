@@ -22,6 +22,7 @@ from typing import Any
 
 from service.config import Settings
 from service.errors import OperatorError
+from service.host import memory
 from service.metrics import Metrics, share
 from service.model.aliases import Aliases
 from service.processes.child_process import CHECK_S, PROCESS_STATES, START_CHECKS, ChildProcess
@@ -52,6 +53,7 @@ def supervise(settings: Settings, listener: socket.socket, *, on_ready: Callable
 
     ``on_ready`` is called once, with a description of what is ready.
     """
+    memory.map_large_blocks()  # files of versions, while they are copied
     with metrics_directory() as directory:
         share(directory, "supervisor")
         supervisor = Supervisor(settings, directory, listener, on_ready)

@@ -4,103 +4,138 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from service.errors import ArtifactError
 from service.model import artifact
-from service.model.artifact import Artifact, FileDigest, Manifest
-from service.store import write
-from service.store.checkpoint import read_checkpoint
+from service.model.artifact import Architecture, Artifact, FileDigest, Manifest
+from service.model.outputs import SOFTMAX, Activation
+from service.store import recognise, write
 from service.store.locks import unserved
-
-#: torchvision's ``presets.ImageClassification``, which most checkpoints were trained for.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from service.store.recognise import Found
 
 
 def add(
     store: Path,
     checkpoint: Path,
-    labels: Path,
+    labels: Path | None = None,
     *,
     name: str,
     version: str = "1",
-    width_mult: float = 1.0,
+    like: str | None = None,
     num_classes: int | None = None,
-    round_nearest: int = 8,
-    inverted_residual_setting: Sequence[Sequence[int]] | None = None,
-    resize_size: int = 256,
-    crop_size: int = 224,
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    head: Activation | None = None,
+    threshold: float | None = None,
     description: str = "",
     licence: str = "not stated",
     force: bool = False,
+    **options: Any,
 ) -> Artifact:
-    """Make ``store/name/version`` from a state_dict of torchvision's ``MobileNetV2`` (safetensors or ``.pth``).
+    """Make ``store/name/version`` from a checkpoint of torchvision, timm, Transformers or Keras (see ``recognise``).
 
-    ``labels`` has one label per line in class order; ``num_classes`` defaults to their number. Half-precision weights
-    are widened to float32. Everything is checked before the version appears in one step. An existing version is
-    replaced only with ``force`` and if nobody serves it, unless it is identical. Raises ArtifactError or MissingExtra.
+    ``options`` are fields of ``Architecture`` and ``Preprocessing``. What is not given is that of the version ``like``
+    (name/version), else what the checkpoint says, else what its library does. ``labels`` has one label per line in
+    class order. Everything is checked before the version appears in one step. An existing version is replaced only with
+    ``force`` and if nobody serves it, unless it is identical. Raises ArtifactError or MissingExtra.
     """
-    names = _read_labels(labels)
-    if num_classes is not None and num_classes != len(names):
-        raise ArtifactError(f"{labels.name} has {len(names)} labels, but num_classes is {num_classes}")
-    if crop_size > resize_size:
-        raise ArtifactError(f"crop_size {crop_size} is larger than resize_size {resize_size}; set both")
+    reference = f"{name}/{version}"
+    given = _read_labels(labels) if labels else None
+    if labels and given and num_classes not in (None, len(given)):
+        raise ArtifactError(f"{labels.name} has {len(given)} labels, but num_classes is {num_classes}")
+    model = _load(store, like) if like else None
+    architecture = model.manifest.architecture if model else None
+    stated = {field: options.pop(field) for field in Architecture.model_fields if field in options}
+    if stated:
+        base = architecture.model_dump() if architecture else {}
+        with _explained(reference, "architecture"):
+            architecture = Architecture.model_validate(base | stated)
+    found = recognise.read(checkpoint, architecture)
+    names = given or _labels(found, model)
+    classes = found.architecture.num_classes
+    if len(names) != classes:
+        raise ArtifactError(f"{checkpoint.name} has {classes} classes, but there are {len(names)} labels")
     raw_labels = "".join(f"{label}\n" for label in names).encode()
+    origin = f"the {'folder' if checkpoint.is_dir() else 'file'} {checkpoint.name}"
+    if found.family != "torchvision":
+        origin += f", made with {found.family}"
+    about = f"MobileNetV2 {found.architecture.width_mult}, {classes} classes, from {checkpoint.name}"
     content = {
         "name": name,
         "version": version,
-        "description": description or f"MobileNetV2 {width_mult}, {len(names)} classes, from {checkpoint.name}",
+        "description": description or about,
         "licence": licence,
-        "architecture": {
-            "width_mult": width_mult,
-            "num_classes": len(names),
-            "round_nearest": round_nearest,
-            "inverted_residual_setting": inverted_residual_setting,
-        },
-        "preprocessing": {
-            "resize_size": resize_size,
-            "crop_size": crop_size,
-            "interpolation": interpolation,
-            "mean": mean,
-            "std": std,
-        },
-        "source": {"kind": "local", "origin": f"the file {checkpoint.name}"},
+        "architecture": found.architecture,
+        "preprocessing": _preprocessing(found, model, options),
+        "source": {"kind": "local", "origin": origin},
+        "head": _head(found, model, head, threshold),
         "labels": FileDigest.of(raw_labels),
     }
-    files = _files(content, checkpoint, raw_labels)
-    model = store / name
-    with write.explained(ArtifactError, f"{name}/{version}", store):
-        model.mkdir(parents=True, exist_ok=True)
-        with write.exclusive(model, lambda: None):
-            if not _identical(model / version, files):
-                if (model / version).exists() and not force:
-                    raise ArtifactError(f"{name}/{version} exists and differs; choose another --version or use --force")
-                with unserved(model / version):
-                    write.create_directory(model / version, files)
+    with _explained(reference):
+        manifest = Manifest.model_validate(content)
+    if classes == 1 and manifest.head.activation == "softmax":
+        raise ArtifactError(f"{checkpoint.name} has one class, whose softmax is always 1; use --head sigmoid")
+    files = _files(manifest, found, raw_labels)
+    with write.explained(ArtifactError, reference, store):
+        (store / name).mkdir(parents=True, exist_ok=True)
+        with write.exclusive(store / name, lambda: None):
+            if not _identical(store / name / version, files):
+                if (store / name / version).exists() and not force:
+                    raise ArtifactError(f"{reference} exists and differs; choose another --version or use --force")
+                with unserved(store / name / version):
+                    write.create_directory(store / name / version, files)
     return artifact.load(store, name, version)
 
 
-def _files(content: dict[str, Any], checkpoint: Path, raw_labels: bytes) -> dict[str, bytes]:
+def _load(store: Path, reference: str) -> Artifact:
+    name, _, version = reference.partition("/")
+    return artifact.load(store, name, version or "1")
+
+
+def _labels(found: Found, model: Artifact | None) -> tuple[str, ...]:
+    if model and len(model.labels) == found.architecture.num_classes:
+        return model.labels
+    if found.facts.labels is None:
+        other = f", {model.reference} {len(model.labels)}" if model else ""
+        raise ArtifactError(f"{found.file.name} has {found.architecture.num_classes} classes{other}; give --labels")
+    return found.facts.labels
+
+
+def _preprocessing(found: Found, model: Artifact | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Of a checkpoint in our own form, rotated kernels show only in the version that it was made from."""
+    copied = model.manifest.preprocessing.model_dump() if model else {}
+    fields = found.facts.preprocessing | copied | {"rotate_180": found.facts.tf_padding}
+    if found.family == "torchvision" and copied:
+        fields["rotate_180"] = copied["rotate_180"]
+    fields |= options
+    if missing := [field for field in ("resize_size", "crop_size", "interpolation") if field not in fields]:
+        flags = " and ".join(f"--{field.replace('_', '-')}" for field in missing)
+        raise ArtifactError(f"the preprocessing beside {found.file.name} is no resize and centre crop; give {flags}")
+    if fields["crop_size"] > fields["resize_size"]:
+        raise ArtifactError(
+            f"crop_size {fields['crop_size']} is larger than resize_size {fields['resize_size']}; set both"
+        )
+    return fields
+
+
+def _head(found: Found, model: Artifact | None, head: Activation | None, threshold: float | None) -> dict[str, Any]:
+    copied = model.manifest.head if model else SOFTMAX
+    activation = head or found.facts.activation or copied.activation
+    if threshold is None and activation == copied.activation:
+        threshold = copied.threshold
+    return {"activation": activation, "threshold": threshold}
+
+
+def _files(manifest: Manifest, found: Found, raw_labels: bytes) -> dict[str, bytes]:
     """The artifact's three files, checked against each other."""
-    reference = f"{content['name']}/{content['version']}"
-    try:
-        manifest = Manifest.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{reference} cannot be described: {where}: {first['msg']}") from None
-    tensors = read_checkpoint(checkpoint)
-    artifact.check_tensors(tensors, manifest.architecture.network(), f"{reference} from {checkpoint.name}")
-    weights = write.serialize(tensors)
-    with checkpoint.open("rb") as file:
+    reference = f"{manifest.name}/{manifest.version} from {found.file.name}"
+    artifact.check_tensors(found.tensors, manifest.architecture.network(), reference)
+    weights = write.serialize(found.tensors)
+    with found.file.open("rb") as file:
         source = manifest.source.model_copy(update={"sha256": hashlib.file_digest(file, "sha256").hexdigest()})
     manifest = manifest.model_copy(update={"source": source, "weights": FileDigest.of(weights)})
     return {
@@ -108,6 +143,17 @@ def _files(content: dict[str, Any], checkpoint: Path, raw_labels: bytes) -> dict
         artifact.LABELS: raw_labels,
         artifact.MANIFEST: write.manifest_bytes(manifest),
     }
+
+
+@contextmanager
+def _explained(reference: str, *part: str) -> Iterator[None]:
+    """Turn the first fault of a ``part`` of the manifest into one sentence."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, (*part, *first["loc"])))
+        raise ArtifactError(f"{reference} cannot be described: {where}: {first['msg']}") from None
 
 
 def _identical(directory: Path, files: dict[str, bytes]) -> bool:

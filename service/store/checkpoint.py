@@ -1,7 +1,7 @@
-"""Reads a checkpoint of torchvision's MobileNetV2 as float32 arrays by name.
+"""Reads a checkpoint as float32 arrays by name.
 
-Used by ``pull`` (torchvision's published files) and ``add`` (a user's own). Formats: safetensors, read without torch;
-and PyTorch's own, read by torch with ``weights_only=True``, which executes no code.
+Formats: safetensors, read without torch; and PyTorch's own, read by torch with ``weights_only=True``, which executes no
+code. ``keras`` reads Keras' formats.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from service.errors import ArtifactError, require_extra
 
 Arrays = dict[str, NDArray[np.float32]]
 
+#: Bytes of the largest file that is read. With the optimizer's state a MobileNetV2 has a tenth of it.
+LIMIT = 2**30
+
 #: Keys under which training scripts store the state_dict in a checkpoint.
 _NESTED = ("state_dict", "model_state_dict", "model")
 #: numpy's names of safetensors' floating-point types, except BF16, which numpy does not have.
@@ -26,19 +29,12 @@ _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 def read_checkpoint(path: Path) -> Arrays:
     """Every floating-point tensor of the checkpoint at ``path`` as float32; ``num_batches_tracked`` is dropped.
 
-    A prefix ``module.`` (DataParallel) is removed. Raises ArtifactError if the file is not such a checkpoint,
-    MissingExtra if it needs torch.
+    Raises ArtifactError if the file is not such a checkpoint, MissingExtra if it needs torch.
     """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(9)
-        # safetensors: eight bytes of length, then a JSON object.
-        tensors = _read_safetensors(path) if magic[8:] == b"{" else _read_torch(path)
-    except OSError as error:
-        raise ArtifactError(f"the checkpoint {path.name} cannot be read: {error.strerror or error}") from None
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+    with path.open("rb") as file:
+        magic = file.read(9)
+    # safetensors: eight bytes of length, then a JSON object.
+    return _read_safetensors(path) if magic[8:] == b"{" else _read_torch(path)
 
 
 def require_torch() -> None:

