@@ -37,6 +37,8 @@ SPLIT_HEADER = "x-split-key"
 #: piece of repeated starts of boundaries, the worst case, takes 5 ms.
 _PIECE_BYTES = 2**15
 _LENGTH = re.compile(r"\d{1,20}", re.ASCII)
+#: Parameters that choose the version. It is chosen before the body is read.
+_SELECTORS = {"version", "alias"}
 #: How a form begins that was sent under another Content-Type, for which curl calls its parts attachments.
 _FORM = re.compile(rb"\s{0,9}--[^\r\n]{1,70}\r?\n(?:[^\r\n]{1,999}\r?\n){0,9}?content-disposition:", re.I)
 
@@ -109,6 +111,8 @@ class Exchange(NamedTuple):
                     raise
                 raise DeadlineExceeded("the deadline passed before the body had arrived") from None
             times.add(read=time.monotonic() - started)
+            if late := _SELECTORS & (fields.keys() - parameters.values.keys()):
+                raise InvalidParameter(f"{', '.join(sorted(late))}: belongs into the query, not into the form")
             parameters.values = fields | parameters.values  # the query has precedence
             if (lease.split is not None and lease.decide(images[0])) or fields:
                 plan = make_plan(lease.served, parameters)

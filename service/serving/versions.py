@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from service.config import Settings
 from service.engine.loaded_model import LoadedModel
 from service.engine.local import LocalEngine
+from service.host import memory
 from service.metrics import Metrics
 from service.model import aliases
 from service.model.aliases import Aliases
@@ -69,4 +70,5 @@ class Versions:
         while served.leases:  # noqa: ASYNC110  # requests pay for no event
             await asyncio.sleep(_POLL_S)
         await served.engine.aclose()
+        memory.give_back()
         self._held.pop(served.reference).__exit__(None, None, None)

@@ -110,6 +110,16 @@ def test_a_wrong_parameter_in_a_form_costs_no_inference(app: RunningApp, path: s
     assert app.runtime.batches == []
 
 
+@pytest.mark.parametrize("name", ["version", "alias"])
+def test_what_chooses_the_version_belongs_into_the_query(app: RunningApp, name: str) -> None:
+    """Not ignored: the version is chosen before the form is read."""
+    chooses = part(f'name="{name}"', b"9")
+    answer = app.client.post("/classify", content=form(GOOD, chooses), headers=TYPE)
+    assert detail(answer, 422) == f"{name}: belongs into the query, not into the form"
+    good = {"version": "1", "alias": "stable"}[name]
+    assert len(classified(app, GOOD, chooses, query=f"{name}={good}")["results"]) == 1  # which goes before the form
+
+
 def test_class_and_top_k_exclude_each_other_wherever_they_stand(app: RunningApp) -> None:
     refused = app.client.post("/explain?class=3", content=form(GOOD, part('name="top_k"', b"2")), headers=TYPE)
     assert detail(refused, 422).startswith("class, top_k: only one")
