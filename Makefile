@@ -1,11 +1,14 @@
 # What a newcomer needs: make serve | test | check | bench (each does its own set-up), make install.
-# Variables: SCALE (compose-up), HOST, PORT (serve), PYTHON (3.11 or newer), JOBS (processes of test and test-all), ARGS
+# Variables: SCALE (compose-up), MODEL, CANARY, SHADOW (compose-promote), HOST, PORT (serve), PYTHON (3.11 or newer), JOBS (processes of test and test-all), ARGS
 # (extra options for serve, bench and the tests).
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 SCALE ?= 2
+MODEL ?=
+CANARY ?=
+SHADOW ?=
 JOBS ?= 2
 ARGS ?=
 
@@ -20,7 +23,7 @@ NO_PIP := || { echo "Installing failed. It needs a package index: is the network
 SERVE_EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '[torch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all torture check bench bench-peers bench-compose compose-up compose-roll compose-down audit format figures clean
+.PHONY: help install serve test test-all torture check bench bench-peers bench-compose compose-up compose-roll compose-promote compose-down audit format figures clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +65,9 @@ compose-up:  ## Build and start SCALE replicas (2) behind a balancer, with Docke
 
 compose-roll:  ## Replace the replicas one by one, without failed requests
 	@deploy/compose/roll.sh
+
+compose-promote:  ## Serve the version MODEL (name/2), or make it a canary (CANARY=10) or shadow (SHADOW=0.1), replica by replica
+	@MODEL='$(MODEL)' CANARY='$(CANARY)' SHADOW='$(SHADOW)' deploy/compose/promote.sh $(ARGS)
 
 compose-down:  ## Stop and remove what compose-up started
 	@docker compose --profile '*' down --remove-orphans

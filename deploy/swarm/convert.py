@@ -13,6 +13,8 @@ for service in stack["services"].values():
         del service[key]
     for key in ("build", "depends_on", "expose", "restart", "security_opt"):
         service.pop(key, None)
+    # Nodes have no folder of this machine: tasks serve the image's store.
+    service["volumes"] = [volume for volume in service.get("volumes", ()) if volume["type"] != "bind"]
     for port in service.get("ports", ()):
         port["published"] = int(port["published"])
         port.pop("host_ip", None)

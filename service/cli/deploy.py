@@ -52,6 +52,7 @@ def _number(context: click.Context, parameter: click.Parameter, value: float | N
 )
 @click.option("--accept-disagreement", is_flag=True, help="Even if its classes are others than the stable version's.")
 @click.option("--accept-slower", is_flag=True, help="Even if it takes much longer than the stable version.")
+@click.option("--no-write", is_flag=True, help="Leave aliases.json as it is, and print what it should say.")
 @setting_options(["model_store"])
 def promote_command(
     reference: tuple[str, str],
@@ -59,6 +60,7 @@ def promote_command(
     shadow: float | None,
     accept_disagreement: bool,
     accept_slower: bool,
+    no_write: bool,
     model_store: str | None,
 ) -> None:
     """Make a version the stable one, a canary (--canary) or a shadow (--shadow) in the running services.
@@ -66,6 +68,8 @@ def promote_command(
     Each service of this machine and user that serves the model from this store loads the version, compares it with its
     stable one and answers within two minutes. If all accept, the store's aliases.json says so from now on. If one
     refuses, all stay as they were, and the exit status is 1. If none is running, only the file is written.
+
+    With --no-write the services of a container are asked, whose store is read-only and not theirs alone.
     """
     from service.cli.rollout import DISAGREEMENT, SLOWER, carry_out, promoted
     from service.store.catalog import verify
@@ -76,7 +80,9 @@ def promote_command(
     store = settings_from(model_store=model_store).model_store
     verify(store, name, version)
     accept = [*[DISAGREEMENT] * accept_disagreement, *[SLOWER] * accept_slower]
-    carry_out(store, name, lambda current, _: promoted(name, current, version, canary, shadow), accept)
+    carry_out(
+        store, name, lambda current, _: promoted(name, current, version, canary, shadow), accept, write=not no_write
+    )
 
 
 @click.command("rollback")

@@ -84,11 +84,17 @@ class Service:
 
 
 def carry_out(
-    store: Path, name: str, new: Callable[[Aliases | None, str | None], Aliases], accept: Sequence[str]
+    store: Path,
+    name: str,
+    new: Callable[[Aliases | None, str | None], Aliases],
+    accept: Sequence[str],
+    *,
+    write: bool = True,
 ) -> None:
     """Make ``name``'s aliases what ``new`` makes of the present ones and of the version that was stable before.
 
-    Both are None where nothing tells them. OperatorError, and nothing has changed, if a service refuses.
+    Both are None where nothing tells them. OperatorError, and nothing has changed, if a service refuses. Without
+    ``write`` the file stays, and what it should say is printed, for who asks the services of several containers.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as with Ctrl-C, services go back
     with changing(store) as change:
@@ -96,7 +102,9 @@ def carry_out(
         current = change.before.get(name) or _agreed(service.aliases[name] for service in services)
         wanted = new(current, _agreed(service.models[name]["previous"] for service in services))
         desired = change.before | {name: wanted}
-        if differs := desired != change.before:
+        if not write and not services:
+            raise OperatorError(f"no service of this user serves {name} from this store")
+        if differs := write and desired != change.before:
             change.prepare(desired)
         asked: list[Service] = []
         try:
@@ -107,7 +115,7 @@ def carry_out(
                 if not verdict["ok"]:
                     asked.remove(service)  # it has changed nothing
                     raise OperatorError(f"{service} refused: {verdict['sentence']}")
-                click.echo(f"{service}: {verdict['sentence']}{_figures(verdict['figures'])}")
+                click.echo(f"{service}: {verdict['sentence']}{_figures(verdict['figures'])}", err=not write)
             if differs:
                 change.commit()
         except BaseException:
@@ -115,6 +123,9 @@ def carry_out(
                 for service in asked:
                     service.go_back()
             raise
+    if not write:
+        click.echo(dump(desired), nl=False)
+        return
     if not services:
         click.echo(f"No service of this user serves {name} from this store; the next one that starts will.")
     words = (

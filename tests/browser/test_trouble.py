@@ -31,6 +31,25 @@ def test_the_strip_says_what_is_served(visit: Visit) -> None:
     expect(visit.page.locator("#banner")).to_be_empty()
 
 
+def test_the_strip_names_further_versions_and_models_when_they_come(visit: Visit) -> None:
+    expect(visit.page.locator("#others")).to_be_empty()
+
+    def more(route: Route) -> None:
+        answer = route.fetch()
+        (card,) = answer.json()["models"]
+        others = [
+            card | {"version": "2", "aliases": ["canary"]},
+            card | {"version": "3", "aliases": ["shadow"]},
+            card | {"version": "0", "aliases": []},  # kept for a rollback
+            card | {"name": "pets", "version": "4", "aliases": ["stable"]},
+        ]
+        route.fulfill(response=answer, json={"models": [card, *others]})
+
+    visit.page.route("**/models", more)
+    expect(visit.page.locator("#others")).to_have_text("canary: version 2; shadow: version 3; pets, version 4")
+    expect(visit.page.locator("#model")).to_have_text("mobilenet_v2, version 1")
+
+
 def test_fifty_requests(visit: Visit, served: ServerProcess) -> None:
     sample = 'mobilenet_requests_total{code="200",endpoint="classify"}'
     before = counted(served.url, sample)

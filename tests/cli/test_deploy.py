@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from service.cli import cli, rollout
 from service.errors import OperatorError
 from service.host import runtime_directory
-from service.model.aliases import ALIASES, Aliases, Canary, Shadow, dump, read
+from service.model.aliases import ALIASES, Aliases, Canary, Shadow, dump, parse, read
 from service.store.aliases import Change, changing, write
 from tests.artifacts import make_artifact
 from tests.cli.services import FakeService, as_json, running
@@ -337,6 +337,28 @@ def test_a_read_only_store(store: Path, versions: Path, disk: Disk) -> None:
         assert accepted(disk.path, "promote", "tiny/1")[-1] == "aliases.json: tiny: stable 1 (unchanged)"
         assert accepted(disk.path, "status")[-1] == "process 4711: last change: nothing to change"
     assert [aliases for aliases, _ in service.asked] == [as_json(tiny("1"))]
+
+
+def test_where_nothing_is_to_be_written_a_service_is_asked_and_the_content_printed(
+    store: Path, versions: Path, disk: Disk
+) -> None:
+    (disk.path / "tiny").symlink_to(versions / "tiny")
+    disk.read_only()
+    service = FakeService(disk.path, 4711)
+    with running(service):
+        result = run(disk.path, "promote", "tiny/2", "--canary", "10", "--no-write")
+    assert result.exit_code == 0
+    assert parse(result.stdout.encode()) == service.current() == tiny("1", CANARY)
+    assert "process 4711: tiny has been switched (agreement 0.984" in result.stderr
+    assert read(disk.path) == {}
+    assert refused(disk.path, "promote", "tiny/2", "--no-write") == (
+        "no service of this user serves tiny from this store"
+    )
+
+
+def test_a_refusal_is_one_though_nothing_is_written(store: Path) -> None:
+    with running(FakeService(store, 4711, refusal=("slower", "three times as slow"))):
+        assert refused(store, "promote", "tiny/2", "--no-write") == "process 4711 refused: three times as slow"
 
 
 def test_a_file_that_cannot_be_put_in_place_makes_services_go_back(

@@ -92,6 +92,9 @@ class Stack:
         self.environment["SERVICE_IMAGE"] = image
         return self._run(["deploy/compose/roll.sh"])
 
+    def promote(self, version: str, *arguments: str, **variables: str) -> str:
+        return self._run(["deploy/compose/promote.sh", *arguments], MODEL=version, **variables)
+
     def compose(self, *arguments: str) -> str:
         return self._run(["docker", "compose", *arguments])
 

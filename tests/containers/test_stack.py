@@ -149,6 +149,11 @@ def test_the_largest_body_passes(stack: Stack) -> None:
     assert "content" in answer.json()["detail"]
 
 
+def test_the_versions_of_an_image_cannot_be_promoted(stack: Stack) -> None:
+    with pytest.raises(AssertionError, match="MOBILENET_MODEL_STORE=/mnt/model_store"):
+        stack.promote("mobilenet_v2/1")
+
+
 def test_the_page_and_a_class_map_come_through_the_balancer(stack: Stack) -> None:
     with httpx.Client(base_url=stack.url, timeout=30) as client:
         page = client.get("/")

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from service import __version__
 from service.config import Settings
+from service.errors import OperatorError
 from service.metrics import Metrics
+from service.model.aliases import ALIASES, parse
 from service.serving.memory_limits import USUAL_PIXELS, pixels_per_image, units_in_flight
 from tests.documents import ROOT
 
@@ -162,6 +164,28 @@ def environment(objects: Objects) -> Iterator[str]:
         ]
         if keys not in mounted:
             yield "the file of keys is not mounted"
+
+
+def aliases(objects: Objects) -> Iterator[str]:
+    if (config := objects.get("ConfigMap")) is None:
+        return
+    store = re.findall(r"MOBILENET_MODEL_STORE=(\S+)", (ROOT / "Dockerfile").read_text())[0]
+    volumes = {volume["name"]: volume for volume in template(objects)["spec"]["volumes"]}
+    mounts = {mount["mountPath"]: mount for mount in container(objects)["volumeMounts"]}
+    file = mounts.get(f"{store}/{ALIASES}", {"name": "tmp", "subPath": None})
+    if volumes[file["name"]].get("configMap") != {"name": config["metadata"]["name"]} or file["subPath"] != ALIASES:
+        yield "the file is not mounted"
+    try:
+        desired = parse(config["data"][ALIASES].encode())
+    except OperatorError as error:
+        yield str(error)
+    else:
+        for name in desired:
+            versions = mounts.get(f"{store}/{name}", {"name": "tmp", "subPath": None})
+            if "persistentVolumeClaim" not in volumes[versions["name"]] or versions["subPath"] != name:
+                yield f"versions of {name} are not mounted"
+        if settings(objects).model not in desired:
+            yield "nothing says what is stable of the model that is served"
 
 
 def confinement(objects: Objects) -> Iterator[str]:

@@ -28,7 +28,7 @@ from tests.documents import ROOT
 from tests.running import RunningApp, running_app
 
 KUBERNETES = ROOT / "deploy/kubernetes"
-COMPONENTS = ("api-keys", "in-flight", "service-monitor")
+COMPONENTS = ("aliases", "api-keys", "in-flight", "service-monitor")
 #: A base, then components.
 VARIANTS = [
     ("base",),
@@ -44,9 +44,13 @@ API_VERSIONS = ("1.30", "1.37")
 @pytest.fixture(scope="module", params=VARIANTS, ids="+".join)
 def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Objects:
     base, *components = request.param
+    return combined(tmp_path_factory.mktemp("variant").resolve(), base, *components)
+
+
+def combined(folder: Path, base: str, *components: str) -> Objects:
+    """``base`` with ``components``, by a kustomization in ``folder``."""
     if not components:
         return render(KUBERNETES / base)
-    folder = tmp_path_factory.mktemp("variant").resolve()
     there = os.path.relpath(KUBERNETES, folder)
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -93,7 +97,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 def test_the_parts_are_all_there(objects: Objects) -> None:
     always = {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"}
-    assert set(objects) - {"ServiceMonitor"} == always
+    assert set(objects) - {"ServiceMonitor", "ConfigMap"} == always
 
 
 @pytest.mark.parametrize("version", API_VERSIONS)
@@ -172,7 +176,9 @@ BREAKS: list[tuple[Check, str, str, object]] = [
 ]
 
 
-@pytest.mark.parametrize("check", dict.fromkeys(check for check, *_ in BREAKS), ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check", dict.fromkeys([*(check for check, *_ in BREAKS), manifests.aliases]), ids=lambda check: check.__name__
+)
 def test_the_objects_agree(check: Check, objects: Objects) -> None:
     assert list(check(objects)) == []
 
@@ -181,6 +187,25 @@ def test_the_objects_agree(check: Check, objects: Objects) -> None:
 def test_a_disagreement_is_noticed(example: Objects, check: Check, kind: str, path: str, value: object) -> None:
     assert list(check(example)) == []
     assert list(check(example | {kind: changed(example[kind], path, value)})) != []
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("ConfigMap", "/data/aliases.json", '{"mobilenet_v2": {"stable": "1", "canary": "2"}}'),
+        ("ConfigMap", "/data/aliases.json", '{"pets": {"stable": "1"}, "mobilenet_v2": {"stable": "1"}}'),
+        ("ConfigMap", "/data/aliases.json", "{}"),
+        ("ConfigMap", "/metadata/name", "mobilenet-service-aliases"),  # running pods would keep the file of before
+        ("Deployment", f"{CONTAINER}/volumeMounts/1/mountPath", "/model_store"),
+        ("Deployment", f"{CONTAINER}/volumeMounts/1/subPath", "versions"),
+        ("Deployment", f"{CONTAINER}/volumeMounts/2/mountPath", "/aliases.json"),
+        ("Deployment", f"{CONTAINER}/volumeMounts/2/subPath", "aliases"),
+    ],
+)
+def test_aliases_that_do_not_fit_are_noticed(kind: str, path: str, value: object, tmp_path: Path) -> None:
+    right = combined(tmp_path.resolve(), "base", "aliases")
+    assert list(manifests.aliases(right)) == []
+    assert list(manifests.aliases(right | {kind: changed(right[kind], path, value)})) != []
 
 
 def test_probes_and_scrapes_are_answered_without_a_key(objects: Objects, app: RunningApp) -> None:

@@ -6,20 +6,23 @@ import { HISTORY } from "./live.js";
 import { digits, stateWords } from "./words.js";
 
 const [WIDTH, HEIGHT] = [180, 40]; // of the sparkline, in CSS pixels
+const AGAIN = 5; // samples: as often it asks what is served, which may change while the service runs
 const RUNTIMES = { openvino: "OpenVINO", torch: "torch" };
 
 /** Connects the strip to what it shows. */
 export function showStatus({ health, live, key }) {
   let known = false;
+  let samples = 0;
   const model = async () => {
     const used = key.value;
     const { status, body } = await getJson("models", { key: used });
     if (status === 401) key.refused(used);
     if (status !== 200 || !body) return;
-    const [served] = body.models;
+    const [served, ...others] = body.models; // the default model's stable version comes first
     const { runtime } = served;
     known = runtime !== null;
     byId("model").textContent = `${served.name}, version ${served.version}`;
+    byId("others").textContent = others.flatMap((other) => otherWords(other, served)).join("; ");
     byId("runtime").textContent = runtime
       ? `${RUNTIMES[runtime.name] ?? runtime.name} on ${runtime.device.toUpperCase()}, ${runtime.precision}`
       : "The model is being loaded";
@@ -37,12 +40,19 @@ export function showStatus({ health, live, key }) {
   key.addEventListener("given", model);
   live.addEventListener("sample", () => {
     figures(live);
-    if (!known && health.up && !key.asking) model();
+    samples += 1;
+    if ((!known || samples % AGAIN === 0) && health.up && !key.asking) model();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => sparkline(live.history));
   window.addEventListener("resize", () => sparkline(live.history));
   state();
   sparkline([]);
+}
+
+/** Such as "canary: version 2", or for another model "pets, version 1"; nothing for what only waits for a rollback. */
+function otherWords({ name, version, aliases }, served) {
+  const whose = name === served.name ? "" : `${name}, `;
+  return aliases.map((alias) => `${whose}${alias === "stable" ? "" : `${alias}: `}version ${version}`);
 }
 
 function banner(word) {
