@@ -1,7 +1,9 @@
-"""What visitors notice while versions are swapped: ``python -m benchmarks.versions FOLDER``.
+"""What visitors notice while versions are swapped: ``python -m benchmarks.versions WHAT FOLDER``.
 
-An open loop of photos of FOLDER at a steady rate, first while nothing changes, then through promotions that alternate
-between two versions, the default one and a copy of it whose logits are scaled. Each answer's status is counted.
+promotions   an open loop of photos of FOLDER at a steady rate, first while nothing changes, then through promotions
+             that alternate between two versions, the default one and a copy of it; each answer's status is counted
+rollback     how long the way back to a version takes that is still loaded
+shadow       answers in time at three times the capacity, without a shadow and with one that repeats everything
 """
 
 from __future__ import annotations
@@ -17,34 +19,30 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.load import Sample, open_loop, requests
+from benchmarks.load import Sample, closed_loop, open_loop, requests
+from benchmarks.load import ask as ask_service
 from benchmarks.photos import from_folder
 from benchmarks.processes import Server, tree_memory
 from service.config import Settings
 from service.host.runtime_directory import sockets
-from service.model.artifact import MANIFEST, WEIGHTS, FileDigest, load
+from service.model.artifact import MANIFEST, load
 from service.serving.admin import ask
-from service.store.write import manifest_bytes, serialize
+from service.store.write import manifest_bytes
 
 NAME = "mobilenet_v2"
 
 
 def second_version(store: Path) -> None:
-    """Version 2 beside version 1 in ``store``."""
+    """A copy of version 1 in ``store``."""
     artifact = load(store, NAME, "1")
-    weights = artifact.load_weights()
-    for name in ("classifier.1.weight", "classifier.1.bias"):
-        weights[name] = (weights[name] * np.float32(1.01)).astype(np.float32)
-    data = serialize(weights)
-    manifest = artifact.manifest.model_copy(update={"version": "2", "weights": FileDigest.of(data)})
     shutil.copytree(store / NAME / "1", store / NAME / "2")
-    (store / NAME / "2" / WEIGHTS).write_bytes(data)
+    manifest = artifact.manifest.model_copy(update={"version": "2"})
     (store / NAME / "2" / MANIFEST).write_bytes(manifest_bytes(manifest))
 
 
-async def promote(path: Path, version: str) -> float:
+async def promote(path: Path, version: str, **others: object) -> float:
     """Seconds until the verdict."""
-    change = {"do": "change", "aliases": {NAME: {"stable": version}}}
+    change = {"do": "change", "aliases": {NAME: {"stable": version, **others}}}
     began = time.monotonic()
     verdict = await asyncio.to_thread(ask, path, change, 120.0)
     if not verdict["ok"]:
@@ -52,7 +50,7 @@ async def promote(path: Path, version: str) -> float:
     return time.monotonic() - began
 
 
-async def measure(options: argparse.Namespace, store: Path) -> None:
+async def promotions(options: argparse.Namespace, store: Path) -> None:
     arguments = ("--model-store", str(store), "--keep-previous", "0", "--workers", str(options.workers))
     with Server(*arguments) as server:
         (path,) = sockets(store)
@@ -62,13 +60,13 @@ async def measure(options: argparse.Namespace, store: Path) -> None:
         quiet = await open_loop(server.url, prepared, rate=options.rate, seconds=options.apart * options.promotions / 2)
         seconds: list[float] = []
 
-        async def promotions() -> None:
+        async def change() -> None:
             for number in range(options.promotions):
                 seconds.append(await promote(path, "21"[number % 2]))
                 memory.append(tree_memory(server.process.pid))
                 await asyncio.sleep(options.apart)
 
-        changing = asyncio.create_task(promotions())
+        changing = asyncio.create_task(change())
         during: list[Sample] = []
         while not changing.done():
             during.append(await open_loop(server.url, prepared, rate=options.rate, seconds=10, seed=len(during)))
@@ -86,8 +84,48 @@ async def measure(options: argparse.Namespace, store: Path) -> None:
     sys.stdout.write(f"memory: {memory[0]:.0f} MiB before, at most {max(memory):.0f} after a verdict\n")
 
 
+async def rollback(options: argparse.Namespace, store: Path) -> None:
+    verdicts, answers = [], []
+    with Server("--model-store", str(store)) as server:
+        (path,) = sockets(store)
+        (request,) = requests(server.url, "/classify", from_folder(options.folder)[:1])
+        for _ in range(5):
+            await promote(path, "2")
+            began = time.monotonic()
+            verdicts.append(await promote(path, "1"))
+            assert b'"version":"1"' in (await ask_service(server.url, request)).body
+            answers.append(time.monotonic() - began)
+    sys.stdout.write(
+        f"rollback to a version that is loaded: verdict after {statistics.median(verdicts) * 1e3:.1f} ms, first answer "
+        f"of it after {statistics.median(answers) * 1e3:.1f} ms (medians of {len(answers)})\n"
+    )
+
+
+async def shadow(options: argparse.Namespace, store: Path) -> None:
+    ratios = []
+    with Server("--model-store", str(store)) as server:
+        (path,) = sockets(store)
+        prepared = requests(
+            server.url, "/classify", from_folder(options.folder), headers="X-Request-Timeout-Ms: 1000\r\n"
+        )
+        capacity = (await closed_loop(server.url, prepared, concurrency=8, seconds=10)).rate
+        for _ in range(3):
+            rates = []
+            for others in ({}, {"shadow": {"version": "2", "sample": 1.0}}):
+                await promote(path, "1", **others)
+                rates.append((await open_loop(server.url, prepared, rate=3 * capacity, seconds=20)).rate)
+            ratios.append(rates[1] / rates[0])
+        await asyncio.sleep(5)
+        wanted = ("mobilenet_shadow_images_total{", "mobilenet_shadow_top1_agreement_total{")
+        lines = [line for line in server.text("/metrics").splitlines() if line.startswith(wanted)]
+    shown = ", ".join(f"{ratio:.3f}" for ratio in sorted(ratios))
+    sys.stdout.write(f"answered in time at 3 × {capacity:.0f}/s, with a shadow over without: {shown}\n")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["promotions", "rollback", "shadow"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rate", type=float, default=30.0, help="requests per second")
     parser.add_argument("--promotions", type=int, default=20)
@@ -98,7 +136,7 @@ def main() -> None:
         store = Path(folder)
         shutil.copytree(Settings().model_store / NAME / "1", store / NAME / "1")
         second_version(store)
-        asyncio.run(measure(options, store))
+        asyncio.run({"promotions": promotions, "rollback": rollback, "shadow": shadow}[options.what](options, store))
 
 
 if __name__ == "__main__":

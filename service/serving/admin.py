@@ -89,7 +89,8 @@ class AdminServer:
                     following.cancel()
                     answering.cancel()
                     await asyncio.gather(following, answering, return_exceptions=True)
-        except (OSError, ValueError):  # the other side is gone, or sends lines over the limit
+        # The other side is gone, or sends lines over the limit; or this one stops, and asyncio would report that.
+        except (OSError, ValueError, asyncio.CancelledError):
             pass
         finally:
             writer.close()

@@ -63,7 +63,7 @@ class Changes:
         """
         if self._asked or self._running.locked():
             return Verdict(False, "busy", "another change is under way")
-        self._asked = True
+        self._asked, self._given_up = True, False
         task = asyncio.create_task(self._apply_alone(desired, accept))
         try:
             return await asyncio.shield(task)
@@ -82,11 +82,10 @@ class Changes:
 
     async def _apply_alone(self, desired: Mapping[str, Aliases], accept: Collection[str] = ()) -> Verdict:
         async with self._running:
-            self._given_up = False
             try:
                 verdict = self._last = await self._apply(desired, accept)
             finally:
-                self._asked = False
+                self._asked = self._given_up = False
         level = logging.INFO if verdict.ok else logging.ERROR
         fields = {"reason": verdict.reason, **verdict.figures}
         logger.log(level, "change of the served versions: %s", verdict.sentence, extra={"fields": fields})
@@ -114,7 +113,10 @@ class Changes:
                         (self._tried if shadow else self._passed).add(served.reference)
             if self._given_up:
                 raise Refused("cancelled", "who asked for the change no longer waits for it")
-        except Refused as error:
+        except Exception as error:
+            if not isinstance(error, Refused):
+                logger.exception("a change failed")
+                error = Refused("failed", f"the change failed ({type(error).__name__}); the log says where")
             for served in loaded:
                 self._passed.discard(served.reference)
                 self._tried.discard(served.reference)

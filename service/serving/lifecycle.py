@@ -30,7 +30,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 def read_keys_again(settings: Settings) -> tuple[str, ...] | None:
     """The API keys as they are in the file now. None, which is logged, if there is no file or no key in it."""
     if settings.api_keys_file is None:
-        logger.info("there is no file to read again")
+        logger.info("there is no file of keys to read again")
         return None
     try:
         keys = settings.accepted_keys()

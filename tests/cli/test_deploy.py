@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -531,7 +532,11 @@ def test_a_command_that_is_interrupted_leaves_all_as_it_was(number: signal.Signa
     first, second = FakeService(store, 1001), FakeService(store, 1002, hangs=threading.Event())
     command = [sys.executable, "-m", "service", "models", "promote", "tiny/2", "--model-store", str(store)]
     with running(first, second):
-        promoting = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # A shell's background jobs ignore Ctrl-C, and so would this one, if the tests are one of these.
+        listening = partial(signal.signal, number, signal.SIG_DFL)
+        promoting = subprocess.Popen(
+            command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listening
+        )
         assert second.hangs is not None
         assert second.hangs.wait(60)
         assert first.current() == tiny("2")

@@ -142,7 +142,7 @@ def test_hang_ups_do_not_end_it(image: str) -> None:
         wait_until_healthy(name)
         docker("kill", "--signal", "HUP", name)
         until(
-            lambda: "there is no file to read again" in [record["message"] for record in records(name)],
+            lambda: "there is no file of keys to read again" in [record["message"] for record in records(name)],
             timeout=30,
             what="it has noticed",
         )

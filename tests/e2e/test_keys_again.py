@@ -191,7 +191,7 @@ def test_workers_that_are_just_starting_get_the_new_keys(tiny: list[str], file: 
 def test_without_a_file_there_is_nothing_to_read(tiny: list[str], workers: str) -> None:
     with server(*tiny, "--workers", workers, environment={"MOBILENET_API_KEYS": OLD}) as running:
         assert status(running, OLD) == 200
-        hang_up(running, "there is no file to read again")
+        hang_up(running, "there is no file of keys to read again")
         assert (status(running, OLD), status(running, NEW)) == (200, 401)
         assert running.terminate() == 0
     assert "Traceback" not in running.output

@@ -124,6 +124,19 @@ async def test_a_refusal_leaves_everything_as_it_was(store: Path, version: str, 
         await eventually(lambda: running.versions.engine.info_of("pets/3") is None)
 
 
+async def test_a_fault_of_the_gate_leaves_nothing_behind(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*arguments: object) -> None:
+        raise ValueError("a fault")
+
+    async with living(store, "pets/1") as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(gate, "compare", fails)
+            assert await promote(running, Aliases("2")) == "failed"
+        assert loaded(running) == ["1"]
+        await eventually(lambda: running.versions.engine.info_of("pets/2") is None)
+        assert await promote(running, Aliases("2")) == "switched"
+
+
 async def test_one_change_at_a_time(store: Path) -> None:
     async with living(store, "pets/1") as running:
         first = asyncio.create_task(running.changes.apply({"pets": Aliases("2")}, ACCEPT))
