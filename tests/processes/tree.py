@@ -12,6 +12,9 @@ from tests import scrape
 from tests.e2e.process import ServerProcess
 from tests.waiting import until
 
+#: A process that has ended since its file was found, or since that was opened.
+GONE = (FileNotFoundError, ProcessLookupError)
+
 
 def children(pid: int) -> dict[str, int]:
     """engine-0, worker-0 … → pid, of the supervisor ``pid``. A child that has not taken its name yet is left out."""
@@ -30,7 +33,7 @@ def _children(pid: int) -> tuple[dict[str, int], list[int]]:
     named, nameless = {}, []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(*GONE):
                 name = Path(f"/proc/{child}/comm").read_text().strip()
                 if name.startswith("mnet-"):
                     named[name.removeprefix("mnet-")] = child
@@ -44,7 +47,7 @@ def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         return state != "Z" or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
-    except FileNotFoundError:
+    except GONE:
         return False
 
 
@@ -85,7 +88,7 @@ def names(supervisor: int) -> Names:
     """Of the living process ``supervisor``: it listens for its engines, and holds its metrics' directory open."""
     links = set()
     for descriptor in Path(f"/proc/{supervisor}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed by now
+        with contextlib.suppress(*GONE):  # closed by now
             links.add(str(descriptor.readlink()))
     return Names(
         frozenset(
