@@ -26,6 +26,7 @@ class Forwarded(ProxyHeadersMiddleware):
         untyped: Any = app
         super().__init__(untyped, "*" if "*" in proxies else [*proxies, _UNIX])
 
+    # Starlette's types, as in every other ASGI application here; uvicorn's are of its own and mean the same.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         host, port = scope.get("client") or (_UNIX, 0)
         untyped: tuple[Any, ...] = ({**scope, "client": (host.removeprefix(_MAPPED), port)}, receive, send)
